@@ -1,0 +1,70 @@
+"""visiontl: plugin-based, multi-task vision transfer learning.
+
+    visiontl.train(config)                      one run, from a file, a mapping or a Config
+    visiontl.evaluate(run)                      scores of a finished run
+    visiontl.load(run).predict("photo.jpg")     its model, on new images
+
+Names are imported at first use, so `import visiontl` costs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PLACES = {
+    "train": "visiontl.train",
+    "evaluate": "visiontl.evaluate",
+    "load": "visiontl.predict",
+    "all_gather": "visiontl.distributed",
+    "seeded": "visiontl.data",
+    "Task": "visiontl.task",
+    "Data": "visiontl.task",
+    "Command": "visiontl.task",
+    "lazy": "visiontl.task",
+    "Backbone": "visiontl.backbone",
+    "BackboneEntry": "visiontl.backbone",
+    "Features": "visiontl.backbone",
+    "ImageSpec": "visiontl.backbone",
+    "OriginalHead": "visiontl.backbone",
+    "Weights": "visiontl.backbone",
+    "Section": "visiontl.schema",
+    "Figure": "visiontl.report",
+    "Table": "visiontl.report",
+    "Pictures": "visiontl.report",
+    "hookimpl": "visiontl.hookspecs",
+    "VisionTLError": "visiontl.errors",
+    "ConfigError": "visiontl.errors",
+    "DataError": "visiontl.errors",
+    "BackboneError": "visiontl.errors",
+    "TrainingError": "visiontl.errors",
+}
+
+__all__ = sorted(_PLACES)
+
+if TYPE_CHECKING:
+    from visiontl.backbone import Backbone, BackboneEntry, Features, ImageSpec, OriginalHead, Weights
+    from visiontl.data import seeded
+    from visiontl.distributed import all_gather
+    from visiontl.errors import BackboneError, ConfigError, DataError, TrainingError, VisionTLError
+    from visiontl.evaluate import evaluate
+    from visiontl.hookspecs import hookimpl
+    from visiontl.predict import load
+    from visiontl.report import Figure, Pictures, Table
+    from visiontl.schema import Section
+    from visiontl.task import Command, Data, Task, lazy
+    from visiontl.train import train
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"visiontl has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

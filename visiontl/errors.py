@@ -1,0 +1,75 @@
+"""What can go wrong, in words. Every error says what was given, what was expected and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class VisionTLError(Exception):
+    """The base of all errors that are the user's to mend. The command line prints it without a trace."""
+
+    exit_code = 2
+
+
+class ConfigError(VisionTLError):
+    """One or several mistakes in a config; `problems` holds them all, one line each."""
+
+    def __init__(self, problems: str | Sequence[str], where: str | None = None):
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        self.where = where
+        count = len(self.problems)
+        head = f"{where}: " if where else ""
+        if count == 1:
+            super().__init__(head + self.problems[0])
+        else:
+            super().__init__(head + f"{count} errors\n" + "\n".join(f"  - {line}" for line in self.problems))
+
+
+class DataError(VisionTLError):
+    """A folder, list or picture that cannot be used; the message names it."""
+
+
+class WeightsError(VisionTLError):
+    """A weights file that does not fit, cannot be read, or would run code."""
+
+
+class BackboneError(VisionTLError):
+    """A backbone that is unknown, or that cannot serve what a task asks of it."""
+
+
+class PolicyError(VisionTLError):
+    """A freezing policy that is unknown, does nothing, or leaves nothing to train."""
+
+
+class PluginError(VisionTLError):
+    """A plugin that is missing, broken, or clashes with another."""
+
+
+class CheckpointError(VisionTLError):
+    """A run folder, checkpoint or exported model that cannot be read or continued."""
+
+
+class TrainingError(VisionTLError):
+    """Training cannot go on: a loss that is not finite, ranks that disagree."""
+
+    exit_code = 1
+
+
+def closest(name: str, options: Iterable[str], count: int = 3) -> list[str]:
+    """The options nearest to `name` in spelling, best first."""
+    options = [str(option) for option in options]
+    lowered = {option.lower(): option for option in reversed(options)}
+    found = difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=0.6)
+    return [lowered[match] for match in found]
+
+
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or the list of options where none is near and the list is short."""
+    options = sorted({str(option) for option in options})
+    near = closest(name, options)
+    if near:
+        return f"; did you mean {' or '.join(repr(n) for n in near)}?"
+    if 0 < len(options) <= 12:
+        return f"; choose from {', '.join(options)}"
+    return ""

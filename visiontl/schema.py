@@ -1,0 +1,145 @@
+"""The config file's sections, as pydantic models. A description of each key is the comment that
+`visiontl config` prints beside it. No validator here touches the disk or imports torch."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys are errors. Plugins derive their `task:` section from it."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+def parse_every(value: Any) -> str:
+    """'2 epochs' | '500 steps' | 2 (epochs) -> the canonical sentence."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = f"{value} epochs"
+    found = re.fullmatch(r"\s*(\d+)\s*(epoch|step)s?\s*", str(value))
+    if not found or int(found[1]) < 1:
+        raise ValueError(f"{value!r} is no interval; write '1 epoch', '5 epochs' or '500 steps'")
+    count, unit = int(found[1]), found[2]
+    return f"{count} {unit}{'s' if count > 1 else ''}"
+
+
+Every = Annotated[str, BeforeValidator(parse_every)]
+
+
+def parse_image_size(value: Any) -> Any:
+    return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def check_image_size(value: tuple[int, int]) -> tuple[int, int]:
+    if min(value) < 8:
+        raise ValueError(f"{list(value)} pixels is too small; the smallest side is 8")
+    return value
+
+
+ImageSize = Annotated[tuple[int, int], BeforeValidator(parse_image_size), AfterValidator(check_image_size)]
+
+
+class BackboneConfig(Section):
+    name: str = Field(description="timm/NAME, torchvision/NAME or a plugin's; a bare name means timm")
+    weights: str = Field(
+        "default",
+        description="default (the library's recommended tag), a tag, none (random), a local .safetensors or .pth "
+        "file, or hf-hub:owner/name",
+    )
+    image_size: ImageSize | None = Field(None, description="pixels, N or [H, W]; null: the weights' own")
+    in_channels: int = Field(3, ge=1, description="channels of the input; other than 3 adapts the first layer")
+    output_stride: Literal[8, 16, 32] | None = Field(
+        None, description="stride of the deepest map, by dilation, where the backbone can; null: its own"
+    )
+
+
+PolicyValue = str | dict[str, Any]
+
+
+class FreezeConfig(Section):
+    policy: PolicyValue = Field(
+        "none",
+        description="none | all (linear probe) | {first: n} | {until: stage} | {gradual: k epochs} | "
+        "{schedule: {0: all, 1: stage, 3: none}} | norm_and_bias | a plugin's",
+    )
+    norm_stats: Literal["train", "fixed"] = Field(
+        "train", description="fixed: batch norm statistics of the backbone never move, in no stage"
+    )
+
+    @model_validator(mode="after")
+    def one_policy(self) -> FreezeConfig:
+        if isinstance(self.policy, dict) and len(self.policy) != 1:
+            raise ValueError(f"policy takes one name with its argument, such as {{first: 2}}; got {self.policy}")
+        return self
+
+
+class OptimConfig(Section):
+    name: Literal["adamw", "sgd"] = Field("adamw", description="adamw | sgd; fused kernels where they exist")
+    lr: float = Field(1e-3, gt=0, description="peak learning rate of the head, per optimiser update")
+    backbone_scale: float = Field(0.1, ge=0, le=10, description="the backbone's learning rate, relative to lr")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="a stage's learning rate, relative to the next deeper stage's"
+    )
+    weight_decay: float = Field(0.01, ge=0, description="not applied to norms, biases and other 1-d parameters")
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="adamw only")
+    clip_norm: float | None = Field(None, gt=0, description="largest allowed L2 norm of all gradients; null: no clipping")
+    schedule: Literal["cosine", "step", "poly", "constant"] = Field("cosine", description="after the warm-up")
+    warmup: Every | Literal["none"] = Field("none", description="linear warm-up: none, 'N epochs' or 'N steps'")
+    min_factor: float = Field(0.0, ge=0, le=1, description="where cosine and poly end, relative to lr")
+    step_every: Every = Field("7 epochs", description="schedule step only")
+    step_factor: float = Field(0.1, gt=0, le=1, description="schedule step only")
+    power: float = Field(0.9, gt=0, description="schedule poly only")
+
+
+class EmaConfig(Section):
+    decay: float = Field(0.999, gt=0, lt=1, description="per optimiser update, warmed up as (1 + n) / (10 + n)")
+
+
+class TrainConfig(Section):
+    epochs: int = Field(10, ge=0, description="passes over the training split; 0 evaluates the model as it is built")
+    batch_size: int = Field(32, ge=1, description="images per process and forward pass")
+    accumulate: int = Field(1, ge=1, description="forward passes per optimiser update")
+    eval_batch_size: int | None = Field(None, ge=1, description="null: batch_size")
+    seed: int = Field(0, ge=0, lt=2**31, description="everything random is a function of it")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: by device and model family, printed"
+    )
+    channels_last: Literal["auto"] | bool = Field("auto", description="memory layout; auto: on for conv nets, printed")
+    compile: bool = Field(False, description="torch.compile the model")
+    ema: EmaConfig | None = Field(None, description="{decay: 0.999}: average the weights; best and model/ hold the average")
+    evaluate_every: Every = Field("1 epoch", description="'N epochs' or 'N steps'")
+    checkpoint_every: Every = Field("1 epoch", description="'N epochs' or 'N steps'")
+    early_stop: int | None = Field(None, ge=1, description="stop after N evaluations without improvement")
+    log_every: int = Field(10, ge=1, description="optimiser updates between two logged lines")
+    cache: bool = Field(
+        True, description="keep the features of a backbone that is frozen for the whole run, where that is exact"
+    )
+    cache_views: int = Field(1, ge=1, description="augmented views per image that the feature cache holds")
+
+
+class LoaderConfig(Section):
+    workers: int = Field(2, ge=0, description="loader processes per training process; the result does not depend on it")
+
+
+class RunConfig(Section):
+    folder: str = Field("runs", description="where run folders are made; none is ever overwritten")
+    name: str | None = Field(None, description="null: the config file's name with date and time")
+    trackers: list[str] = Field([], description="tensorboard, wandb, mlflow ...; asked for and missing is an error")
+    processes: int | None = Field(None, ge=1, description="refuse to run on another number of processes; null: any")
+
+
+class Config(Section):
+    """A whole run. `task` is validated by the task's own model, after the task is found by its name."""
+
+    task: dict[str, Any] = Field(description="name: the task; the other keys are the task's own")
+    backbone: BackboneConfig
+    freeze: FreezeConfig = Field(default_factory=FreezeConfig)
+    optim: OptimConfig = Field(default_factory=OptimConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    loader: LoaderConfig = Field(default_factory=LoaderConfig)
+    run: RunConfig = Field(default_factory=RunConfig)
+    resume: str | None = Field(None, description="continue an unfinished run: its folder, or auto; null: a new run")

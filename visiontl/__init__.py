@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _PLACES = {
-    "train": "visiontl.train",
-    "evaluate": "visiontl.evaluate",
-    "load": "visiontl.predict",
+    "train": "visiontl.training",
+    "evaluate": "visiontl.evaluation",
+    "load": "visiontl.prediction",
     "all_gather": "visiontl.distributed",
-    "seeded": "visiontl.data",
+    "seeded": "visiontl.randomness",
+    "open_image": "visiontl.images",
+    "fit_image": "visiontl.images",
+    "to_tensor": "visiontl.images",
     "Task": "visiontl.task",
     "Data": "visiontl.task",
     "Command": "visiontl.task",
@@ -46,16 +49,17 @@ __all__ = sorted(_PLACES)
 
 if TYPE_CHECKING:
     from visiontl.backbone import Backbone, BackboneEntry, Features, ImageSpec, OriginalHead, Weights
-    from visiontl.data import seeded
+    from visiontl.randomness import seeded
     from visiontl.distributed import all_gather
     from visiontl.errors import BackboneError, ConfigError, DataError, TrainingError, VisionTLError
-    from visiontl.evaluate import evaluate
+    from visiontl.evaluation import evaluate
     from visiontl.hookspecs import hookimpl
-    from visiontl.predict import load
+    from visiontl.images import fit_image, open_image, to_tensor
+    from visiontl.prediction import load
     from visiontl.report import Figure, Pictures, Table
     from visiontl.schema import Section
     from visiontl.task import Command, Data, Task, lazy
-    from visiontl.train import train
+    from visiontl.training import train
 
 
 def __getattr__(name: str) -> Any:

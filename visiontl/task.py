@@ -42,7 +42,7 @@ class SampleDataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        """(id, seed) -> sample. Everything random is drawn from `seed` alone (see visiontl.data.seeded)."""
+        """(id, seed) -> sample. Everything random is drawn from `seed` alone (see visiontl.seeded)."""
         ...
 
 

@@ -28,11 +28,11 @@ _PLACES = {
     "Command": "visiontl.task",
     "lazy": "visiontl.task",
     "Backbone": "visiontl.backbone",
-    "BackboneEntry": "visiontl.backbone",
+    "BackboneEntry": "visiontl.entry",
     "Features": "visiontl.backbone",
-    "ImageSpec": "visiontl.backbone",
+    "ImageSpec": "visiontl.entry",
     "OriginalHead": "visiontl.backbone",
-    "Weights": "visiontl.backbone",
+    "Weights": "visiontl.entry",
     "Section": "visiontl.schema",
     "Figure": "visiontl.report",
     "Table": "visiontl.report",
@@ -43,19 +43,29 @@ _PLACES = {
     "DataError": "visiontl.errors",
     "BackboneError": "visiontl.errors",
     "TrainingError": "visiontl.errors",
+    "did_you_mean": "visiontl.errors",
+    "is_image": "visiontl.images",
 }
 
 __all__ = sorted(_PLACES)
 
 if TYPE_CHECKING:
-    from visiontl.backbone import Backbone, BackboneEntry, Features, ImageSpec, OriginalHead, Weights
-    from visiontl.randomness import seeded
+    from visiontl.backbone import Backbone, Features, OriginalHead
     from visiontl.distributed import all_gather
-    from visiontl.errors import BackboneError, ConfigError, DataError, TrainingError, VisionTLError
+    from visiontl.entry import BackboneEntry, ImageSpec, Weights
+    from visiontl.errors import (
+        BackboneError,
+        ConfigError,
+        DataError,
+        TrainingError,
+        VisionTLError,
+        did_you_mean,
+    )
     from visiontl.evaluation import evaluate
     from visiontl.hookspecs import hookimpl
-    from visiontl.images import fit_image, open_image, to_tensor
+    from visiontl.images import fit_image, is_image, open_image, to_tensor
     from visiontl.prediction import load
+    from visiontl.randomness import seeded
     from visiontl.report import Figure, Pictures, Table
     from visiontl.schema import Section
     from visiontl.task import Command, Data, Task, lazy

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,39 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from visiontl.entry import IMAGENET_MEAN, IMAGENET_STD, BackboneEntry, ImageSpec, Weights
 from visiontl.errors import BackboneError
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, 0..1; Krizhevsky's ImageNet statistics as torchvision states them
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class ImageSpec:
-    """How the weights want their images. Travels with them; only the backbone applies mean and std.
-
-    size: (H, W) in pixels that this run uses.
-    mean, std: per channel, after pixels 0..1 were stretched to `value_range`.
-    interpolation: "bilinear" | "bicubic" | "nearest" | "lanczos".
-    crop: share of the resized image's side that the centre crop keeps (0..1].
-    pad_to: H and W must be multiples of this many pixels (1: any).
-    sizing: "any" size works, a "multiple" of pad_to, or only the "fixed" size.
-    """
-
-    size: tuple[int, int] = (224, 224)
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    interpolation: str = "bilinear"
-    crop: float = 0.875
-    value_range: tuple[float, float] = (0.0, 1.0)
-    pad_to: int = 1
-    sizing: str = "any"
-
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> ImageSpec:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Backbone",
+    "BackboneEntry",
+    "Features",
+    "ImageSpec",
+    "OriginalHead",
+    "Weights",
+]
 
 
 @dataclass(frozen=True)
@@ -100,7 +79,9 @@ class Backbone(nn.Module):
         self.spec = spec
         for name in ("mean", "std"):
             values = torch.tensor(getattr(spec, name), dtype=torch.float32)
-            if len(values) != self.in_channels:  # timm repeats RGB for other channel counts; so do its statistics
+            if (
+                len(values) != self.in_channels
+            ):  # timm repeats RGB for other channel counts; so do its statistics
                 values = values.repeat(-(-self.in_channels // len(values)))[: self.in_channels]
             getattr(self, name).copy_(values.view(1, -1, 1, 1))
 
@@ -164,33 +145,3 @@ class OriginalHead(nn.Module):
     def forward(self, features: Features) -> Tensor:
         x = features.pooled if self.reads == "pooled" else features.maps[-1]
         return self.body(x).flatten(1)  # (B, num_classes)
-
-
-@dataclass(frozen=True)
-class Weights:
-    """One set of pretrained weights that a backbone can be loaded with."""
-
-    tag: str
-    source: str = ""
-    licence: str = "unknown"
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class BackboneEntry:
-    """A backbone on offer. Listing entries builds nothing and imports no model library.
-
-    build: (spec=None, in_channels=3, output_stride=None, image_size=None) -> Backbone with random weights;
-        never touches the network; a given spec wins over the architecture's own.
-    load: (backbone, tag) -> backbone with the weights of that tag, its spec set to theirs.
-    load_file: (backbone, state dict of a local or hub file) -> (tensors for backbone, key by key; note or None).
-        Optional: remaps another library's key names. None means that names must match as they are.
-    facts: {"params": 25.5e6, "embed_dim": 2048, "strides": (4, 8, 16, 32), "size": (224, 224)} where known.
-    """
-
-    name: str
-    build: Callable[..., Backbone]
-    weights: Sequence[Weights] = ()
-    load: Callable[[Backbone, str], Backbone] | None = None
-    load_file: Callable[..., Any] | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)

@@ -77,7 +77,7 @@ def fit_image(image: Image.Image, spec: ImageSpec) -> Image.Image:
     scale = max(height / image.height, width / image.width) / spec.crop
     resized = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
     if resized != image.size:
-        image = image.resize(resized, resampling(spec), reducing_gap=2.0)
+        image = image.resize(resized, resampling(spec))
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)
     return image.crop((left, top, left + width, top + height))
 

@@ -79,7 +79,7 @@ class FreezeConfig(Section):
 class OptimConfig(Section):
     name: Literal["adamw", "sgd"] = Field("adamw", description="adamw | sgd; fused kernels where they exist")
     lr: float = Field(1e-3, gt=0, description="peak learning rate of the head, per optimiser update")
-    backbone_scale: float = Field(0.1, ge=0, le=10, description="the backbone's learning rate, relative to lr")
+    backbone_scale: float = Field(0.1, gt=0, le=10, description="the backbone's learning rate, relative to lr")
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="a stage's learning rate, relative to the next deeper stage's"
     )
@@ -118,7 +118,9 @@ class TrainConfig(Section):
     cache: bool = Field(
         True, description="keep the features of a backbone that is frozen for the whole run, where that is exact"
     )
-    cache_views: int = Field(1, ge=1, description="augmented views per image that the feature cache holds")
+    cache_views: int | None = Field(
+        None, ge=1, description="augmented views per image in the feature cache; null: cache only unaugmented images"
+    )
 
 
 class LoaderConfig(Section):

@@ -45,6 +45,10 @@ class SampleDataset(Protocol):
         """(id, seed) -> sample. Everything random is drawn from `seed` alone (see visiontl.seeded)."""
         ...
 
+    def image(self, id: int) -> Any:
+        """The photo itself as an RGB PIL image with EXIF applied: for reports and dry runs."""
+        ...
+
 
 @dataclass(frozen=True)
 class Data:

@@ -1,0 +1,29 @@
+"""Image classification, single- and multi-label, as a visiontl task. This module imports no torch."""
+
+from __future__ import annotations
+
+from visiontl import Task, hookimpl, lazy
+from visiontl_classification.config import ClassificationConfig, PredictOptions
+
+TASK = Task(
+    name="classification",
+    config=ClassificationConfig,
+    data=lazy("visiontl_classification.data:data"),
+    sample=lazy("visiontl_classification.views:sample"),
+    collate=lazy("visiontl_classification.batches:collate"),
+    model=lazy("visiontl_classification.model:model"),
+    loss=lazy("visiontl_classification.losses:loss"),
+    rows=lazy("visiontl_classification.scores:rows"),
+    score=lazy("visiontl_classification.scores:score"),
+    best=("accuracy", "max"),
+    predict=lazy("visiontl_classification.predictions:predict"),
+    options=PredictOptions,
+    draw=lazy("visiontl_classification.predictions:draw"),
+    report=lazy("visiontl_classification.charts:report"),
+    example=lazy("visiontl_classification.example:example"),
+)
+
+
+@hookimpl
+def visiontl_tasks() -> list[Task]:
+    return [TASK]

@@ -1,0 +1,53 @@
+"""What a data source offers: names of images with their class ids, as the folders or the table state them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from PIL import Image
+
+WHOLE = "whole"  # the part of a source that comes without splits
+
+
+class Images(Protocol):
+    """Opens an image of the source by its name. Must pickle."""
+
+    def open(self, name: str) -> Image.Image: ...
+
+
+@dataclass(frozen=True)
+class Item:
+    """name: what the source calls the image. classes: its class ids, as written (one for single-label)."""
+
+    name: str
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """parts: train, val, test, or WHOLE alone. classes: the class ids, in the order of the logits.
+
+    readable: class id -> name, where the source knows one. empty: part -> class ids without an image.
+    """
+
+    images: Images
+    parts: Mapping[str, Sequence[Item]]
+    classes: Sequence[str]
+    readable: Mapping[str, str]
+    empty: Mapping[str, Sequence[str]]
+    notes: Sequence[str]
+    where: str
+
+
+def some(names: Iterable[Any], most: int = 5) -> str:
+    """The first few of many names, for a sentence."""
+    names = [str(name) for name in names]
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def count(number: int, noun: str) -> str:
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + ("es" if noun.endswith("s") else "s")
+    return f"{number:,} {noun if number == 1 else plural}"

@@ -1,0 +1,86 @@
+"""The Accelerator of a run, and the choice of precision and memory layout by device and model family."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import DistributedType
+from torch import nn
+
+from visiontl.errors import ConfigError
+from visiontl.schema import TrainConfig
+
+SUPPORTED = {
+    DistributedType.NO,
+    DistributedType.MULTI_CPU,
+    DistributedType.MULTI_GPU,
+}
+
+
+def make_accelerator(precision: str, trackers: list[str] | None = None, folder: Path | None = None) -> Accelerator:
+    """One per run. Its state is a singleton of the process, so an earlier run's is put away first."""
+    AcceleratorState._reset_state()
+    GradientState._reset_state()
+    try:
+        accelerator = Accelerator(
+            mixed_precision={"fp32": "no"}.get(precision, precision),
+            log_with=list(trackers) if trackers else None,
+            project_dir=str(folder) if folder else None,
+            gradient_accumulation_steps=1,
+        )
+    except ValueError as error:
+        raise ConfigError(f"train.precision {precision!r} or run.trackers {trackers!r} cannot be had here: {error}") from error
+    # the environment of `accelerate launch` overrides the constructor; backward would then divide the loss
+    accelerator.gradient_accumulation_steps = 1
+    if accelerator.distributed_type not in SUPPORTED:
+        raise ConfigError(
+            f"{accelerator.distributed_type.value} is not supported; launch with plain data parallelism "
+            "(multi-CPU or multi-GPU), see docs/distributed.md"
+        )
+    return accelerator
+
+
+def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
+    """(precision, why): `auto` takes what the launcher says, else bf16 where the hardware multiplies in it."""
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if wanted != "auto":
+        return wanted, "config"
+    if launched in ("bf16", "fp16"):
+        return launched, "accelerate launch"
+    if device.type == "cuda":
+        return ("bf16", "the GPU has it") if torch.cuda.is_bf16_supported(False) else ("fp16", "the GPU has no bf16")
+    if device.type == "cpu":
+        probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private in torch; absent means no
+        if any(getattr(torch.cpu, probe, bool)() for probe in probes):
+            return "bf16", "the CPU multiplies in bf16"
+        return "fp32", "the CPU has no bf16 instructions"
+    return "fp32", f"default on {device.type}"
+
+
+def choose_channels_last(wanted: str | bool, model: nn.Module, device: torch.device) -> tuple[bool, str]:
+    """(layout, why): conv nets gain from channels_last on CPU and on GPUs with bf16; transformers do not."""
+    if wanted != "auto":
+        return bool(wanted), "config"
+    if device.type not in ("cpu", "cuda"):
+        return False, f"default on {device.type}"
+    convolutions = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Conv2d))
+    total = sum(parameter.numel() for parameter in model.parameters())
+    convolutional = convolutions > 0.5 * total
+    return convolutional, "a conv net" if convolutional else "not mainly convolutions"
+
+
+def current_device() -> torch.device:
+    """The device that Accelerate will choose for this process."""
+    from accelerate import PartialState
+
+    return PartialState().device
+
+
+def describe(config: TrainConfig, precision: str, why: str, channels_last: bool, layout_why: str) -> str:
+    layout = "channels_last" if channels_last else "contiguous"
+    compiled = ", torch.compile" if config.compile else ""
+    return f"precision {precision} ({why}), memory layout {layout} ({layout_why}){compiled}"

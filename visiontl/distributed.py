@@ -1,0 +1,88 @@
+"""What one process says to the others. On one process each function is the identity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def active() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def world() -> int:
+    return dist.get_world_size() if active() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if active() else 0
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """The picklable value of every rank, in rank order, on every rank. Only our own processes are read."""
+    if not active():
+        return [value]
+    values: list[Any] = [None] * world()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def broadcast_object(value: Any) -> Any:
+    """Rank 0's picklable value, on every rank."""
+    if not active():
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def all_gather(tensor: Tensor) -> Tensor:
+    """(B, ...) on every rank, of equal shapes -> (world * B, ...), in rank order; gradients flow back."""
+    if not active():
+        return tensor
+    from torch.distributed.nn.functional import all_gather as gather
+
+    return torch.cat(gather(tensor.contiguous()))
+
+
+def sum_across(tensor: Tensor) -> Tensor:
+    """The elementwise sum over ranks; no gradient."""
+    if active():
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def broadcast_buffers(module: nn.Module) -> None:
+    """Give every rank rank 0's buffers: batch norm statistics differ between ranks after training."""
+    if active():
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+def main_first(function: Callable[[], Any]) -> Any:
+    """Run a function that may write to disk on rank 0, then on the others. An error there is everyone's."""
+    failure, value = None, None
+    if rank() == 0:
+        try:
+            value = function()
+        except Exception as error:
+            failure = error
+    failure = broadcast_object(failure)
+    if failure is not None:
+        raise failure
+    return value if rank() == 0 else function()
+
+
+def barrier() -> None:
+    if active():
+        dist.barrier()
+
+
+def shutdown() -> None:
+    """End the process group. A command that skips this ends in SIGABRT under gloo although all went well."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

@@ -1,0 +1,74 @@
+"""What a backbone states before it is built: its entry, weights and input specification. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from visiontl.backbone import Backbone
+
+# RGB, 0..1: the statistics of ImageNet's photos as torchvision's reference training states them
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """How the weights want their images. Travels with them; only the backbone applies mean and std.
+
+    size: (H, W) in pixels that this run uses.
+    mean, std: per channel, after pixels 0..1 were stretched to `value_range`.
+    interpolation: "bilinear" | "bicubic" | "nearest" | "lanczos".
+    crop: share of the resized image's side that the centre crop keeps (0..1].
+    pad_to: H and W must be multiples of this many pixels (1: any).
+    sizing: "any" size works, a "multiple" of pad_to, or only the "fixed" size.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    interpolation: str = "bilinear"
+    crop: float = 0.875
+    value_range: tuple[float, float] = (0.0, 1.0)
+    pad_to: int = 1
+    sizing: str = "any"
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ImageSpec:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One set of pretrained weights that a backbone can be loaded with."""
+
+    tag: str
+    source: str = ""
+    licence: str = "unknown"
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BackboneEntry:
+    """A backbone on offer. Listing entries builds nothing and imports no model library.
+
+    build: (spec=None, in_channels=3, output_stride=None, image_size=None) -> Backbone with random weights;
+        never touches the network; a given spec wins over the architecture's own.
+    load: (backbone, tag) -> backbone with the weights of that tag, its spec set to theirs.
+    load_file: (backbone, state dict of a local or hub file) -> (tensors for backbone, key by key; note or
+        None). Optional: remaps another library's key names. None means that names must match as they are.
+    facts: {"params": 25.5e6, "embed_dim": 2048, "strides": (4, 8, 16, 32), "size": (224, 224)} where known.
+    """
+
+    name: str
+    build: Callable[..., Backbone]
+    weights: Sequence[Weights] = ()
+    load: Callable[[Backbone, str], Backbone] | None = None
+    load_file: Callable[..., Any] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)

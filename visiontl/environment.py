@@ -1,0 +1,83 @@
+"""Where a run happened: machine, versions, processes; and the folder it writes to."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from visiontl import distributed
+from visiontl.errors import CheckpointError, VisionTLError
+
+LIBRARIES = ("torch", "torchvision", "timm", "accelerate")
+
+
+def environment(accelerator: Accelerator) -> dict[str, Any]:
+    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    device = accelerator.device
+    return {
+        "python": platform.python_version(),
+        **versions,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "processes": accelerator.num_processes,
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        return names[0] if names else platform.machine()
+    except OSError:
+        return platform.processor() or platform.machine()
+
+
+def command_line() -> str:
+    """The command as it was typed, as far as Python knows it."""
+    program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+    return shlex.join([program, *sys.argv[1:]])
+
+
+def run_folder(parent: Path, name: str) -> Path:
+    """A new folder `parent/name-DATE-TIME`, the same on every rank; never one that is there already."""
+    failure, folder = None, None
+    if distributed.rank() == 0:
+        try:
+            folder = _new_folder(parent, f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
+        except VisionTLError as error:
+            failure = error
+    failure, folder = distributed.broadcast_object((failure, folder))
+    if failure is not None:
+        raise failure
+    return folder
+
+
+def named_folder(parent: Path, name: str) -> Path:
+    """A new folder `parent/name`, refused when it exists."""
+    return _new_folder(parent, name, numbered=False)
+
+
+def _new_folder(parent: Path, name: str, numbered: bool = True) -> Path:
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise CheckpointError(f"run.name {name!r} is no plain folder name")
+    for attempt in range(1, 1000):
+        folder = parent / (name if attempt == 1 else f"{name}-{attempt}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            if not numbered:
+                raise CheckpointError(f"{folder} exists already and is never overwritten; choose another run.name") from None
+        except OSError as error:
+            raise CheckpointError(f"{folder} cannot be made: {error.strerror or error}") from None
+    raise CheckpointError(f"{parent / name}: a thousand folders of that name exist")

@@ -1,0 +1,257 @@
+"""Rows from every process -> gathered -> exactly one per image, by id -> scores."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import send_to_device
+from torch import nn
+
+from visiontl import __version__, data, distributed, html
+from visiontl.config import Resolved, resolve, to_yaml, with_task_data
+from visiontl.console import Console
+from visiontl.device import choose_channels_last, choose_precision, current_device, describe, make_accelerator
+from visiontl.environment import command_line, environment, run_folder
+from visiontl.errors import ConfigError, DataError, TrainingError
+from visiontl.model import Built, build_model, load_model, model_folder, pretrained_backbone, through_json
+from visiontl.task import Data, SampleDataset
+
+
+def gather_rows(
+    accelerator: Accelerator,
+    built: Built,
+    split: SampleDataset,
+    model: nn.Module,
+    batch_size: int,
+    workers: int,
+    console: Console,
+    what: str,
+) -> list[Any]:
+    """One row per image of the split, in id order, on every rank. model: unwrapped, on the device.
+
+    Batches are chunks of the id list, fixed by the batch size alone, and a rank takes whole ones: so the rows do
+    not depend on the number of processes.
+    """
+    task, cfg, meta = built.resolved.task, built.resolved.cfg, built.meta
+    keys = data.evaluation_keys(len(split), batch_size, distributed.rank(), distributed.world())
+    batches = data.Batches(split, task.collate, cfg, meta, built.resolved.config.train.seed, training=False)
+    distributed.broadcast_buffers(model)
+    model.eval()
+    mine: dict[int, Any] = {}
+    with torch.no_grad(), console.progress(total=len(keys), unit="batch", what=what) as bar:
+        for done, batch in enumerate(data.load(batches, keys, workers, accelerator.device.type == "cuda"), start=1):
+            ids = batch["id"].tolist()
+            batch = send_to_device(batch, accelerator.device, non_blocking=True)
+            with accelerator.autocast():
+                outputs = model(batch)
+            rows = task.rows(cfg, in_fp32(outputs), batch, meta)
+            if len(rows) != len(ids):
+                raise TrainingError(f"the task's `rows` gave {len(rows)} records for {len(ids)} images")
+            mine.update(zip(ids, rows, strict=True))
+            bar.update(done, images=len(ids) * distributed.world())
+    return merge_rows(distributed.gather_objects(mine), len(split))
+
+
+def merge_rows(parts: Sequence[Mapping[int, Any]], count: int) -> list[Any]:
+    """The rows of all ranks, in id order; exactly the ids 0..count-1 must be there, each once."""
+    merged: dict[int, Any] = {}
+    for part in parts:
+        twice = merged.keys() & part.keys()
+        if twice:
+            raise TrainingError(f"evaluation saw {len(twice)} images twice, such as id {min(twice)}")
+        merged.update(part)
+    if merged.keys() != set(range(count)):
+        missing = sorted(set(range(count)) - merged.keys())
+        raise TrainingError(f"evaluation of {count} images has rows for {len(merged)}; missing ids: {missing[:5]}")
+    return [merged[i] for i in range(count)]
+
+
+def score_rows(built: Built, rows: Sequence[Any]) -> dict[str, Any]:
+    """The task's scores, computed once, on the main process, and told to all."""
+    failure, scores = None, {}
+    if distributed.rank() == 0:
+        try:
+            scores = dict(built.resolved.task.score(built.resolved.cfg, rows, built.meta))
+        except Exception as error:  # the other ranks wait for an answer: they get the error too
+            failure = error
+    failure = distributed.broadcast_object(failure)
+    if failure is not None:
+        raise failure
+    return distributed.broadcast_object(scores)
+
+
+def in_fp32(outputs: Any) -> Any:
+    """Floating tensors of nested dicts and lists as fp32, as Accelerate's wrapper hands them to the loss."""
+    if isinstance(outputs, torch.Tensor):
+        return outputs.float() if outputs.is_floating_point() else outputs
+    if isinstance(outputs, Mapping):
+        return {key: in_fp32(value) for key, value in outputs.items()}
+    if isinstance(outputs, list | tuple):
+        return type(outputs)(in_fp32(value) for value in outputs)
+    return outputs
+
+
+def scalars(scores: Mapping[str, Any]) -> dict[str, float]:
+    """The plain numbers among the scores, for logs and tables."""
+    return {k: float(v) for k, v in scores.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def report_items(built: Built, rows: Sequence[Any], split: SampleDataset) -> list[Any]:
+    """What the task has to show of its rows; pictures are opened on demand through the split."""
+    task = built.resolved.task
+    if task.report is None:
+        return []
+
+    return list(task.report(built.resolved.cfg, rows, built.meta, split.image))
+
+
+def choose_splits(available: Mapping[str, SampleDataset], wanted: Sequence[str] | None) -> dict[str, SampleDataset]:
+    """The asked-for splits; by default all that were not trained on."""
+    if wanted:
+        unknown = [name for name in wanted if name not in available]
+        if unknown:
+            raise DataError(f"no split {', '.join(unknown)} here; there is {', '.join(available)}")
+        return {name: available[name] for name in wanted}
+    chosen = {name: split for name, split in available.items() if name != "train"}
+    if not chosen:
+        raise DataError("there is neither a val nor a test split; name one with --split, such as --split train")
+    return chosen
+
+
+def evaluate(
+    run: str | Path | Resolved,
+    data: str | Path | None = None,
+    splits: Sequence[str] | None = None,
+    overrides: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Scores of a run on its own val and test splits, or on other data in the model's class order.
+
+    run: a run folder; or a config file, whose model is then measured as it is built, before any training.
+    Returns the report, also written (report.json, report.html) to a new folder inside the run.
+    """
+    started = time.time()
+    is_config = isinstance(run, Resolved) or Path(run).is_file()
+    if is_config:
+        resolved = resolve(run, overrides)
+        if data is not None:
+            resolved = with_task_data(resolved, str(data))
+        console = Console(main=distributed.rank() == 0)
+        backbone, loaded, note = pretrained_backbone(resolved)
+        for line in filter(None, [note, *loaded.notes]):
+            console.say(line)
+        found = resolved.task.data(resolved.cfg, backbone.spec, None)
+        built = build_model(resolved, backbone, through_json(found.meta))
+        parent = Path(resolved.config.run.folder)
+        name = f"evaluate-{Path(resolved.source).stem}"
+    else:
+        built = load_model(run)
+        resolved = built.resolved
+        if overrides:
+            resolved = resolve(model_folder(run) / "config.yaml", overrides)
+        if data is not None:
+            resolved = with_task_data(resolved, str(data))
+        built = Built(resolved, built.backbone, built.model, built.meta)
+        console = Console(main=distributed.rank() == 0)
+        found = resolved.task.data(resolved.cfg, built.backbone.spec, built.meta)
+        parent, name = Path(run), "evaluate"
+        if data is None and not overrides:
+            compare_lists(Path(run) / "splits", found, console)
+    for line in found.notes:
+        console.say(line, keep=True)
+    chosen = choose_splits(found.splits(), splits)
+    accelerator, how = place(built, console)
+    folder = run_folder(parent, name)
+    scores, items = {}, []
+    config = resolved.config
+    for split_name, split in chosen.items():
+        rows = gather_rows(
+            accelerator,
+            built,
+            split,
+            built.model,
+            config.train.eval_batch_size or config.train.batch_size,
+            config.loader.workers,
+            console,
+            split_name,
+        )
+        scores[split_name] = score_rows(built, rows)
+        console.table(
+            f"{split_name}: {len(split)} images",
+            ["score", "value"],
+            [[key, f"{value:.4f}"] for key, value in scalars(scores[split_name]).items()],
+        )
+        if accelerator.is_main_process:
+            items += report_items(built, rows, split)
+    report = {
+        "visiontl": __version__,
+        "run": str(folder),
+        "task": resolved.task.name,
+        "status": "evaluated",
+        "started": datetime.fromtimestamp(started).isoformat(timespec="seconds"),
+        "seconds": round(time.time() - started, 2),
+        "command": command_line(),
+        "seed": config.train.seed,
+        "environment": {**environment(accelerator), **how},
+        "data": {name: len(split) for name, split in chosen.items()},
+        "notes": console.notes,
+        "backbone": {"name": built.backbone.name, "weights": config.backbone.weights},
+        "scores": scores,
+        "config": to_yaml(resolved, comments=False),
+    }
+    if accelerator.is_main_process:
+        (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        page = html.write_report(folder, report, [], items)
+        console.say(f"report: {page}")
+    distributed.barrier()
+    return report
+
+
+def place(built: Built, console: Console) -> tuple[Accelerator, dict[str, Any]]:
+    """Put a model on its device for evaluation or prediction, in the precision and layout that suit it."""
+    config = built.resolved.config.train
+    device = current_device()
+    precision, why = choose_precision(config.precision, device)
+    layout, layout_why = choose_channels_last(config.channels_last, built.model, device)
+    accelerator = make_accelerator(precision)
+    check_processes(built.resolved, accelerator.num_processes)
+    set_layout(built, layout)
+    built.model.to(accelerator.device)
+    console.say(describe(config, precision, why, layout, layout_why))
+    return accelerator, {"precision": precision, "channels_last": layout}
+
+
+def set_layout(built: Built, channels_last: bool) -> None:
+    built.backbone.channels_last = channels_last
+    if channels_last:
+        built.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def check_processes(resolved: Resolved, actual: int) -> None:
+    wanted = resolved.config.run.processes
+    if wanted is not None and wanted != actual:
+        raise ConfigError(
+            f"run.processes is {wanted}, but {actual} {'process' if actual == 1 else 'processes'} started; on CPU use "
+            f"`torchrun --nproc_per_node {wanted}` (accelerate launch starts one there), see docs/distributed.md"
+        )
+
+
+def compare_lists(folder: Path, found: Data, console: Console) -> None:
+    """Say aloud when the files of a split are no longer those that the run was trained and judged on."""
+    for name, split in found.splits().items():
+        path = folder / f"{name}.txt"
+        if not path.exists():
+            continue
+        saved = {json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()}
+        now = set(split.names)
+        if saved != now:
+            console.warn(
+                f"the {name} split has changed since training: {len(now - saved)} new, {len(saved - now)} gone "
+                f"({', '.join(sorted(now ^ saved)[:3])}); scores are not comparable with the run's own"
+            )

@@ -1,0 +1,172 @@
+"""Features of a backbone that never changes in a run, computed once: the head then trains in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from visiontl import data
+from visiontl.backbone import Features
+from visiontl.probe import Probe
+from visiontl.randomness import mix
+from visiontl.task import SampleDataset
+
+MEMORY_SHARE = 0.25  # of the memory that is free when the cache is built
+
+
+@dataclass
+class FeatureCache:
+    """Features and image-free samples of one split, for `views` deterministic views of each image.
+
+    Row view * images + id of each tensor belongs to that view of that image.
+    """
+
+    images: int
+    views: int
+    samples: list[dict[str, Any]]
+    maps: list[Tensor]  # each (views * images, C, h, w)
+    pooled: Tensor | None  # (views * images, embed_dim)
+    layers: dict[str, Tensor] = field(default_factory=dict)
+
+    def at(self, batch: Mapping[str, Any], epoch: int, device: torch.device) -> Features:
+        """The features of a batch's images, on the device."""
+        rows = batch["id"].cpu() + (epoch % self.views) * self.images  # (B,)
+
+        def pick(stored: Tensor) -> Tensor:
+            return stored[rows].to(device, non_blocking=True)
+
+        return Features(
+            [pick(level) for level in self.maps],
+            None if self.pooled is None else pick(self.pooled),
+            {name: pick(layer) for name, layer in self.layers.items()},
+        )
+
+
+class CachedSplit:
+    """A split whose samples carry a blank placeholder in place of the image: nothing is decoded."""
+
+    def __init__(self, split: SampleDataset, cache: FeatureCache):
+        self.names = split.names
+        self.image = split.image
+        self._count, self._samples = len(split), cache.samples
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        """key: (id, row of the cache)."""
+        return dict(self._samples[key[1]])
+
+
+def why_not(probe: Probe, batch: Mapping[str, Any], samples: list[dict], again: list[dict], views: int | None) -> str:
+    """Why features cannot be cached, or an empty string.
+
+    samples, again: the batch's samples as the data set gave them, under two different seeds.
+    """
+    if len(probe.calls) != 1:
+        return f"the model calls its backbone {len(probe.calls)} times per batch"
+    image = batch.get("image")
+    if not isinstance(image, Tensor) or probe.calls[0][0] is not image:
+        return "the backbone is not fed the batch's images as they are"
+    given = [sample.get("image") for sample in samples]
+    if any(not isinstance(one, Tensor) or one.dtype != image.dtype for one in given):
+        return "collate changes the images (mixing or resizing)"
+    if any(one.shape != image.shape[1:] or not torch.equal(one, row) for one, row in zip(given, image.cpu(), strict=True)):
+        return "collate changes the images (mixing or resizing)"
+    fresh = all(torch.equal(a["image"], b["image"]) for a, b in zip(samples, again, strict=True))
+    if not fresh and views is None:
+        return "the images are augmented anew in each epoch (train.cache_views: k caches k views)"
+    return ""
+
+
+def build(
+    split: SampleDataset,
+    ask: tuple[tuple[int, ...], bool, tuple[str, ...]],
+    forward: Callable[..., Features],
+    batch_size: int,
+    views: int,
+    seed: int,
+    workers: int,
+    device: torch.device,
+    progress: Callable[[int], None],
+) -> FeatureCache | str:
+    """One pass over the split per view. forward(image, maps, pooled, layers) runs the frozen backbone.
+
+    Returns the cache, or in words why it would not fit. Every rank builds its own, so that ranks need not talk.
+    """
+    maps, pooled, layers = ask
+    count = len(split)
+    samples: list[dict[str, Any]] = []
+    stores: dict[Any, Tensor] = {}
+    keys = [
+        (tuple(range(start, min(start + batch_size, count))), view, 0)
+        for view in range(views)
+        for start in range(0, count, batch_size)
+    ]
+    source = data.Batches(split, _keep, None, {}, seed, training=False)
+    done = 0
+    for batch in data.load(source, keys, workers, False):
+        with torch.no_grad():
+            found = forward(torch.stack([s["image"] for s in batch["samples"]]).to(device), maps, pooled, layers)
+        parts = {
+            **{("map", i): level for i, level in enumerate(found.maps)},
+            **({"pooled": found.pooled} if found.pooled is not None else {}),
+            **{("layer", name): layer for name, layer in found.layers.items()},
+        }
+        if not stores:
+            needed = sum(p[0].numel() * p.element_size() for p in parts.values()) * count * views
+            free = psutil.virtual_memory().available * MEMORY_SHARE
+            if needed > free:
+                return f"features need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB may be used"
+            stores = {k: torch.empty(count * views, *p.shape[1:], dtype=p.dtype) for k, p in parts.items()}
+        size = len(batch["samples"])
+        for key, part in parts.items():
+            stores[key][done : done + size] = part.cpu()
+        samples += [{**s, "image": _blank(s["image"])} for s in batch["samples"]]
+        done += size
+        progress(done)
+    return FeatureCache(
+        count,
+        views,
+        samples,
+        [stores["map", i] for i in range(len(maps))],
+        stores.get("pooled"),
+        {name: stores["layer", name] for name in layers},
+    )
+
+
+class CachedBatches(data.Batches):
+    """Batches of a CachedSplit: the sample of view `epoch mod views`."""
+
+    views: int = 1
+
+    def samples(self, ids: Any, epoch: int) -> list[dict[str, Any]]:
+        count = len(self.split)
+        return [self.split[i, (epoch % self.views) * count + i] for i in ids]
+
+
+def cached_batches(
+    split: SampleDataset, cache: FeatureCache, collate: Any, cfg: Any, meta: Any, seed: int, training: bool
+) -> CachedBatches:
+    batches = CachedBatches(CachedSplit(split, cache), collate, cfg, meta, seed, training)
+    batches.views = cache.views
+    return batches
+
+
+def second_look(split: SampleDataset, ids: tuple[int, ...], seed: int) -> list[dict[str, Any]]:
+    """The same images as another epoch would show them."""
+    return [split[i, mix(seed, data.SAMPLE, 1, i)] for i in ids]
+
+
+def _keep(cfg: Any, samples: list[dict], generator: Any, meta: Any) -> dict[str, Any]:
+    return {"samples": samples}
+
+
+def _blank(image: Tensor) -> Tensor:
+    """A tensor of the same shape and type that takes no memory."""
+    return torch.zeros((), dtype=image.dtype).expand(image.shape)

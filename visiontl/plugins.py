@@ -1,0 +1,403 @@
+"""Plugins: who offers which tasks, backbones and freeze policies. Imports no torch.
+
+Packages are found through the entry-point group `visiontl`. Each is loaded on its own: one that is broken
+is kept as `Broken`, with its name, version and cause, and stops nobody else. The core offers its own
+backbones and policies through the same hooks. VISIONTL_PLUGINS chooses among the installed packages:
+unset means all, "" none, otherwise a list of entry-point names with commas.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from visiontl import hookspecs
+from visiontl.errors import ConfigError, PluginError, VisionTLError, did_you_mean
+from visiontl.policies import Policy, make_policy
+from visiontl.task import CONTRACT, Task
+
+if TYPE_CHECKING:
+    from visiontl.backbone import BackboneEntry
+
+GROUP = "visiontl"
+VARIABLE = "VISIONTL_PLUGINS"
+CORE = ("visiontl.backbones", "visiontl.policies")  # always registered, under their module names
+
+HOOKS = tuple(sorted(name for name in vars(hookspecs) if name.startswith("visiontl_")))
+OFFERS = {
+    "visiontl_tasks": "tasks",
+    "visiontl_backbones": "backbones",
+    "visiontl_freeze_policies": "policies",
+}
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A package, or one thing that it offers, that cannot be used, and why."""
+
+    name: str  # entry point
+    distribution: str
+    version: str
+    cause: str
+
+    def __str__(self) -> str:
+        package = f" ({self.distribution} {self.version})" if self.distribution else ""
+        return f"plugin {self.name!r}{package} is broken: {self.cause}"
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A package of the entry-point group. state: loaded, broken, or off (not named in VISIONTL_PLUGINS)."""
+
+    name: str
+    distribution: str
+    version: str
+    state: str
+    offers: str
+
+
+@dataclass(frozen=True)
+class Offered:
+    """What was offered under a hook, by name, and who offered it. `clashes` are names with several offers;
+    `refused` are offers that cannot be used."""
+
+    values: Mapping[str, Any]
+    owners: Mapping[str, str]
+    clashes: Mapping[str, Sequence[str]]
+    refused: Mapping[str, Broken]
+
+
+@dataclass
+class _Registry:
+    manager: pluggy.PluginManager
+    origins: dict[str, tuple[str, str]] = field(default_factory=dict)  # plugin -> (distribution, version)
+    broken: list[Broken] = field(default_factory=list)
+    off: list[tuple[str, str, str]] = field(default_factory=list)
+    offered: dict[str, Offered] = field(default_factory=dict)
+
+
+def manager() -> pluggy.PluginManager:
+    """The pluggy manager with all that could be loaded. Raises PluginError for a name in VISIONTL_PLUGINS
+    that is not installed."""
+    return _registry().manager
+
+
+def register(plugin: Any, name: str | None = None) -> None:
+    """Add a module or object with hook implementations by hand (notebooks, tests).
+
+    Raises PluginError for one that is misspelt, offers nothing, or is there already.
+    """
+    name = name or getattr(plugin, "__name__", type(plugin).__name__)
+    cause = _add(_registry().manager, name, plugin)
+    if cause:
+        raise PluginError(f"plugin {name!r}: {cause}")
+    _registry().offered.clear()
+
+
+def reset() -> None:
+    """Forget all that was loaded or registered; the next question loads anew."""
+    _registry.cache_clear()
+
+
+def broken() -> list[Broken]:
+    """All packages and offers that cannot be used."""
+    refused = [
+        b for hook in ("visiontl_tasks", "visiontl_freeze_policies") for b in _offered(hook).refused.values()
+    ]
+    return list(dict.fromkeys([*_registry().broken, *refused]))
+
+
+def warnings() -> list[str]:
+    """A sentence for each thing that is installed and cannot be used, and for each name offered twice."""
+    lines = [str(one) for one in broken()]
+    for hook in ("visiontl_tasks", "visiontl_freeze_policies"):
+        lines += [_clash(hook, name, owners) for name, owners in _offered(hook).clashes.items()]
+    return lines
+
+
+def tasks() -> dict[str, Task]:
+    """All usable tasks by name. A name that two plugins offer is not among them; `task` says so."""
+    return dict(_offered("visiontl_tasks").values)
+
+
+def task(name: str) -> Task:
+    """The task of that name.
+
+    Raises ConfigError naming the closest one (and the cause, where a broken plugin has that name), and
+    PluginError for a name that two plugins offer or a task that this version cannot run.
+    """
+    offered = _offered("visiontl_tasks")
+    if name in offered.values:
+        return offered.values[name]
+    if name in offered.clashes:
+        raise PluginError(_clash("visiontl_tasks", name, offered.clashes[name]))
+    if name in offered.refused:
+        raise PluginError(str(offered.refused[name]))
+    for one in _registry().broken:
+        if one.name == name:
+            raise ConfigError(f"task {name!r} is not there: {one}")
+    for plugin, distribution, version in _registry().off:
+        if plugin == name:
+            raise ConfigError(
+                f"task {name!r} is not there: plugin {plugin!r} ({distribution} {version}) is switched off by "
+                f"{VARIABLE}={os.environ.get(VARIABLE, '')!r}"
+            )
+    if not offered.values:
+        raise ConfigError(f"no task {name!r}: no task plugin is loaded; see `visiontl list plugins`")
+    raise ConfigError(f"no task {name!r}{did_you_mean(name, offered.values)}")
+
+
+def owner(task_name: str) -> tuple[str, str, str]:
+    """(plugin, distribution, version) that offers the task."""
+    plugin = _offered("visiontl_tasks").owners[task_name]
+    return (plugin, *_registry().origins.get(plugin, ("", "")))
+
+
+def backbones() -> dict[str, BackboneEntry]:
+    """All backbones on offer, by name. Imports torch."""
+    return dict(_offered("visiontl_backbones").values)
+
+
+def added_backbones() -> dict[str, BackboneEntry]:
+    """Those offered by packages alone; imports torch only where a package offers some."""
+    offers = [(name, call) for name, call in _calls("visiontl_backbones") if name not in CORE]
+    return dict(_collect("visiontl_backbones", offers).values)
+
+
+def backbone_entry(name: str) -> tuple[BackboneEntry, str | None]:
+    """The backbone of that name, and a note where the name had to be completed. Raises BackboneError naming
+    the closest one, and PluginError for a name that two plugins offer."""
+    from visiontl.backbones import registry
+
+    offered = _offered("visiontl_backbones")
+    if name in offered.clashes:
+        raise PluginError(_clash("visiontl_backbones", name, offered.clashes[name]))
+    return registry.find(name, offered.values)
+
+
+def policies() -> dict[str, Callable[..., Policy]]:
+    """Factories of the freeze policies, by name. A name that two plugins offer is not among them."""
+    return dict(_offered("visiontl_freeze_policies").values)
+
+
+def policy(value: str | Mapping[str, Any]) -> Policy:
+    """What stands in `freeze.policy` -> the policy. Raises PolicyError naming the closest one, and
+    PluginError for a name that two plugins offer."""
+    offered = _offered("visiontl_freeze_policies")
+    name = next(iter(value), None) if isinstance(value, Mapping) else str(value).partition(":")[0].strip()
+    if name in offered.clashes:
+        raise PluginError(_clash("visiontl_freeze_policies", name, offered.clashes[name]))
+    return make_policy(value, offered.values)
+
+
+def installed() -> list[Installed]:
+    """The core's providers and every installed package of the group, with its state and what it offers."""
+    registry, found = _registry(), []
+    for name, plugin in registry.manager.list_name_plugin():
+        if plugin is not None:
+            distribution, version = registry.origins.get(name, ("", ""))
+            found.append(Installed(name, distribution, version, "loaded", _describe(registry, name, plugin)))
+    found += [Installed(b.name, b.distribution, b.version, "broken", b.cause) for b in registry.broken]
+    found += [Installed(*off, "off", f"not named in {VARIABLE}") for off in registry.off]
+    return sorted(found, key=lambda one: (one.name not in CORE, one.name))
+
+
+@cache
+def _registry() -> _Registry:
+    made = pluggy.PluginManager(GROUP)
+    made.add_hookspecs(hookspecs)
+    registry = _Registry(made)
+    version = importlib.import_module(GROUP).__version__
+    for name in CORE:
+        cause = _add(made, name, importlib.import_module(name))
+        if cause:
+            raise PluginError(f"{name}: {cause}")
+        registry.origins[name] = (GROUP, version)
+    wanted = _wanted()
+    found = sorted(importlib.metadata.entry_points(group=GROUP), key=lambda point: (point.name, point.value))
+    unknown = [name for name in wanted or () if name not in {point.name for point in found}]
+    if unknown:
+        names = [point.name for point in found]
+        raise PluginError(
+            "; ".join(
+                f"{VARIABLE} names {name!r}, which is not installed{did_you_mean(name, names)}"
+                for name in unknown
+            )
+        )
+    for point in found:
+        distribution, version = _origin(point)
+        if wanted is not None and point.name not in wanted:
+            registry.off.append((point.name, distribution, version))
+            continue
+        name = point.name if made.get_plugin(point.name) is None else f"{distribution}:{point.name}"
+        try:
+            cause = _add(made, name, point.load())
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a stranger's module may even call sys.exit
+            cause = f"{type(error).__name__}: {error}"
+        if cause:
+            registry.broken.append(Broken(point.name, distribution, version, cause))
+        else:
+            registry.origins[name] = (distribution, version)
+    return registry
+
+
+def _wanted() -> set[str] | None:
+    chosen = os.environ.get(VARIABLE)
+    return None if chosen is None else {name.strip() for name in chosen.split(",") if name.strip()}
+
+
+def _origin(point: importlib.metadata.EntryPoint) -> tuple[str, str]:
+    """(distribution, version); a package with damaged metadata may have neither."""
+    try:
+        return (point.dist.name, point.dist.version) if point.dist else ("", "")
+    except Exception:  # importlib.metadata raises several kinds for missing fields
+        return "unknown distribution", "unknown version"
+
+
+def _add(made: pluggy.PluginManager, name: str, plugin: Any) -> str | None:
+    """Register a plugin; the cause where it cannot be, and then it is not registered."""
+    other = made.get_name(plugin)
+    if other is not None:
+        return f"it is the same module as plugin {other!r}"
+    try:
+        made.register(plugin, name)
+        calls = made.get_hookcallers(plugin) or []
+    except (pluggy.PluginValidationError, ValueError) as error:
+        if made.has_plugin(name):
+            made.unregister(name=name)
+        return " ".join(str(error).split())
+    problems = [
+        f"{call.name} is no hook{did_you_mean(call.name, HOOKS)}"
+        for call in calls
+        if not call.has_spec() and not all(i.optionalhook for i in call.get_hookimpls() if i.plugin is plugin)
+    ]
+    known = {call.name for call in calls}
+    problems += [
+        f"{hook} is not marked as a hook; put @visiontl.hookimpl above it"
+        for hook in HOOKS
+        if hook not in known and callable(getattr(plugin, hook, None))
+    ]
+    if not problems and not calls:
+        problems = [f"it implements no hook; the hooks are {', '.join(HOOKS)}"]
+    if problems:
+        made.unregister(name=name)
+    return "; ".join(problems) or None
+
+
+def _calls(hook: str) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """(plugin, its function) for each plugin that implements the hook; the core first, then by name."""
+    made = _registry().manager
+    found = [
+        (made.get_name(impl.plugin) or "", impl.function) for impl in getattr(made.hook, hook).get_hookimpls()
+    ]
+    yield from sorted(found, key=lambda pair: (pair[0] not in CORE, pair[0]))
+
+
+def _offered(hook: str) -> Offered:
+    offered = _registry().offered
+    if hook not in offered:
+        offered[hook] = _collect(hook, _calls(hook))
+    return offered[hook]
+
+
+def _collect(hook: str, calls: Any) -> Offered:
+    values: dict[str, Any] = {}
+    owners: dict[str, list[str]] = {}
+    refused: dict[str, Broken] = {}
+    for plugin, call in calls:
+        origin = _registry().origins.get(plugin, ("", ""))
+        try:
+            pairs = _named(hook, call())
+        except Exception as error:  # a stranger's function; whatever it raises is that plugin's cause
+            cause = str(error) if isinstance(error, VisionTLError) else f"{type(error).__name__}: {error}"
+            refused[plugin] = Broken(plugin, *origin, f"{hook}: {cause}")
+            continue
+        for name, value in pairs:
+            cause = _unfit_task(value) if hook == "visiontl_tasks" else None
+            if cause:
+                refused[name] = Broken(plugin, *origin, cause)
+                continue
+            owners.setdefault(name, []).append(plugin)
+            values[name] = value
+    clashes = {name: who for name, who in owners.items() if len(who) > 1}
+    return Offered(
+        {name: value for name, value in values.items() if name not in clashes},
+        {name: who[0] for name, who in owners.items() if name not in clashes},
+        clashes,
+        refused,
+    )
+
+
+def _named(hook: str, answer: Any) -> list[tuple[str, Any]]:
+    """What a hook returned -> [(name, value)]. Raises PluginError for another kind of value."""
+    if answer is None:
+        return []
+    if hook == "visiontl_freeze_policies":
+        if not isinstance(answer, Mapping):
+            raise PluginError(
+                f"returned {type(answer).__name__}; a mapping from name to factory was expected"
+            )
+        return list(answer.items())
+    kind = "Task" if hook == "visiontl_tasks" else "BackboneEntry"
+    if not isinstance(answer, Sequence) or isinstance(answer, str):
+        raise PluginError(f"returned {type(answer).__name__}; a list of visiontl.{kind} was expected")
+    for value in answer:
+        if not isinstance(getattr(value, "name", None), str):
+            raise PluginError(f"returned {type(value).__name__} in its list; a visiontl.{kind} was expected")
+    return [(value.name, value) for value in answer]
+
+
+def _unfit_task(value: Any) -> str | None:
+    """Why this version cannot run the task; None where it can."""
+    contract = getattr(value, "contract", None)
+    if contract != CONTRACT:
+        return (
+            f"task {value.name!r} was written for contract {contract}; this visiontl speaks contract {CONTRACT}; "
+            f"install matching versions of the two"
+        )
+    if not isinstance(value, Task):
+        return f"task {value.name!r} is a {type(value).__name__}; a visiontl.Task was expected"
+    fields = getattr(value.config, "model_fields", None)
+    if fields is None:
+        return f"task {value.name!r}: config must be a pydantic model; derive it from visiontl.Section"
+    if value.config.model_config.get("extra") != "forbid":
+        return f"task {value.name!r}: config lets unknown keys pass; derive it from visiontl.Section"
+    if "name" in fields:
+        return f"task {value.name!r}: config has a key `name`, which names the task; call it otherwise"
+    return None
+
+
+def _clash(hook: str, name: str, owners: Sequence[str]) -> str:
+    what = {"visiontl_tasks": "task", "visiontl_backbones": "backbone"}.get(hook, "freeze policy")
+    named = []
+    for plugin in owners:
+        distribution, version = _registry().origins.get(plugin, ("", ""))
+        named.append(f"{plugin!r} ({distribution} {version})" if distribution else repr(plugin))
+    return f"{what} {name!r} is offered by plugin {' and by plugin '.join(named)}; uninstall one, or choose with {VARIABLE}"
+
+
+def _describe(registry: _Registry, name: str, plugin: Any) -> str:
+    """'tasks: a, b; backbones': names where listing them costs no torch."""
+    parts = []
+    for call in registry.manager.get_hookcallers(plugin) or []:
+        kind = OFFERS.get(call.name, call.name)
+        if call.name == "visiontl_backbones":
+            parts.append(kind)
+            continue
+        if call.name in OFFERS:
+            offered = _offered(call.name)
+            names = [key for key, who in offered.owners.items() if who == name]
+            names += [f"{key} (clash)" for key, who in offered.clashes.items() if name in who]
+            names += [f"{key} (refused)" for key, one in offered.refused.items() if one.name == name]
+            kind = f"{kind}: {', '.join(names) or 'none'}"
+        parts.append(kind)
+    return "; ".join(sorted(parts))

@@ -10,7 +10,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -37,12 +37,14 @@ class Resolved:
     config: the core's sections; its `task` holds the name and the complete task section as JSON values.
     cfg: the validated task section, without the name; what the task's functions get.
     source: the file, or "mapping" for a config made in Python.
+    example: `task.data` is the word example: the run asks the task for a small data set made on the spot.
     """
 
     config: Config
     task: Task
     cfg: BaseModel
     source: str
+    example: bool = False
 
 
 class _Problems:
@@ -66,8 +68,12 @@ class _Problems:
             self.lines.append(line)
 
     def raise_any(self) -> None:
+        """The file's mistakes in the order of its lines, after those of the overrides."""
         if self.lines:
-            raise ConfigError(self.lines, self.source if len(self.lines) > 1 else None)
+            numbered = re.compile(re.escape(self.source) + r":(\d+): ")
+            found = [numbered.match(line) for line in self.lines]
+            order = sorted(range(len(found)), key=lambda i: int(match[1]) if (match := found[i]) else -1)
+            raise ConfigError([self.lines[i] for i in order], self.source if len(order) > 1 else None)
 
 
 def resolve(
@@ -98,7 +104,9 @@ def resolve(
     assert task is not None
     assert core is not None
     assert cfg is not None
-    return _resolved(core, task, cfg, parsed.source)
+    section = values.get("task")
+    example = isinstance(section, dict) and section.get("data") == "example"
+    return replace(_resolved(core, task, cfg, parsed.source), example=example)
 
 
 def with_task_data(resolved: Resolved, data: Any) -> Resolved:
@@ -132,7 +140,7 @@ def to_yaml(resolved: Resolved, comments: bool = True) -> str:
     for name, info in type(resolved.config).model_fields.items():
         value = getattr(resolved.config, name)
         if name == "task":
-            about = _first_sentence(resolved.task.config) if comments else ""
+            about = first_sentence(resolved.task.config.__doc__) if comments else ""
             lines += ["task:", *_yaml_line("  ", "name", resolved.task.name, about)]
             lines += _yaml_lines(resolved.cfg, 1, comments)
         elif isinstance(value, BaseModel):
@@ -158,6 +166,11 @@ def schema(task_name: str | None = None) -> dict[str, Any]:
     own["required"] = ["name", *own.get("required", [])]
     whole["properties"]["task"] = own
     return whole
+
+
+def first_sentence(text: str | None) -> str:
+    """What a docstring says first, in one line and without the full stop."""
+    return re.split(r"\.(?:\s+(?=[A-Z{])|$)", " ".join((text or "").split()))[0]
 
 
 def _parsed(config: str | Path | Mapping[str, Any] | Config | Resolved) -> Parsed:
@@ -364,6 +377,8 @@ def _explain(
         deeper = [other for other in found if len(other) > len(path) and other[: len(path)] == path]
         if deeper:  # a union: what went wrong within one of its members says more
             continue
+        if (*prefix, *path) == ("task",):  # said by `_find_task`
+            continue
         unknown = next((e for e in errors if e["type"] == "extra_forbidden"), None)
         text = _unknown_key(path, model, prefix, task) if unknown else _expectation(errors)
         problems.add((*prefix, *path), text)
@@ -379,7 +394,7 @@ def _key_path(error: Any, values: Any) -> Keys:
             isinstance(here, list | tuple) and isinstance(part, int) and part < len(here)
         ):
             here = here[part]
-        elif not (last and error["type"] == "missing"):
+        elif not (last and error["type"] == "missing" and isinstance(part, str)):
             continue
         path.append(str(part))
     return tuple(path)
@@ -387,9 +402,9 @@ def _key_path(error: Any, values: Any) -> Keys:
 
 def _unknown_key(path: Keys, model: type[BaseModel], prefix: Keys, task: Task | None) -> str:
     siblings = _fields_at(model, path[:-1])
-    own = {".".join(key) for key in _all_keys(Config, ())}
+    own = {".".join(key) for key in all_keys(Config, ())}
     if task is not None:
-        own |= {".".join(key) for key in _all_keys(task.config, ("task",))} | {"task.name"}
+        own |= {".".join(key) for key in all_keys(task.config, ("task",))} | {"task.name"}
     here = ".".join((*prefix, *path))
     elsewhere = sorted(key for key in own if key.rpartition(".")[2] == path[-1] and key != here)
     near = closest(path[-1], siblings)
@@ -422,13 +437,14 @@ def _fields_at(model: type[BaseModel], path: Sequence[str]) -> set[str]:
     return {name for one in models for name in one.model_fields}
 
 
-def _all_keys(model: type[BaseModel], prefix: Keys, depth: int = 0) -> Iterator[Keys]:
+def all_keys(model: type[BaseModel], prefix: Keys = (), depth: int = 0) -> Iterator[Keys]:
+    """The place of every key that a section may hold, its inner sections included."""
     for name, info in model.model_fields.items():
         inner = list(_models(info.annotation)) if depth < 6 else []
         if not inner:
             yield (*prefix, name)
         for one in inner:
-            yield from _all_keys(one, (*prefix, name), depth + 1)
+            yield from all_keys(one, (*prefix, name), depth + 1)
 
 
 _EXPECTED = {
@@ -469,7 +485,10 @@ _BOUNDS = {
 
 def _expectation(errors: Sequence[Any]) -> str:
     """One key's errors -> what was given and what was expected."""
-    if any(error["type"] == "missing" for error in errors):
+    missing = next((error for error in errors if error["type"] == "missing"), None)
+    if missing is not None:
+        if isinstance(missing["loc"][-1], int):  # an item of a list of fixed length
+            return f"has {missing['loc'][-1]} items; at least {missing['loc'][-1] + 1} were expected"
         return "is missing; it has no default"
     given, expected, reasons, options = errors[0]["input"], [], [], []
     for error in errors:
@@ -477,7 +496,9 @@ def _expectation(errors: Sequence[Any]) -> str:
         if kind in _EXPECTED:
             text = _EXPECTED[kind]
         elif kind in _BOUNDS:
-            text = _BOUNDS[kind].format(**context)
+            text = _BOUNDS[kind].format(
+                **{k: f"{v:g}" if isinstance(v, float) else v for k, v in context.items()}
+            )
             if kind in ("literal_error", "enum"):
                 options += re.findall(r"'([^']*)'", text)
         else:
@@ -512,11 +533,6 @@ def _shown(value: Any) -> str:
 def _resolved(core: Config, task: Task, cfg: BaseModel, source: str) -> Resolved:
     section = {"name": task.name, **cfg.model_dump(mode="json")}
     return Resolved(core.model_copy(update={"task": section}), task, cfg, source)
-
-
-def _first_sentence(model: type[BaseModel]) -> str:
-    text = " ".join((model.__doc__ or "").split())
-    return re.split(r"(?<=[.!?])\s", text)[0].rstrip(".") if text else ""
 
 
 def _yaml_lines(model: BaseModel, level: int, comments: bool) -> list[str]:

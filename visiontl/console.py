@@ -16,8 +16,8 @@ from typing import Any, TextIO
 WINDOW = 100  # updates over which images per second are measured
 RATES = ("lr", "learning rate")  # columns whose values span decades
 SLOW = 10.0  # seconds after which a short bar is worth a line in a log file
-# All but tab and newline: a name may carry escape codes.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# A name may carry escape codes, or turn the writing direction; only tab and newline are let through.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def human(count: float) -> str:
@@ -86,8 +86,8 @@ def cell(value: Any, column: str = "") -> str:
 
 
 def clean(text: str) -> str:
-    """Control characters made visible, so that a file's name cannot steer the terminal."""
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+    """Control characters written out, so that a file's name cannot steer the terminal."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def columns_wide(text: str) -> int:

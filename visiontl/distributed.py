@@ -63,18 +63,25 @@ def broadcast_buffers(module: nn.Module) -> None:
             dist.broadcast(buffer, src=0)
 
 
-def main_first(function: Callable[[], Any]) -> Any:
-    """Run a function that may write to disk on rank 0, then on the others. An error there is everyone's."""
+def on_main(function: Callable[[], Any]) -> Any:
+    """Run a function on rank 0 alone; its value, or its error, is everyone's."""
     failure, value = None, None
     if rank() == 0:
         try:
             value = function()
         except Exception as error:
             failure = error
-    failure = broadcast_object(failure)
+    failure, value = broadcast_object((failure, value))
     if failure is not None:
         raise failure
-    return value if rank() == 0 else function()
+    return value
+
+
+def main_first(function: Callable[[], Any]) -> Any:
+    """Run a function that may write to disk (a download) on rank 0, then on the others; each gets its own value."""
+    own: list[Any] = []
+    on_main(lambda: own.append(function()))
+    return own[0] if own else function()
 
 
 def barrier() -> None:

@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 
 from visiontl import distributed
-from visiontl.errors import CheckpointError, VisionTLError
+from visiontl.errors import CheckpointError
 
 LIBRARIES = ("torch", "torchvision", "timm", "accelerate")
 
@@ -50,21 +50,13 @@ def command_line() -> str:
 
 def run_folder(parent: Path, name: str) -> Path:
     """A new folder `parent/name-DATE-TIME`, the same on every rank; never one that is there already."""
-    failure, folder = None, None
-    if distributed.rank() == 0:
-        try:
-            folder = _new_folder(parent, f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
-        except VisionTLError as error:
-            failure = error
-    failure, folder = distributed.broadcast_object((failure, folder))
-    if failure is not None:
-        raise failure
-    return folder
+    stamped = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    return distributed.on_main(lambda: _new_folder(parent, stamped))
 
 
 def named_folder(parent: Path, name: str) -> Path:
-    """A new folder `parent/name`, refused when it exists."""
-    return _new_folder(parent, name, numbered=False)
+    """A new folder `parent/name`, the same on every rank; refused when it exists."""
+    return distributed.on_main(lambda: _new_folder(parent, name, numbered=False))
 
 
 def _new_folder(parent: Path, name: str, numbered: bool = True) -> Path:
@@ -81,3 +73,10 @@ def _new_folder(parent: Path, name: str, numbered: bool = True) -> Path:
         except OSError as error:
             raise CheckpointError(f"{folder} cannot be made: {error.strerror or error}") from None
     raise CheckpointError(f"{parent / name}: a thousand folders of that name exist")
+
+
+def write_text(path: Path, text: str) -> None:
+    """A file that is whole or not there."""
+    temporary = path.with_name(f".writing-{path.name}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

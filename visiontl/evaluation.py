@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from accelerate.utils import send_to_device
 from torch import nn
 
 from visiontl import __version__, data, distributed, html
+from visiontl.backbone import Backbone
 from visiontl.config import Resolved, resolve, to_yaml, with_task_data
 from visiontl.console import Console
 from visiontl.device import choose_channels_last, choose_precision, current_device, describe, make_accelerator
 from visiontl.environment import command_line, environment, run_folder
 from visiontl.errors import ConfigError, DataError, TrainingError
+from visiontl.features import FeatureCache, split_batches
 from visiontl.model import Built, build_model, load_model, model_folder, pretrained_backbone, through_json
 from visiontl.task import Data, SampleDataset
 
@@ -33,6 +36,7 @@ def gather_rows(
     workers: int,
     console: Console,
     what: str,
+    cache: FeatureCache | None = None,
 ) -> list[Any]:
     """One row per image of the split, in id order, on every rank. model: unwrapped, on the device.
 
@@ -41,7 +45,9 @@ def gather_rows(
     """
     task, cfg, meta = built.resolved.task, built.resolved.cfg, built.meta
     keys = data.evaluation_keys(len(split), batch_size, distributed.rank(), distributed.world())
-    batches = data.Batches(split, task.collate, cfg, meta, built.resolved.config.train.seed, training=False)
+    batches = split_batches(split, task.collate, cfg, meta, built.resolved.config.train.seed, False, cache)
+    workers = 0 if cache else workers
+    backbone = next(module for module in model.modules() if isinstance(module, Backbone))
     distributed.broadcast_buffers(model)
     model.eval()
     mine: dict[int, Any] = {}
@@ -49,7 +55,8 @@ def gather_rows(
         for done, batch in enumerate(data.load(batches, keys, workers, accelerator.device.type == "cuda"), start=1):
             ids = batch["id"].tolist()
             batch = send_to_device(batch, accelerator.device, non_blocking=True)
-            with accelerator.autocast():
+            replay = backbone.replay(cache.at(batch, 0, accelerator.device)) if cache else nullcontext()
+            with replay, accelerator.autocast():
                 outputs = model(batch)
             rows = task.rows(cfg, in_fp32(outputs), batch, meta)
             if len(rows) != len(ids):
@@ -75,16 +82,8 @@ def merge_rows(parts: Sequence[Mapping[int, Any]], count: int) -> list[Any]:
 
 def score_rows(built: Built, rows: Sequence[Any]) -> dict[str, Any]:
     """The task's scores, computed once, on the main process, and told to all."""
-    failure, scores = None, {}
-    if distributed.rank() == 0:
-        try:
-            scores = dict(built.resolved.task.score(built.resolved.cfg, rows, built.meta))
-        except Exception as error:  # the other ranks wait for an answer: they get the error too
-            failure = error
-    failure = distributed.broadcast_object(failure)
-    if failure is not None:
-        raise failure
-    return distributed.broadcast_object(scores)
+    task, cfg = built.resolved.task, built.resolved.cfg
+    return distributed.on_main(lambda: dict(task.score(cfg, rows, built.meta)))
 
 
 def in_fp32(outputs: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,22 +45,6 @@ class FeatureCache:
             None if self.pooled is None else pick(self.pooled),
             {name: pick(layer) for name, layer in self.layers.items()},
         )
-
-
-class CachedSplit:
-    """A split whose samples carry a blank placeholder in place of the image: nothing is decoded."""
-
-    def __init__(self, split: SampleDataset, cache: FeatureCache):
-        self.names = split.names
-        self.image = split.image
-        self._count, self._samples = len(split), cache.samples
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        """key: (id, row of the cache)."""
-        return dict(self._samples[key[1]])
 
 
 def why_not(probe: Probe, batch: Mapping[str, Any], samples: list[dict], again: list[dict], views: int | None) -> str:
@@ -141,20 +125,29 @@ def build(
 
 
 class CachedBatches(data.Batches):
-    """Batches of a CachedSplit: the sample of view `epoch mod views`."""
+    """Batches whose samples carry a blank placeholder in place of the image: nothing is decoded."""
 
-    views: int = 1
+    cache: FeatureCache
 
-    def samples(self, ids: Any, epoch: int) -> list[dict[str, Any]]:
-        count = len(self.split)
-        return [self.split[i, (epoch % self.views) * count + i] for i in ids]
+    def samples(self, ids: Iterable[int], epoch: int) -> list[dict[str, Any]]:
+        first = (epoch % self.cache.views) * self.cache.images
+        return [dict(self.cache.samples[first + i]) for i in ids]
 
 
-def cached_batches(
-    split: SampleDataset, cache: FeatureCache, collate: Any, cfg: Any, meta: Any, seed: int, training: bool
-) -> CachedBatches:
-    batches = CachedBatches(CachedSplit(split, cache), collate, cfg, meta, seed, training)
-    batches.views = cache.views
+def split_batches(
+    split: SampleDataset,
+    collate: Callable[..., dict],
+    cfg: Any,
+    meta: Mapping[str, Any],
+    seed: int,
+    training: bool,
+    cache: FeatureCache | None,
+) -> data.Batches:
+    """The batches of a split, from its cache where there is one."""
+    if cache is None:
+        return data.Batches(split, collate, cfg, meta, seed, training)
+    batches = CachedBatches(split, collate, cfg, meta, seed, training)
+    batches.cache = cache
     return batches
 
 

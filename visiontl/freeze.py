@@ -164,7 +164,7 @@ def table(
 ) -> list[dict[str, Any]]:
     """One row per stage and one for the head: mode, parameters, how many train, learning rate at its peak."""
     chosen = {id(parameter) for _, parameter in trainable(layout, backbone, modes)}
-    totals = {stage: 0 for stage in (*backbone.stages, HEAD)}
+    totals = dict.fromkeys((*backbone.stages, HEAD), 0)
     for name, parameter in backbone.named_parameters():
         totals[backbone.stage_of[name]] += parameter.numel()
     rows = []
@@ -172,11 +172,12 @@ def table(
         members = layout.members.get(stage, {})
         count = sum(parameter.numel() for parameter in members.values())
         active = sum(parameter.numel() for parameter in members.values() if id(parameter) in chosen)
+        empty = not (count or totals[stage])
         read = stage == HEAD or stage in layout.stages
         rows.append(
             {
                 "stage": stage,
-                "mode": modes.get(stage, "train") if read else "unread",
+                "mode": modes.get(stage, "train") if read else "empty" if empty else "unread",
                 "parameters": count if stage == HEAD else totals[stage],
                 "trainable": active,
                 "lr": rates.get(stage, 0.0) if active else 0.0,

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from visiontl.console import cell, duration, human, is_number
+from visiontl.console import cell, clean, duration, human, is_number
 from visiontl.report import Figure, Pictures, Table
 
 THUMBNAIL = 420  # pixels, longer side of a picture inside the report
@@ -57,6 +57,7 @@ def write_report(
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_visible,
     )
     environment.filters.update(cell=cell, human=human, duration=duration)
     notes = [str(note) for note in report.get("notes") or ()] + problems
@@ -126,12 +127,15 @@ def render_figure(figure: Figure, prefix: str = "") -> str:
 
 def _inline(svg: str, title: str, prefix: str) -> str:
     """A standalone SVG file -> an element that scales with the page and shares no id with another."""
-    svg = svg[svg.index("<svg") :]
+    svg = clean(svg[svg.index("<svg") :])
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, count=1, flags=re.DOTALL)
-    svg = re.sub(r'(\s)id="', rf'\1id="{prefix}', svg)
-    svg = re.sub(r'(href="|url\()#', rf"\1#{prefix}", svg)
-    # The page's fonts in the place of matplotlib's own.
-    svg = re.sub(r"font:([^;'\"]*?px) [^;\"]*", r"font:\1 system-ui, 'Segoe UI', Arial, sans-serif", svg)
+
+    def adapt(tag: re.Match[str]) -> str:
+        text = re.sub(r'(\s)id="', rf'\1id="{prefix}', tag[0])
+        text = re.sub(r'(href="|url\()#', rf"\1#{prefix}", text)
+        return re.sub(r"font-family: [^;\"]*", "font-family: inherit", text)  # the page's own
+
+    svg = re.sub(r"<[^>]*>", adapt, svg)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1)
 
 
@@ -401,7 +405,7 @@ def _facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         facts.append(("backbone", cell(backbone.get("name"))))
         weights = [cell(backbone["weights"])] if backbone.get("weights") is not None else []
         if is_number(matched := backbone.get("matched")):
-            weights.append(f"{matched:.1%} of the tensors matched")
+            weights.append("all of it matched" if matched == 1 else f"{matched:.1%} of it matched")
         elif matched is not None:
             weights.append(cell(matched))
         if weights:
@@ -522,6 +526,11 @@ def _running_mean(values: list[float], width: int) -> list[float]:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def _visible(value: Any) -> Any:
+    """Text with control characters, and those that turn the writing direction, written out. Markup passes."""
+    return value if hasattr(value, "__html__") or not isinstance(value, str) else clean(value)
 
 
 def _why(error: BaseException) -> str:

@@ -94,7 +94,7 @@ def register(plugin: Any, name: str | None = None) -> None:
 
     Raises PluginError for one that is misspelt, offers nothing, or is there already.
     """
-    name = name or getattr(plugin, "__name__", type(plugin).__name__)
+    name = str(name or getattr(plugin, "__name__", type(plugin).__name__))
     cause = _add(_registry().manager, name, plugin)
     if cause:
         raise PluginError(f"plugin {name!r}: {cause}")
@@ -146,8 +146,8 @@ def task(name: str) -> Task:
     for plugin, distribution, version in _registry().off:
         if plugin == name:
             raise ConfigError(
-                f"task {name!r} is not there: plugin {plugin!r} ({distribution} {version}) is switched off by "
-                f"{VARIABLE}={os.environ.get(VARIABLE, '')!r}"
+                f"task {name!r} is not there: plugin {plugin!r} ({distribution} {version}) is switched off "
+                f"by {VARIABLE}={os.environ.get(VARIABLE, '')!r}"
             )
     if not offered.values:
         raise ConfigError(f"no task {name!r}: no task plugin is loaded; see `visiontl list plugins`")
@@ -191,7 +191,7 @@ def policy(value: str | Mapping[str, Any]) -> Policy:
     """What stands in `freeze.policy` -> the policy. Raises PolicyError naming the closest one, and
     PluginError for a name that two plugins offer."""
     offered = _offered("visiontl_freeze_policies")
-    name = next(iter(value), None) if isinstance(value, Mapping) else str(value).partition(":")[0].strip()
+    name = next(iter(value), "") if isinstance(value, Mapping) else str(value).partition(":")[0].strip()
     if name in offered.clashes:
         raise PluginError(_clash("visiontl_freeze_policies", name, offered.clashes[name]))
     return make_policy(value, offered.values)
@@ -361,8 +361,8 @@ def _unfit_task(value: Any) -> str | None:
     contract = getattr(value, "contract", None)
     if contract != CONTRACT:
         return (
-            f"task {value.name!r} was written for contract {contract}; this visiontl speaks contract {CONTRACT}; "
-            f"install matching versions of the two"
+            f"task {value.name!r} was written for contract {contract}; this visiontl speaks contract "
+            f"{CONTRACT}; install matching versions of the two"
         )
     if not isinstance(value, Task):
         return f"task {value.name!r} is a {type(value).__name__}; a visiontl.Task was expected"
@@ -382,7 +382,8 @@ def _clash(hook: str, name: str, owners: Sequence[str]) -> str:
     for plugin in owners:
         distribution, version = _registry().origins.get(plugin, ("", ""))
         named.append(f"{plugin!r} ({distribution} {version})" if distribution else repr(plugin))
-    return f"{what} {name!r} is offered by plugin {' and by plugin '.join(named)}; uninstall one, or choose with {VARIABLE}"
+    both = " and by plugin ".join(named)
+    return f"{what} {name!r} is offered by plugin {both}; uninstall one, or choose with {VARIABLE}"
 
 
 def _describe(registry: _Registry, name: str, plugin: Any) -> str:

@@ -45,7 +45,7 @@ class NormAndBias:
     """norm_and_bias: only norm layers' weights and all biases train; norm statistics stay fixed."""
 
     def __call__(self, epoch: int, stages: Sequence[str]) -> Mapping[str, Mode]:
-        return {stage: "norm_and_bias" for stage in stages}
+        return dict.fromkeys(stages, "norm_and_bias")
 
 
 @dataclass(frozen=True)

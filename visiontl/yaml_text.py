@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
+from yaml.reader import ReaderError
 
 from visiontl.errors import ConfigError
 
@@ -31,7 +33,7 @@ _TAG = "tag:yaml.org,2002:"
 
 @dataclass(frozen=True)
 class Parsed:
-    """A config's values with the place of each key ("file:line") and (place, what is wrong) for each mistake."""
+    """A config's values, the place of each key ("file:line"), and (place, what is wrong) for each mistake."""
 
     values: dict[str, Any]
     places: dict[tuple[str, ...], str]
@@ -40,7 +42,7 @@ class Parsed:
 
 
 def parse_text(text: str, source: str) -> Parsed:
-    """The text of a config file -> its values and places. Raises ConfigError for text that is no YAML mapping."""
+    """The text of a config file -> its values and places. Raises ConfigError where it is no YAML mapping."""
     node = _compose(text, source)
     if node is None:
         raise ConfigError(f"{source}: is empty; a config has at least the sections task and backbone")
@@ -55,21 +57,20 @@ def parse_text(text: str, source: str) -> Parsed:
 
 
 def parse_value(text: str) -> Any:
-    """The value of an override: numbers, true, false, null, [lists], {mappings}, "quoted" or bare text.
+    """The value of an override: a number, true, false, null, a [list], a {mapping}, "quoted" or bare text.
 
     Bare text needs no quotes, whatever is in it. Raises ConfigError for a bracket or quote left open.
     """
     text = text.strip()
     if not text:
         raise ConfigError("no value; write null for none, or '\"\"' for empty text")
-    try:
-        node = _compose(text, "value")
-    except ConfigError:
-        if text[0] in "[{\"'!&|>":
-            raise
-        node = None
-    if node is None or (isinstance(node, yaml.ScalarNode) and node.style is None and node.tag != "!"):
-        node = yaml.ScalarNode("?", text, yaml.Mark("value", 0, 0, 0, None, 0))
+    node: yaml.Node | None = yaml.ScalarNode("?", text, yaml.Mark("value", 0, 0, 0, None, 0))
+    if text[0] in "[{\"'":
+        try:
+            node = _compose(text, "value")
+        except ConfigError as error:
+            raise ConfigError(str(error).removeprefix("value:1: ")) from None
+    assert node is not None  # what begins so is no comment
     reader = _Reader("value")
     value = reader.value(node, (), 0)
     if reader.problems:
@@ -97,14 +98,14 @@ def _compose(text: str, source: str) -> yaml.Node | None:
         begun = lines[mark.line] if mark and mark.line < len(lines) else ""
         if "\t" in begun[: len(begun) - len(begun.lstrip())]:
             what = "a tab indents this line; use spaces"
-        elif isinstance(error, yaml.composer.ComposerError) and "undefined alias" in str(error.problem):
+        elif isinstance(error, ComposerError) and "undefined alias" in str(error.problem):
             what = f"{error.problem}; a value that begins with * needs quotes"
         elif "single document" in str(error.context):
             what = "a second document begins (---); a config is one document"
         else:
             what = f"not valid YAML: {', '.join(str(p) for p in (error.context, error.problem) if p)}"
         raise ConfigError(f"{source}{line}: {what}") from None
-    except yaml.reader.ReaderError as error:
+    except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError(f"{source}:{line}: the character {chr(error.character)!r} is not allowed") from None
     except RecursionError:
@@ -192,7 +193,7 @@ class _Reader:
         if bad is not None:
             self.problem(node, path, f"the character {bad!r} is not allowed")
             return None
-        if node.tag == "!" or (node.tag == _TAG + "str" and node.style is not None):
+        if node.tag == _TAG + "str":
             return text
         if node.tag != "?" and not node.tag.startswith(_TAG):
             self.problem(node, path, f"the tag {_tag(node)} is not allowed; a config holds plain values only")
@@ -211,8 +212,6 @@ def _tag(node: yaml.Node) -> str:
 def _plain_scalar(text: str, tag: str) -> Any:
     """Text without quotes -> null, boolean, number or text (YAML 1.2's core rules). Raises ValueError."""
     kind = tag.removeprefix(_TAG) if tag != "?" else None
-    if kind == "str":
-        return text
     if kind in (None, "null") and text in _NULL:
         return None
     if kind in (None, "bool") and text in _BOOLS:

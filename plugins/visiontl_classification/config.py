@@ -40,7 +40,8 @@ class DataConfig(Section):
     """Where the images are. Exactly one of folder, csv and torchvision."""
 
     folder: str | None = Field(
-        None, description="a folder of class folders, or of train, val and test folders that hold class folders"
+        None,
+        description="a folder of class folders, or of train, val and test folders that hold class folders",
     )
     csv: str | None = Field(
         None, description="a table with the columns path and label, and optionally split (train, val or test)"
@@ -48,52 +49,71 @@ class DataConfig(Section):
     torchvision: str | None = Field(None, description="a data set of torchvision by name, such as CIFAR10")
     format: Literal["auto", "splits", "classes"] = Field(
         "auto",
-        description="folder only; splits: its folders are train, val, test; classes: its folders are classes; "
+        description="folder only; splits: its folders are train, val, test; classes: its folders are "
+        "classes; "
         "auto: splits where a folder has such a name and holds folders",
     )
     root: str | None = Field(
-        None, description="csv: the folder that paths start from (null: the table's own); torchvision: its files (null: data)"
+        None,
+        description="csv: the folder that paths start from (null: the table's own); torchvision: its "
+        "files (null: data)",
     )
-    download: bool = Field(False, description="torchvision only: fetch the data set where it is not there yet")
-    separator: str = Field("|", min_length=1, description="csv with labels: multi: between the labels of one image")
+    download: bool = Field(
+        False, description="torchvision only: fetch the data set where it is not there yet"
+    )
+    separator: str = Field(
+        "|", min_length=1, description="csv with labels: multi: between the labels of one image"
+    )
     split: Literal["auto", "stratified", "none"] = Field(
         "auto",
-        description="data without given splits; stratified: by class into train, val and test; none: all is test; "
+        description="data without given splits; stratified: by class into train, val and test; none: "
+        "all is test; "
         "auto: stratified, but none when a finished run or an original head is evaluated",
     )
     val_fraction: float = Field(0.15, ge=0, lt=1, description="share of val where it is split off")
-    test_fraction: float = Field(0.15, ge=0, lt=1, description="share of test where nothing is given")
+    test_fraction: float = Field(0.15, ge=0, lt=1, description="share of test where it is split off with val")
     split_seed: int = Field(0, ge=0, description="the split is a function of it and of the file names")
     val_from: Literal["train", "test"] = Field(
         "train",
-        description="given splits without val; train: split val_fraction off train; test: use test as val, and no test",
+        description="given splits without val; train: split val_fraction off train; test: use test as "
+        "val, and no test",
     )
     lists: str | None = Field(
-        None, description="a folder with train.txt, val.txt, test.txt of file names, such as a run saves: that split"
+        None,
+        description="a folder with train.txt, val.txt, test.txt of file names, such as a run saves: "
+        "that split",
     )
     class_names: str | None = Field(
-        None, description="a text file of lines 'folder name': readable class names, such as ImageNet's synset words"
+        None,
+        description="a text file of lines 'folder name': readable class names, such as ImageNet's "
+        "synset words",
     )
     unreadable: Literal["error", "skip"] = Field(
         "error",
-        description="damaged pictures; error: stop when one is met; skip: open all at the start, leave them out, name them",
+        description="damaged pictures; error: stop when one is met; skip: open all at the start, leave "
+        "them out, name them",
     )
 
     @field_validator("torchvision")
     @classmethod
     def known_set(cls, value: str | None) -> str | None:
         if value is not None and value not in TORCHVISION:
-            raise ValueError(f"{value!r} is none of torchvision's classification sets{did_you_mean(value, TORCHVISION)}")
+            raise ValueError(
+                f"{value!r} is none of torchvision's classification sets{did_you_mean(value, TORCHVISION)}"
+            )
         return value
 
     @model_validator(mode="after")
     def one_source(self) -> DataConfig:
         given = [key for key in ("folder", "csv", "torchvision") if getattr(self, key) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of folder, csv and torchvision; got {' and '.join(given) or 'none'}")
+            raise ValueError(
+                f"give exactly one of folder, csv and torchvision; got {' and '.join(given) or 'none'}"
+            )
         if self.val_fraction + self.test_fraction >= 1:
             raise ValueError(
-                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to train on"
+                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing "
+                "to train on"
             )
         return self
 
@@ -111,19 +131,25 @@ def expand_head(value: Any) -> Any:
 
 class HeadConfig(Section):
     kind: Literal["linear", "original"] = Field(
-        "linear",
-        description="linear: a new layer on the pooled embedding; original: the classifier that the weights came with",
+        default="linear",
+        description="linear: a new layer on the pooled embedding; original: the classifier that the "
+        "weights came with",
     )
-    hidden: int | None = Field(None, ge=1, description="linear only: width of one hidden layer with GELU; null: none")
-    dropout: float = Field(0.0, ge=0, lt=1, description="linear only: on the input of the last layer")
+    hidden: int | None = Field(
+        default=None, ge=1, description="linear only: width of one hidden layer with GELU; null: none"
+    )
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="linear only: on the input of the last layer")
     norm: Literal["none", "batchnorm"] = Field(
-        "none", description="linear only; batchnorm: standardise the embedding, without learnt scale (MAE's probe)"
+        default="none",
+        description="linear only; batchnorm: standardise the embedding, without learnt scale (MAE's probe)",
     )
 
     @model_validator(mode="after")
     def original_is_fixed(self) -> HeadConfig:
         if self.kind == "original" and (self.hidden or self.dropout or self.norm != "none"):
-            raise ValueError("an original head has its own layers; hidden, dropout and norm are for kind: linear")
+            raise ValueError(
+                "an original head has its own layers; hidden, dropout and norm are for kind: linear"
+            )
         return self
 
 
@@ -132,22 +158,28 @@ class ClassificationConfig(Section):
         description="a folder or .csv file, or a mapping; example: a small set drawn on the spot"
     )
     labels: Literal["single", "multi"] = Field(
-        "single", description="single: one class per image (softmax); multi: any number (sigmoid per class; csv only)"
+        "single",
+        description="single: one class per image (softmax); multi: any number (sigmoid per class; csv only)",
     )
     head: Annotated[HeadConfig, BeforeValidator(expand_head)] = Field(
         default_factory=HeadConfig, description="linear, original, or a mapping"
     )
     augment: Literal["none", "light", "standard", "trivialaugment", "randaugment"] = Field(
-        "light", description="none: as in evaluation; light: crops of 70 to 100 % of the area and flips; standard: 35 to "
-        "100 %, flips and colour; trivialaugment, randaugment: crops, flips and these"
+        "light",
+        description="none: as in evaluation; light: crops of 70 to 100 % of the area and flips; "
+        "standard: 35 to "
+        "100 %, flips and colour; trivialaugment, randaugment: crops, flips and these",
     )
-    flip: bool = Field(True, description="mirror half of the training images; false for text, digits, left and right")
+    flip: bool = Field(
+        True, description="mirror half of the training images; false for text, digits, left and right"
+    )
     mixup: float = Field(0.0, ge=0, description="alpha of mixup's Beta distribution; 0: off; 0.2 is usual")
     cutmix: float = Field(0.0, ge=0, description="alpha of CutMix's Beta distribution; 0: off; 1.0 is usual")
     mix_probability: float = Field(1.0, ge=0, le=1, description="share of the batches that are mixed")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
     class_weights: Literal["none", "balanced"] | list[float] = Field(
-        "none", description="in the loss; balanced: images / (classes x images of the class); or a number per class"
+        "none",
+        description="in the loss; balanced: images / (classes x images of the class); or a number per class",
     )
     sampler: Literal["shuffled", "balanced"] = Field(
         "shuffled", description="balanced: every class equally often in each epoch, rare ones repeated"
@@ -170,16 +202,20 @@ class ClassificationConfig(Section):
             if self.head.kind == "original":
                 raise ValueError("an original head answers with one class per image; use labels: single")
         if self.class_weights != "none" and self.sampler == "balanced":
-            raise ValueError("class_weights and sampler: balanced would correct the imbalance twice; choose one")
+            raise ValueError(
+                "class_weights and sampler: balanced would correct the imbalance twice; choose one"
+            )
         return self
 
 
 class PredictOptions(Section):
     """What a user may ask of predict."""
 
-    top_k: int = Field(5, ge=1, description="how many of the most probable classes are listed")
-    threshold: float = Field(0.5, ge=0, le=1, description="labels: multi: a class is named from this probability")
-    flip: bool = Field(False, description="average with the mirrored image; costs twice the time")
+    top_k: int = Field(default=5, ge=1, description="how many of the most probable classes are listed")
+    threshold: float = Field(
+        default=0.5, ge=0, le=1, description="labels: multi: a class is named from this probability"
+    )
+    flip: bool = Field(default=False, description="average with the mirrored image; costs twice the time")
     probabilities: bool | None = Field(
-        None, description="every class's probability; null: where there are at most 100 classes"
+        default=None, description="every class's probability; null: where there are at most 100 classes"
     )

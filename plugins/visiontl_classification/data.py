@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,12 +71,13 @@ def data(cfg: ClassificationConfig, spec: ImageSpec, meta: Mapping[str, Any] | N
     if cfg.data.unreadable == "skip":
         listing = _readable_only(listing, notes)
     parts = _splits(cfg, listing, meta, notes)
+    must_learn = meta is None and cfg.head.kind == "linear"
     if meta is None:
         meta = _new_meta(cfg, listing, parts, notes)
         index = {text: i for i, text in enumerate(meta["ids"])}
     else:
-        index = _known_index(meta, listing, notes)
-    _count_classes(parts, index, meta, listing, notes)
+        index = _known_index(meta, listing)
+    _count_classes(parts, index, meta["classes"], must_learn, listing, notes)
     still = Still(sample(cfg, spec, meta))
     splits = {}
     for name, items in parts.items():
@@ -85,14 +85,18 @@ def data(cfg: ClassificationConfig, spec: ImageSpec, meta: Mapping[str, Any] | N
         view = training_view(cfg, spec) if name == "train" and cfg.augment != "none" else still
         splits[name] = Photos(listing.images, [item.name for item in items], targets, view)
     if "train" in splits and cfg.sampler == "balanced":
-        return Data(**splits, meta=meta, notes=notes, batches=partial(balanced_batches, splits["train"].targets))
+        return Data(
+            **splits, meta=meta, notes=notes, batches=partial(balanced_batches, splits["train"].targets)
+        )
     return Data(**splits, meta=meta, notes=notes)
 
 
 def _listing(cfg: ClassificationConfig, meta: Mapping[str, Any] | None) -> Listing:
     source = cfg.data
     if meta is not None and meta["labels"] != cfg.labels:
-        raise ConfigError(f"task.labels: the model was trained with labels: {meta['labels']}; got {cfg.labels}")
+        raise ConfigError(
+            f"task.labels: the model was trained with labels: {meta['labels']}; got {cfg.labels}"
+        )
     if source.folder is not None:
         return folder_listing(source.folder, source.format)
     if source.csv is not None:
@@ -119,7 +123,9 @@ def _readable_only(listing: Listing, notes: list[str]) -> Listing:
             bad += [item.name for item, flag in zip(items, flags, strict=True) if flag]
             parts[part] = [item for item, flag in zip(items, flags, strict=True) if not flag]
     if bad:
-        notes.append(f"{listing.where}: {count(len(bad), 'picture')} that cannot be read left out: {some(bad)}")
+        notes.append(
+            f"{listing.where}: {count(len(bad), 'picture')} that cannot be read left out: {some(bad)}"
+        )
     return replace(listing, parts=parts)
 
 
@@ -133,10 +139,14 @@ def _splits(
     if not any(parts.values()):
         raise DataError(f"{listing.where}: no pictures found")
     if source.lists is not None:
-        parts, more = from_lists(source.lists, [item for items in parts.values() for item in items], listing.where)
+        parts, more = from_lists(
+            source.lists, [item for items in parts.values() for item in items], listing.where
+        )
         notes += more
         if "train" not in parts and not evaluation:
-            raise DataError(f"task.data.lists: {source.lists} has no train.txt; a model needs images to learn from")
+            raise DataError(
+                f"task.data.lists: {source.lists} has no train.txt; a model needs images to learn from"
+            )
         return parts
     for name, items in parts.items():
         if name != WHOLE and not items:
@@ -155,7 +165,9 @@ def _splits(
     elif "val" not in parts and not evaluation and "train" in parts:
         if source.val_from == "test" and "test" in parts:
             parts["val"] = parts.pop("test")
-            notes.append(f"{listing.where}: no val given; test serves as val, so the best score is chosen on it")
+            notes.append(
+                f"{listing.where}: no val given; test serves as val, so the best score is chosen on it"
+            )
         elif source.val_fraction > 0:
             fractions = {"val": source.val_fraction}
             if "test" not in parts:
@@ -168,9 +180,10 @@ def _splits(
                 f"{len(parts['train'])} left to train on"
             )
     if "train" not in parts and not evaluation:
-        have = some(name for name in parts)
+        have = some(name for name in ("val", "test") if name in parts)
         raise DataError(
-            f"{listing.where}: has {have} and no train; a model needs images to learn from (a network with its own "
+            f"{listing.where}: has {have} and no train; a model needs images to learn from (a network "
+            "with its own "
             "classes is measured with head: original)"
         )
     return {name: parts[name] for name in ("train", "val", "test") if parts.get(name)}
@@ -180,7 +193,7 @@ def _new_meta(
     cfg: ClassificationConfig, listing: Listing, parts: Mapping[str, Sequence[Item]], notes: list[str]
 ) -> dict[str, Any]:
     ids = list(listing.classes)
-    words = dict(listing.readable)
+    words: dict[str, str] = {}
     if cfg.data.class_names is not None:
         words = read_names(cfg.data.class_names)
         unnamed = [text for text in ids if text not in words]
@@ -196,13 +209,15 @@ def _new_meta(
         unknown = [text for text in ids if text not in words]
         if unknown:
             raise DataError(
-                f"{listing.where}: {count(len(unknown), 'folder')} of no ImageNet-1k class: {some(unknown)}; name the "
+                f"{listing.where}: {count(len(unknown), 'folder')} of no ImageNet-1k class: "
+                f"{some(unknown)}; name the "
                 "classes of the original head, in its order, in task.data.class_names"
             )
         ids = list(words)
     elif cfg.head.kind == "original":
         notes.append(
-            f"{listing.where}: its {len(ids)} classes, in sorted order, are taken for those of the original head; "
+            f"{listing.where}: its {len(ids)} classes, in sorted order, are taken for those of the "
+            "original head; "
             "task.data.class_names states another order"
             if cfg.data.torchvision is None
             else f"{listing.where}: its {len(ids)} classes are taken for those of the original head"
@@ -213,7 +228,9 @@ def _new_meta(
         if unnamed:
             notes.append(f"{listing.where}: no readable name known for {some(unnamed)}")
     if len(ids) < 2 and cfg.labels == "single":
-        raise DataError(f"{listing.where}: has {count(len(ids), 'class')} ({some(ids)}); classification needs two")
+        raise DataError(
+            f"{listing.where}: has {count(len(ids), 'class')} ({some(ids)}); classification needs two"
+        )
     if not ids:
         raise DataError(f"{listing.where}: no image has a label")
     frequency = Counter(label for item in parts.get("train", ()) for label in item.classes)
@@ -227,19 +244,23 @@ def _new_meta(
     weights = cfg.class_weights
     if isinstance(weights, list) and len(weights) != len(ids):
         raise ConfigError(
-            f"task.class_weights: {len(weights)} numbers for {len(ids)} classes; expected one each, in the order "
+            f"task.class_weights: {len(weights)} numbers for {len(ids)} classes; expected one each, in "
+            "the order "
             f"{some(meta['classes'], 10)}"
         )
     return meta
 
 
-def _known_index(meta: Mapping[str, Any], listing: Listing, notes: list[str]) -> dict[str, int]:
-    """id in the data -> class index of the model; ids match the model's ids first, then its readable names."""
+def _known_index(meta: Mapping[str, Any], listing: Listing) -> dict[str, int]:
+    """id in the data -> class index of the model; ids match its ids first, then its names."""
     by_id = {text: i for i, text in enumerate(meta["ids"])}
     by_name = {text: i for i, text in enumerate(meta["classes"])}
     index: dict[str, int] = {}
     unknown = []
+    used = {label for items in listing.parts.values() for item in items for label in item.classes}
     for text in listing.classes:
+        if text not in used:
+            continue
         if text in by_id:
             index[text] = by_id[text]
         elif text in by_name:
@@ -261,34 +282,29 @@ def _known_index(meta: Mapping[str, Any], listing: Listing, notes: list[str]) ->
 def _count_classes(
     parts: Mapping[str, Sequence[Item]],
     index: Mapping[str, int],
-    meta: Mapping[str, Any],
+    names: Sequence[str],
+    must_learn: bool,
     listing: Listing,
     notes: list[str],
 ) -> None:
-    """Refuses a class that cannot be learnt; notes classes that are absent from a split, or have one image."""
-    names = meta["classes"]
+    """Refuses a class that cannot be learnt; notes classes absent from a split, or with one image."""
     counts = {
-        part: Counter(index[label] for item in items for label in item.classes) for part, items in parts.items()
+        part: Counter(index[label] for item in items for label in item.classes)
+        for part, items in parts.items()
     }
-    original = "train" not in parts or len(index) < len(names)  # the classes come from elsewhere
     for part, tally in counts.items():
-        absent = [names[i] for i in range(len(names)) if not tally[i]]
+        absent = [i for i in range(len(names)) if not tally[i]]
         if not absent:
             continue
-        if part == "train" and not original:
-            empty = [text for text in listing.empty.get("train", listing.empty.get(WHOLE, ())) if not tally[index[text]]]
-            if empty:
-                raise DataError(
-                    f"{listing.where}: {count(len(empty), 'class')} without a picture: {some(empty)}; remove the "
-                    "folder, or put pictures in"
-                )
-            holders = [other for other in counts if other != "train" and counts[other][names.index(absent[0])]]
+        missing = f"of {count(len(absent), 'class')}: {some(names[i] for i in absent)}"
+        if part == "train" and must_learn:
+            holders = [other for other in counts if counts[other][absent[0]]]
+            where = f" (only in {' and '.join(holders)})" if holders else " (the folder is empty)"
             raise DataError(
-                f"{listing.where}: {count(len(absent), 'class')} without a training image: {some(absent)}"
-                + (f" (only in {' and '.join(holders)})" if holders else "")
-                + "; put some in train, or take the class out"
+                f"{listing.where}: no training image {missing}{where}; put some in train, or take the "
+                "class out"
             )
-        notes.append(f"{part}: no image of {count(len(absent), 'class')}: {some(absent)}")
+        notes.append(f"{part}: no image {missing}")
     single = [names[i] for i, number in sorted(counts.get("train", {}).items()) if number == 1]
     if single:
         notes.append(f"train: one image only of {count(len(single), 'class')}: {some(single)}")
@@ -302,10 +318,3 @@ def _targets(items: Sequence[Item], index: Mapping[str, int], classes: int, labe
     for row, item in enumerate(items):
         targets[row, [index[label] for label in item.classes]] = 1
     return targets
-
-
-def folder_of_lists(splits: Mapping[str, Photos], folder: Path) -> None:
-    """Writes train.txt, val.txt, test.txt as `data.lists` reads them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, split in splits.items():
-        (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in split.names), encoding="utf-8")

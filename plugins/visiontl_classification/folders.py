@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from visiontl import DataError, is_image, open_image
+from visiontl import DataError, did_you_mean, is_image, open_image
 from visiontl_classification.listing import WHOLE, Item, Listing, count, some
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -26,25 +26,27 @@ class Files:
 
 def folder_listing(folder: str, layout: str) -> Listing:
     """layout: auto | splits | classes. Class ids are the folder names in plain sorted order (of code points);
-    a class folder is read with all folders below it; hidden files and files that are no pictures are counted."""
+    a class folder is read with all folders below it; hidden files and what is no picture is counted."""
     root = Path(folder).expanduser()
     if not root.exists():
         raise DataError(f"task.data.folder: {root}: no such folder{_nearby(root)}")
     if not root.is_dir():
-        raise DataError(f"task.data.folder: {root}: is a file; give a folder of class folders, or a .csv file")
+        raise DataError(
+            f"task.data.folder: {root}: is a file; give a folder of class folders, or a .csv file"
+        )
     strays: list[str] = []
-    given = _split_folders(root, layout)
+    notes: list[str] = []
+    given = _split_folders(root, layout, strays, notes)
     if given:
         parts = {split: _class_folders(root / name, root, strays) for split, name in given.items()}
-        for name in _folders(root):
-            if name not in given.values():
-                strays.append(name + "/")
         strays += _loose_files(root)
     else:
         parts = {WHOLE: _class_folders(root, root, strays)}
-    notes = []
     if strays:
-        notes.append(f"{root}: skipped what is no picture in a class folder ({count(len(strays), 'name')}): {some(strays)}")
+        notes.append(
+            f"{root}: skipped what is no picture in a class folder ({count(len(strays), 'name')}): "
+            f"{some(strays)}"
+        )
     ids = sorted({item for part in parts.values() for item in part})
     return Listing(
         images=Files(str(root)),
@@ -53,29 +55,43 @@ def folder_listing(folder: str, layout: str) -> Listing:
             for split, part in parts.items()
         },
         classes=ids,
-        readable={},
-        empty={split: [label for label, names in part.items() if not names] for split, part in parts.items()},
         notes=notes,
         where=str(root),
     )
 
 
-def _split_folders(root: Path, layout: str) -> dict[str, str]:
+def _split_folders(root: Path, layout: str, strays: list[str], notes: list[str]) -> dict[str, str]:
     """{"train": "train", "val": "valid"} where the folder holds splits, else {}."""
     if layout == "classes":
         return {}
+    folders = _folders(root)
     found: dict[str, str] = {}
-    for name in _folders(root):
+    for name in folders:
         split = SPLITS.get(name.lower())
-        if split is None or (layout == "auto" and not _folders(root / name) and _folders(root) != [name]):
-            continue
         if split in found:
             raise DataError(f"{root}: {found[split]} and {name} both mean {split}; keep one of the two")
-        found[split] = name
+        if split is not None:
+            found[split] = name
+    others = [name for name in folders if name not in found.values()]
     if layout == "splits" and not found:
         raise DataError(
-            f"{root}: format: splits expects folders named train, val, test; found {some(_folders(root)) or 'none'}"
+            f"{root}: format: splits expects folders named train, val, test; found {some(folders) or 'none'}"
         )
+    if layout == "auto":
+        deep = [split for split, name in found.items() if _folders(root / name)]
+        if not deep and others:  # vehicles: bus, car, train
+            return {}
+        if others and len(found) == 1:
+            raise DataError(
+                f"{root}: {next(iter(found.values()))} holds folders and stands beside {some(others)}: "
+                "a split or a class? "
+                "Say task.data.format=splits or task.data.format=classes"
+            )
+    if "test" in found and len(found) > 1 and not _folders(root / found["test"]):
+        pictures = count(len(_loose_files(root / found["test"])), "file")
+        notes.append(f"{root / found['test']}: {pictures} without class folders, so without labels; not used")
+        del found["test"]
+    strays += [name + "/" for name in others]
     return found
 
 
@@ -87,7 +103,8 @@ def _class_folders(folder: Path, root: Path, strays: list[str]) -> dict[str, lis
         pictures = sum(is_image(Path(name)) for name in loose)
         have = f"{count(pictures, 'picture')} but no class folders" if pictures else "no class folders"
         raise DataError(
-            f"{folder}: holds {have}; expected one folder per class (FOLDER/ants/1.jpg), or a .csv file with the "
+            f"{folder}: holds {have}; expected one folder per class (FOLDER/ants/1.jpg), or a .csv file "
+            "with the "
             "columns path and label"
         )
     strays += [(folder / name).relative_to(root).as_posix() for name in loose]
@@ -102,7 +119,9 @@ def _pictures(folder: Path, root: Path, strays: list[str]) -> list[str]:
             folders.clear()
             continue
         seen.add(real)
-        strays += [f"{Path(place, name).relative_to(root).as_posix()}/" for name in folders if name.startswith(".")]
+        strays += [
+            f"{Path(place, name).relative_to(root).as_posix()}/" for name in folders if name.startswith(".")
+        ]
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = Path(place, name)
@@ -111,16 +130,18 @@ def _pictures(folder: Path, root: Path, strays: list[str]) -> list[str]:
 
 
 def _folders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(
+        entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")
+    )
 
 
 def _loose_files(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if not entry.is_dir())
+    """Files, and folders that are hidden."""
+    entries = os.scandir(folder)
+    return sorted(entry.name for entry in entries if not entry.is_dir() or entry.name.startswith("."))
 
 
 def _nearby(path: Path) -> str:
-    from visiontl import did_you_mean
-
     parent = path.parent
     if not parent.is_dir():
         return f" (nor is there {parent})"

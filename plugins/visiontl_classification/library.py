@@ -35,7 +35,10 @@ def library_listing(name: str, root: str | None, download: bool) -> Listing:
     if kind is None:
         sets = {WHOLE: _open(name, root, download)}
     elif kind == "train=":
-        sets = {"train": _open(name, root, download, train=True), "test": _open(name, root, download, train=False)}
+        sets = {
+            "train": _open(name, root, download, train=True),
+            "test": _open(name, root, download, train=False),
+        }
     else:
         sets = {part: _open(name, root, download, split=its) for part, its in kind.items()}
     targets = {part: _targets(dataset) for part, dataset in sets.items()}
@@ -43,7 +46,11 @@ def library_listing(name: str, root: str | None, download: bool) -> Listing:
     names = getattr(next(iter(sets.values())), "classes", None) or getattr(
         next(iter(sets.values())), "categories", None
     )
-    ids = [_text(value) for value in names] if names is not None and len(names) >= most else [str(i) for i in range(most)]
+    ids = (
+        [_text(value) for value in names]
+        if names is not None and len(names) >= most
+        else [str(i) for i in range(most)]
+    )
     if len(set(ids)) != len(ids):
         ids = [f"{text} ({i})" if ids.count(text) > 1 else text for i, text in enumerate(ids)]
     return Listing(
@@ -53,8 +60,6 @@ def library_listing(name: str, root: str | None, download: bool) -> Listing:
             for part, values in targets.items()
         },
         classes=ids,
-        readable={},
-        empty={},
         notes=[],
         where=f"torchvision {name} in {root or 'data'}",
     )
@@ -82,7 +87,9 @@ def _open(name: str, root: str | None, download: bool, **part: Any) -> Any:
             advice = "the download failed or is incomplete; check the network, or put the files there by hand"
         else:
             advice = "set task.data.download=true to fetch it, or task.data.root to the folder that holds it"
-        raise DataError(f"task.data.torchvision: {name} cannot be read from {where} ({error}); {advice}") from None
+        raise DataError(
+            f"task.data.torchvision: {name} cannot be read from {where} ({error}); {advice}"
+        ) from None
 
 
 def _targets(dataset: Any) -> np.ndarray:

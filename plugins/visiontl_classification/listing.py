@@ -27,16 +27,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Listing:
-    """parts: train, val, test, or WHOLE alone. classes: the class ids, in the order of the logits.
-
-    readable: class id -> name, where the source knows one. empty: part -> class ids without an image.
-    """
+    """parts: train, val, test, or WHOLE alone. classes: the class ids, in the order of the logits."""
 
     images: Images
     parts: Mapping[str, Sequence[Item]]
     classes: Sequence[str]
-    readable: Mapping[str, str]
-    empty: Mapping[str, Sequence[str]]
     notes: Sequence[str]
     where: str
 

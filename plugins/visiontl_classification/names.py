@@ -42,7 +42,7 @@ def read_names(file: str) -> dict[str, str]:
 
 def imagenet() -> dict[str, str]:
     """ImageNet-1k: {wnid: words} in the order of the logits of networks trained on it (sorted wnids)."""
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     info = ImageNetInfo()
     return {wnid: info.label_name_to_description(wnid) for wnid in info.label_names()}
@@ -50,7 +50,7 @@ def imagenet() -> dict[str, str]:
 
 def wordnet(wnids: Sequence[str]) -> dict[str, str]:
     """The words of those wnids that ImageNet-21k or -1k knows."""
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     known = ImageNetInfo("imagenet-22k")
     names = {}

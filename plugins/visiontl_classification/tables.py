@@ -17,7 +17,7 @@ def table_listing(table: str, root: str | None, separator: str | None) -> Listin
     """Columns path, label and optionally split, in any order; others are ignored. Comma, semicolon or tab.
 
     separator: between the labels of one image, None for single-label. Paths are relative to `root` (the
-    table's own folder) and must stay inside it, links included. Class ids are the labels in plain sorted order.
+    table's own folder) and must stay inside it, links included. Class ids are the labels, in sorted order.
     """
     path = Path(table).expanduser()
     base = Path(root).expanduser() if root is not None else path.parent
@@ -37,7 +37,9 @@ def table_listing(table: str, root: str | None, separator: str | None) -> Listin
             problems.append(f"line {line}: no path")
             continue
         if os.path.isabs(name) or name.split("/")[0] == "..":
-            problems.append(f"line {line}: {record['path']!r} leaves the folder {base}; paths must stay inside it")
+            problems.append(
+                f"line {line}: {record['path']!r} leaves the folder {base}; paths must stay inside it"
+            )
             continue
         real = os.path.realpath(base / name)
         if not real.startswith(inside):
@@ -81,7 +83,7 @@ def table_listing(table: str, root: str | None, separator: str | None) -> Listin
         if bare:
             notes.append(f"{path}: {count(len(bare), 'image')} without any label, kept as such: {some(bare)}")
     ids = sorted({label for _, labels, _ in first.values() for label in labels})
-    return Listing(Files(str(base)), parts, ids, {}, {}, notes, str(path))
+    return Listing(Files(str(base)), parts, ids, notes, str(path))
 
 
 def _read(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
@@ -95,7 +97,8 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
             for column in COLUMNS[:2]:
                 if column not in header:
                     raise DataError(
-                        f"{path}: the first line has no column {column!r}; expected path,label or path,label,split, "
+                        f"{path}: the first line has no column {column!r}; expected path,label or "
+                        "path,label,split, "
                         f"found {', '.join(header) or 'nothing'}{did_you_mean(column, header)}"
                     )
             places = {column: header.index(column) for column in COLUMNS if column in header}
@@ -105,12 +108,15 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
                     continue
                 if len(row) != len(header):
                     raise DataError(
-                        f"{path}: line {reader.line_num} has {count(len(row), 'cell')}, the header {len(header)}; "
+                        f"{path}: line {reader.line_num} has {count(len(row), 'cell')}, the header "
+                        f"{len(header)}; "
                         "put text that contains the delimiter in quotes"
                     )
                 records.append((reader.line_num, {column: row[i].strip() for column, i in places.items()}))
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
+        raise DataError(
+            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from None
     except csv.Error as error:
         raise DataError(f"{path}: not a readable table ({error})") from None
     return header, records

@@ -23,7 +23,7 @@ Views = tuple[Sequence[Tensor], Tensor | None]  # maps, shallow first, and poole
 class Partition:
     """stages: ordered names, `stem` first, `final` last.
     stage_of: parameter, buffer or module name -> stage; containers that span stages are not in it.
-    level_of: stage -> the shallowest pyramid level that has run all of it; len(maps) for `final`.
+    level_of: stage -> the shallowest pyramid level that has run all of it; the number of maps for `final`.
     """
 
     stages: tuple[str, ...]
@@ -40,17 +40,15 @@ def partition(body: nn.Module, run: Callable[[nn.Module], Views], prefix: str = 
     prefix: the attribute path of the body in its backbone; stands before each name in stage_of.
     Cost: one pass on the meta device. A body that cannot run there runs on its own device.
     """
-    levels, order = None, None
     if all(p.device.type == "meta" for p in body.parameters()):
-        levels, order = _walk(body, run)
+        levels, order, depth = _walk(body, run)
     else:
         try:
-            levels, order = _walk(meta_copy(body), run)
+            levels, order, depth = _walk(meta_copy(body), run)
         except Exception:  # an operator without a meta kernel, or a value read in Python: run it for real
-            levels, order = _walk(body, run)
+            levels, order, depth = _walk(body, run)
     parameters = [name for name, _ in body.named_parameters()]
-    deepest = max((level for level in levels.values() if level is not None), default=0)
-    stage_names, level_of, by_parameter = _name_stages(parameters, levels, deepest)
+    stage_names, level_of, by_parameter = _name_stages(parameters, levels, depth)
     stage_of = _spread(body, by_parameter, order, stage_names)
     return Partition(stage_names, {prefix + name: stage for name, stage in stage_of.items()}, level_of)
 
@@ -87,8 +85,13 @@ def untouched(body: nn.Module):
             buffer.copy_(value)
 
 
-def _walk(body: nn.Module, run: Callable[[nn.Module], Views]) -> tuple[dict[str, int | None], list[str]]:
-    """(level of each parameter, None where nothing reaches it; names of the modules in order of execution)."""
+def _walk(
+    body: nn.Module, run: Callable[[nn.Module], Views]
+) -> tuple[dict[str, int | None], list[str], int]:
+    """Level of each parameter (None: nothing reaches it), modules in order of execution, number of maps.
+
+    What pooled alone reads has the number of maps as its level.
+    """
     order: list[str] = []
     handles = [
         module.register_forward_pre_hook(lambda _module, _args, name=name: order.append(name))
@@ -115,17 +118,11 @@ def _walk(body: nn.Module, run: Callable[[nn.Module], Views]) -> tuple[dict[str,
                 if leaf is not None and id(leaf) in names:
                     levels[names[id(leaf)]] = level
                 waiting.extend(successor for successor, _ in node.next_functions)
-        if pooled is not None:  # what pooled alone reads must not be taken for a pyramid level
-            count = len(maps)
-            levels = {n: FINAL_LEVEL if v == count else v for n, v in levels.items()}
-    return levels, order
-
-
-FINAL_LEVEL = 1 << 30
+    return levels, order, len(maps)
 
 
 def _name_stages(
-    parameters: Sequence[str], levels: Mapping[str, int | None], deepest: int
+    parameters: Sequence[str], levels: Mapping[str, int | None], depth: int
 ) -> tuple[tuple[str, ...], dict[str, int], dict[str, str]]:
     """Ordered stage names, the pyramid level of each, and the stage of each parameter that has a level."""
     known = {name: level for name, level in levels.items() if level is not None}
@@ -134,11 +131,11 @@ def _name_stages(
         for prefix in _prefixes(name):
             spans.setdefault(prefix, set()).add(level)
     stages, level_of, stage_of = [STEM], {STEM: 0}, {}
-    for level in sorted(set(known.values()) - {FINAL_LEVEL}):
+    for level in sorted(set(known.values()) - {depth}):
         members = [name for name in parameters if known.get(name) == level]
         labels = {name: _label(name, spans) for name in members}
         if level == 0:
-            inside = {name for name in members if _continued(labels[name], spans)}
+            inside = {name for name in members if _continued(labels[name], spans, depth)}
             if len(inside) < len(members):  # the rest is a true stem
                 stage_of.update({name: STEM for name in members if name not in inside})
                 members = [name for name in members if name in inside]
@@ -151,8 +148,8 @@ def _name_stages(
             stages.append(title)
             level_of[title] = level
             stage_of.update({name: title for name in members})
-    stage_of.update({name: FINAL for name, level in known.items() if level == FINAL_LEVEL})
-    level_of[FINAL] = FINAL_LEVEL
+    stage_of.update({name: FINAL for name, level in known.items() if level == depth})
+    level_of[FINAL] = depth
     return (*stages, FINAL), level_of, stage_of
 
 
@@ -167,10 +164,10 @@ def _label(name: str, spans: Mapping[str, set[int]]) -> str:
     return next(prefix for prefix in _prefixes(name)[1:] if len(spans[prefix]) == 1)
 
 
-def _continued(label: str, spans: Mapping[str, set[int]]) -> bool:
+def _continued(label: str, spans: Mapping[str, set[int]], depth: int) -> bool:
     """True for a member of a container (not the body itself) that goes on in a deeper map's level."""
     parent = label.rpartition(".")[0]
-    return bool(parent) and len(spans[parent] - {FINAL_LEVEL}) > 1
+    return bool(parent) and len(spans[parent] - {depth}) > 1
 
 
 def _title(labels: list[str], level: int, spans: Mapping[str, set[int]]) -> str:

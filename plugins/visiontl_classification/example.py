@@ -1,0 +1,83 @@
+"""A small data set of drawn shapes, so that everything can be tried where there is no data."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+SHAPES = ("circle", "square", "triangle")
+IMAGES = {"train": 40, "val": 15, "test": 15}  # per class
+SEED = 20
+
+
+def example(folder: Path) -> str:
+    """Draws FOLDER/shapes/{train,val,test}/{circle,square,triangle}/*.png (210 images of 64 to 96 px) and
+    returns FOLDER/shapes. The same pixels every time; a folder that is there is kept; never half a set."""
+    final = Path(folder) / "shapes"
+    if final.is_dir():
+        return str(final)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".shapes-", dir=final.parent))
+    try:
+        for part, (split, count) in enumerate(IMAGES.items()):
+            for label, shape in enumerate(SHAPES):
+                place = unfinished / split / shape
+                place.mkdir(parents=True)
+                for number in range(count):
+                    picture(shape, np.random.default_rng([SEED, part, label, number])).save(
+                        place / f"{number:03d}.png"
+                    )
+        unfinished.chmod(0o755)  # mkdtemp gives 700
+        os.rename(unfinished, final)
+    except OSError:
+        if not final.is_dir():  # else another process was first
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return str(final)
+
+
+def picture(shape: str, rng: np.random.Generator) -> Image.Image:
+    """One shape of any size, colour, place and rotation on a shaded, noisy background with a few strokes."""
+    width, height = (int(side) for side in rng.integers(64, 97, 2))
+    ground = rng.integers(30, 226, 3).astype(np.float64)  # RGB 0..255
+    ink = ground
+    while np.abs(ink - ground).sum() < 180:  # visible
+        ink = rng.integers(0, 256, 3).astype(np.float64)
+    slope = rng.normal(0, 25, (2, 3))
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    pixels = ground + y[..., None] * slope[0] + x[..., None] * slope[1]  # (H, W, 3)
+    image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    fine = image.resize((width * 4, height * 4))  # drawn large and shrunk: smooth edges
+    pen = ImageDraw.Draw(fine)
+    for _ in range(3):
+        points = [(int(rng.integers(width * 4)), int(rng.integers(height * 4))) for _ in range(2)]
+        pen.line(points, fill=tuple(int(v) for v in rng.integers(0, 256, 3)), width=6)
+    radius = rng.uniform(0.2, 0.38) * min(width, height)
+    centre = rng.uniform(radius, width - radius), rng.uniform(radius, height - radius)
+    turn = rng.uniform(0, 2 * math.pi)
+    colour = tuple(int(v) for v in ink)
+    if shape == "circle":
+        left, top, right, bottom = (
+            4 * v for v in (centre[0] - radius, centre[1] - radius, centre[0] + radius, centre[1] + radius)
+        )
+        pen.ellipse((left, top, right, bottom), fill=colour)
+    else:
+        corners = {"square": 4, "triangle": 3}[shape]
+        angles = [turn + 2 * math.pi * k / corners for k in range(corners)]
+        pen.polygon(
+            [
+                (4 * (centre[0] + radius * math.cos(a)), 4 * (centre[1] + radius * math.sin(a)))
+                for a in angles
+            ],
+            fill=colour,
+        )
+    small = np.asarray(fine.resize((width, height), Image.Resampling.LANCZOS), dtype=np.float64)
+    noisy = small + rng.normal(0, 10, small.shape)
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))

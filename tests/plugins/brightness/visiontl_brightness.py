@@ -1,0 +1,129 @@
+"""A third party's task in one file: predict the mean brightness of a picture, 0 (black) to 1 (white)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import visiontl
+
+
+class BrightnessConfig(visiontl.Section):
+    data: str
+    dropout: float = 0.1
+
+
+class Options(visiontl.Section):
+    percent: bool = False
+
+
+class Pictures:
+    """The pictures of a folder, in the order of their names. Ids are positions in that order."""
+
+    def __init__(self, files: list[Path], spec, train: bool):
+        self.files, self.spec, self.train = files, spec, train
+        self.names = [file.name for file in files]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict:
+        id, seed = key
+        made = sample(None, self.spec, None)(self.image(id))
+        if self.train and seed % 2:
+            made["image"] = made["image"].flip(2)  # (3, H, W), mirrored
+        return made
+
+    def image(self, id: int):
+        return visiontl.open_image(self.files[id])
+
+
+def data(cfg, spec, meta=None) -> visiontl.Data:
+    files = sorted(Path(cfg.data).glob("*.png"))
+    if not files:
+        raise visiontl.DataError(f"{cfg.data}: no .png files; task.data names a folder of pictures")
+    if meta is not None:
+        return visiontl.Data(test=Pictures(files, spec, False), meta=meta)
+    parts = [files[i::4] for i in range(4)]  # half train, a quarter each val and test
+    return visiontl.Data(
+        train=Pictures(parts[0] + parts[1], spec, True),
+        val=Pictures(parts[2], spec, False),
+        test=Pictures(parts[3], spec, False),
+        meta={"unit": "share of white"},
+    )
+
+
+def sample(cfg, spec, meta):
+    def prepare(image) -> dict:
+        pixels = visiontl.to_tensor(visiontl.fit_image(image, spec))  # (3, H, W) uint8
+        return {"image": pixels, "truth": float(pixels.float().mean()) / 255, "size": (image.height, image.width)}
+
+    return prepare
+
+
+def collate(cfg, samples, generator, meta) -> dict:
+    import torch
+
+    truth = torch.tensor([sample["truth"] for sample in samples])  # (B,)
+    return {"image": torch.stack([sample["image"] for sample in samples]), "truth": truth}
+
+
+def model(cfg, backbone, meta):
+    from torch import nn
+
+    class Brightness(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = backbone
+            self.head = nn.Sequential(nn.Dropout(cfg.dropout), nn.Linear(backbone.embed_dim, 1))
+
+        def forward(self, batch):
+            pooled = self.backbone(batch["image"], pooled=True).pooled  # (B, embed_dim)
+            return {"brightness": self.head(pooled).squeeze(1).sigmoid()}  # (B,)
+
+    return Brightness()
+
+
+def loss(cfg, outputs, batch, meta) -> dict:
+    error = outputs["brightness"] - batch["truth"]  # (B,)
+    return {"loss": error.square().mean(), "mae": error.abs().mean()}
+
+
+def rows(cfg, outputs, batch, meta) -> list:
+    return list(zip(outputs["brightness"].tolist(), batch["truth"].tolist(), strict=True))
+
+
+def score(cfg, rows, meta) -> dict:
+    return {"mae": sum(abs(guess - truth) for guess, truth in rows) / len(rows)}
+
+
+def predict(cfg, model, batches, meta, options):
+    for batch in batches:
+        for value in model(batch)["brightness"].tolist():
+            yield {"brightness": 100 * value if options.percent else value}
+
+
+def example(folder: Path) -> str:
+    import numpy as np
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(0)
+    for i in range(32):
+        pixels = random.normal(random.uniform(40, 215), 25, (40, 48, 3)).clip(0, 255)  # (H, W, 3)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i:02}.png")
+    return str(folder)
+
+
+@visiontl.hookimpl
+def visiontl_tasks():
+    functions = dict(data=data, sample=sample, collate=collate, model=model, loss=loss, rows=rows, score=score)
+    task = visiontl.Task(
+        name="brightness",
+        config=BrightnessConfig,
+        **functions,
+        best=("mae", "min"),
+        predict=predict,
+        options=Options,
+        example=example,
+    )
+    return [task]

@@ -1,0 +1,8 @@
+"""The same as `visiontl evaluate`, for `accelerate launch`."""
+
+import sys
+
+from visiontl.cli import main
+
+if __name__ == "__main__":  # loader processes started by spawn import this file again
+    sys.exit(main(["evaluate", *sys.argv[1:]]))

@@ -1,0 +1,174 @@
+"""The table of backbones that ships with the package: read in milliseconds, without importing any library.
+
+tools/catalogue.py writes it. First line: `# torch=... torchvision=... timm=...`; second line: column names.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+PATH = Path(__file__).with_name("catalogue.tsv")
+LIBRARIES = ("timm", "torchvision")
+COLUMNS = ("name", "params", "embed_dim", "channels", "strides", "size", "sizing", "problem", "weights")
+
+
+@dataclass(frozen=True)
+class Tag:
+    """One set of pretrained weights. accuracy: top-1 on ImageNet-1k in percent, where the library states it."""
+
+    tag: str
+    licence: str
+    source: str
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One architecture. params: of the backbone without its classifier. size: (H, W) in pixels of its default
+    weights. sizing: any, fixed, or multiple:N. problem: why it cannot be a backbone, or empty."""
+
+    name: str
+    params: int | None = None
+    embed_dim: int | None = None
+    channels: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
+    size: tuple[int, int] | None = None
+    sizing: str = ""
+    problem: str = ""
+    weights: tuple[Tag, ...] = ()
+
+    def cells(self) -> dict[str, str]:
+        """What a person reads in a listing."""
+        return {
+            "name": self.name,
+            "parameters": "" if self.params is None else readable(self.params),
+            "embed width": str(self.embed_dim or ""),
+            "strides": joined_strides(self.strides),
+            "input size": "" if self.size is None else f"{self.size[0]}x{self.size[1]}",
+            "weights (licence)": self.problem and f"cannot be used: {self.problem}" or joined_tags(self.weights),
+        }
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    rows: Mapping[str, Row]
+    versions: Mapping[str, str]  # of the libraries that the rows were measured with
+
+
+@cache
+def read(path: Path = PATH) -> Catalogue:
+    """The shipped table. An absent file is an empty catalogue: names are then looked up in the libraries."""
+    if not path.exists():
+        return Catalogue({}, {})
+    first, header, *lines = path.read_text(encoding="utf-8").splitlines()
+    versions = dict(word.split("=", 1) for word in first.lstrip("# ").split())
+    if tuple(header.split("\t")) != COLUMNS:
+        raise ValueError(f"{path}: columns {header.split()}; expected {list(COLUMNS)}; run tools/catalogue.py again")
+    rows = (parse(line) for line in lines if line)
+    return Catalogue({row.name: row for row in rows}, versions)
+
+
+def parse(line: str) -> Row:
+    name, params, embed_dim, channels, strides, size, sizing, problem, weights = line.split("\t")
+    height, _, width = size.partition("x")
+    return Row(
+        name,
+        int(params) if params else None,
+        int(embed_dim) if embed_dim else None,
+        numbers(channels),
+        numbers(strides),
+        (int(height), int(width)) if size else None,
+        sizing,
+        problem,
+        tuple(parse_tag(name, text) for text in weights.split(";") if text),
+    )
+
+
+def write_line(row: Row) -> str:
+    tags = ";".join("|".join(cells).rstrip("|") for cells in (_tag_cells(row.name, tag) for tag in row.weights))
+    cells = (
+        row.name,
+        "" if row.params is None else str(row.params),
+        str(row.embed_dim or ""),
+        ",".join(map(str, row.channels)),
+        ",".join(map(str, row.strides)),
+        "" if row.size is None else f"{row.size[0]}x{row.size[1]}",
+        row.sizing,
+        " ".join(row.problem.split()),
+        tags,
+    )
+    return "\t".join(cells)
+
+
+def parse_tag(name: str, text: str) -> Tag:
+    tag, licence, accuracy, source = (*text.split("|"), "", "", "")[:4]
+    return Tag(tag, licence or "unknown", source or default_source(name, tag), float(accuracy) if accuracy else None)
+
+
+def _tag_cells(name: str, tag: Tag) -> tuple[str, str, str, str]:
+    source = "" if tag.source == default_source(name, tag.tag) else tag.source
+    return tag.tag, tag.licence, "" if tag.accuracy is None else f"{tag.accuracy:g}", source
+
+
+def default_source(name: str, tag: str) -> str:
+    """Where most weights of a library lie; only others are written out in the table."""
+    library, _, arch = name.partition("/")
+    return f"hf-hub:timm/{arch}.{tag}" if library == "timm" else f"{library} release files"
+
+
+def listing(pattern: str = "*", path: Path = PATH) -> tuple[list[Row], str | None]:
+    """Rows whose full or bare name matches the pattern (as in a shell), and a note where the table may be
+    out of date. Imports neither torch nor a model library."""
+    catalogue = read(path)
+    wanted = pattern.lower()
+    rows = [
+        row
+        for name, row in catalogue.rows.items()
+        if fnmatch.fnmatchcase(name.lower(), wanted) or fnmatch.fnmatchcase(name.partition("/")[2].lower(), wanted)
+    ]
+    return rows, stale(catalogue)
+
+
+def stale(catalogue: Catalogue) -> str | None:
+    """A sentence if the installed libraries are not those that the table was made with."""
+    if not catalogue.rows:
+        return "the catalogue is missing: run tools/catalogue.py; names known to timm and torchvision work without it"
+    other = []
+    for library in LIBRARIES:
+        try:
+            installed = importlib.metadata.version(library).partition("+")[0]
+        except importlib.metadata.PackageNotFoundError:
+            installed = "not installed"
+        if installed != catalogue.versions.get(library):
+            other.append(f"{library} {catalogue.versions.get(library)} (installed: {installed})")
+    if not other:
+        return None
+    return f"the numbers were measured with {' and '.join(other)}; newer names work but are not listed"
+
+
+def readable(count: int) -> str:
+    """23508032 -> '23.5M'."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f}{unit}"
+    return str(count)
+
+
+def joined_strides(strides: tuple[int, ...]) -> str:
+    """(16, 16, 16) -> '16 x3'; (4, 8, 16, 32) -> '4 8 16 32'."""
+    if len(strides) > 2 and len(set(strides)) == 1:
+        return f"{strides[0]} x{len(strides)}"
+    return " ".join(map(str, strides))
+
+
+def joined_tags(tags: tuple[Tag, ...]) -> str:
+    return ", ".join(f"{tag.tag} ({tag.licence})" for tag in tags) or "none"
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(",") if part)

@@ -1,0 +1,363 @@
+"""Backbones of timm: the full model without its classifier, one pass for maps and pooled.
+
+features_only is not used: it renames keys, drops the final norm and with it the pooled embedding.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from visiontl.backbone import Backbone, Features, ImageSpec, OriginalHead
+from visiontl.backbones.catalogue import Tag
+from visiontl.backbones.library import LibraryBackbone, capture, first_line, fresh, imagenet_names
+from visiontl.backbones.sizing import Layout, check_size, measure
+from visiontl.backbones.stages import Partition, partition
+from visiontl.errors import BackboneError
+
+PROBE_CLASSES = 997  # a prime, so that no other width of a network equals it
+
+# Constructor arguments that free a body from its image size, tried in this order; the state dict stays the same.
+SIZE_FREEDOM = (
+    {"dynamic_img_size": True, "dynamic_img_pad": True},  # ViT, EVA, BEiT-like
+    {"dynamic_img_size": True},
+    {"strict_img_size": False},  # Swin
+    {},
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a body is built, and what it is like: all found on the meta device."""
+
+    kwargs: Mapping[str, Any]
+    native: tuple[int, int]  # (H, W) that the architecture is made for
+    built_for: tuple[int, int]  # (H, W) that this body is made for
+    layout: Layout
+    parts: Partition
+    parameters: int
+
+
+class TimmBackbone(LibraryBackbone):
+    """A timm architecture. Its parameters are named as timm names them, below `body.`."""
+
+    family = "timm"
+
+    def __init__(self, arch: str, plan: Plan, spec: ImageSpec, in_channels: int, body: nn.Module):
+        super().__init__(f"timm/{arch}", arch, spec, in_channels, body, plan.layout, plan.parts)
+        self.plan = plan
+
+    def extract(self, x: Tensor, maps: tuple[int, ...], pooled: bool, layers: tuple[str, ...]) -> Features:
+        body: Any = self.body
+        levels = sorted(set(maps))
+        whole = pooled
+        if layers:
+            deepest = max(self.depth_of_layer(name) for name in layers)
+            whole = whole or deepest >= len(self.channels)
+        with capture(self.body, layers, self.name) as found:
+            by_level: dict[int, Tensor] = {}
+            embedding = None
+            if whole:
+                if levels:
+                    y, given = body.forward_intermediates(x, indices=levels, output_fmt="NCHW")
+                    by_level = dict(zip(levels, given, strict=True))
+                else:
+                    y = body.forward_features(x)
+                embedding = body.forward_head(y, pre_logits=True)
+            else:
+                asked = sorted({*levels, deepest}) if layers else levels
+                given = body.forward_intermediates(
+                    x, indices=asked, stop_early=True, intermediates_only=True, output_fmt="NCHW"
+                )
+                by_level = dict(zip(asked, given, strict=True))
+        return Features([by_level[i] for i in maps], embedding if pooled else None, found.outputs())
+
+    def classifier(self, num_classes: int | None = None) -> OriginalHead:
+        """The architecture's own classifier.
+
+        num_classes: default the loaded weights' own, else that of the architecture's default weights, else 1000.
+        Raises BackboneError where the logits are no function of the pooled embedding.
+        """
+        count = num_classes or self.head_classes or default_classes(self.arch)
+        names, flat, averaged = head_plan(self.arch, tuple(sorted(self.plan.kwargs.items())), count, self.embed_dim)
+        full: Any = meta_body(self.arch, {**self.plan.kwargs, "num_classes": count})
+        modules = [fresh(full.get_submodule(name)) for name in names]
+        loaded = self.head_state and count == self.head_classes
+        if loaded:
+            for name, module in zip(names, modules, strict=True):
+                inside = {k[len(name) + 1 :]: v for k, v in self.head_state.items() if k.startswith(f"{name}.")}
+                module.load_state_dict(inside)
+        if not flat:
+            modules = [nn.Sequential(nn.Unflatten(1, (self.embed_dim, 1, 1)), m, nn.Flatten()) for m in modules]
+        head = Averaged(modules) if averaged else modules[0]
+        classes = imagenet_names() if loaded and count == 1000 else None
+        return OriginalHead(head, "pooled", count, classes)
+
+    def renamed(self, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+        from visiontl.backbones.remap import from_torchvision
+
+        remapped = from_torchvision(self, state)
+        if remapped is not None:
+            return remapped
+        module = sys.modules[type(self.body).__module__]
+        convert = getattr(module, "checkpoint_filter_fn", None) or getattr(module, "_filter_fn", None)
+        if convert is None:
+            return state, []
+        try:
+            with quiet():
+                changed = dict(convert(dict(state), self.body))
+        except Exception:  # the library's converters expect certain names and fail on others: nothing to convert
+            return state, []
+        own = set(self.body.state_dict())
+        if len(own & set(changed)) <= len(own & set(state)):
+            return state, []
+        return changed, ["names converted by timm's own filter for this family"]
+
+    def fitting_head(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int] | None:
+        try:
+            own = self.own_head()
+        except BackboneError:
+            return None
+        if not set(own) <= set(state):
+            return None
+        counts = {state[k].shape[0] for k, v in own.items() if v.dim() > 1 and v.shape[0] == PROBE_CLASSES}
+        if len(counts) != 1:
+            return None
+        count = counts.pop()
+        for key, value in own.items():
+            wanted = tuple(count if i == 0 and d == PROBE_CLASSES else d for i, d in enumerate(value.shape))
+            if tuple(state[key].shape) != wanted:
+                return None
+        return {key: state[key] for key in own}, count
+
+    def own_head(self) -> dict[str, Tensor]:
+        """Meta tensors of the original classifier with PROBE_CLASSES classes, in module order."""
+        names, _, _ = head_plan(self.arch, tuple(sorted(self.plan.kwargs.items())), PROBE_CLASSES, self.embed_dim)
+        full = meta_body(self.arch, {**self.plan.kwargs, "num_classes": PROBE_CLASSES})
+        return {k: v for k, v in full.state_dict().items() if any(k.startswith(f"{n}.") for n in names)}
+
+    def input_convs(self) -> Sequence[str]:
+        first = (getattr(self.body, "_traits", None) or {}).get("first_conv") or getattr(
+            self.body, "pretrained_cfg", {}
+        ).get("first_conv")
+        return [first] if isinstance(first, str) else list(first or ())
+
+
+class Averaged(nn.Module):
+    """Distilled models: two classifiers read the same embedding, and the logits are their mean."""
+
+    def __init__(self, heads: Sequence[nn.Module]):
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        return torch.stack([head(pooled) for head in self.heads]).mean(0)  # (B, num_classes)
+
+
+def build(
+    arch: str,
+    spec: ImageSpec | None = None,
+    in_channels: int = 3,
+    output_stride: int | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> Backbone:
+    """timm/ARCH with random weights. A given spec (saved, or a tag's) wins over the architecture's own."""
+    name = f"timm/{arch}"
+    default = spec or default_spec(arch)
+    size = tuple(image_size or default.size)
+    plan = make_plan(arch, in_channels, output_stride, (size[0], size[1]))
+    check_size(name, (size[0], size[1]), plan.built_for, plan.layout)
+    with quiet():
+        body = create(arch, **plan.kwargs)
+    chosen = replace(default, size=size, pad_to=plan.layout.pad_to, sizing=plan.layout.sizing)
+    return TimmBackbone(arch, plan, chosen, in_channels, body)
+
+
+def create(arch: str, **kwargs: Any) -> Any:
+    import timm
+
+    return timm.create_model(arch, pretrained=False, **{"num_classes": 0, **kwargs})
+
+
+def meta_body(arch: str, kwargs: Mapping[str, Any]) -> Any:
+    with torch.device("meta"), quiet():
+        return create(arch, **kwargs).eval()
+
+
+def default_spec(arch: str, tag: str | None = None) -> ImageSpec:
+    """The input specification of a tag's weights, or of the architecture's default ones."""
+    import timm
+
+    found = timm.get_pretrained_cfg(f"{arch}.{tag}" if tag else arch)
+    if found is None:
+        return ImageSpec()
+    interpolation = found.interpolation if found.interpolation in ("bilinear", "nearest", "lanczos") else "bicubic"
+    return ImageSpec(
+        size=tuple(found.input_size[1:]),
+        mean=tuple(found.mean),
+        std=tuple(found.std),
+        interpolation=interpolation,
+        crop=found.crop_pct,
+    )
+
+
+def default_classes(arch: str) -> int:
+    import timm
+
+    found = timm.get_pretrained_cfg(arch)
+    return (found.num_classes if found is not None else 0) or 1000
+
+
+@lru_cache(maxsize=64)
+def make_plan(
+    arch: str, in_channels: int = 3, output_stride: int | None = None, size: tuple[int, int] | None = None
+) -> Plan:
+    """Find how to build the body for images of `size`, its layout and stages. Meta device only."""
+    native = default_spec(arch).size
+    wanted: dict[str, Any] = {"in_chans": in_channels}
+    if output_stride is not None:
+        wanted["output_stride"] = output_stride
+    body, freedom = _first_that_builds(arch, wanted)
+    layout = _layout(arch, body, in_channels, native)
+    if output_stride is not None and max(layout.strides) > output_stride:
+        raise BackboneError(
+            f"timm/{arch} cannot keep its maps at stride {output_stride}: they are at {layout.strides}; "
+            "leave backbone.output_stride out, or choose a dilatable backbone such as timm/resnet50"
+        )
+    kwargs = {**wanted, **freedom}
+    built_for = native
+    if size is not None and size != native and layout.sizing == "fixed":
+        try:  # a fixed body may be made for another size
+            other = meta_body(arch, {**wanted, "img_size": size})
+            shapes = _run(other, in_channels)(*size)
+            strides = [size[0] / h for _, h, _ in shapes[0]]
+            if any(abs(a / b - 1) > 0.15 for a, b in zip(strides, layout.strides, strict=True)):
+                raise ValueError("its maps keep the grid of another size")
+        except Exception as error:
+            raise BackboneError(
+                f"timm/{arch} takes images of {native[0]} x {native[1]} pixels only; {size[0]} x {size[1]} was "
+                f"asked for and does not work ({first_line(error)}); leave backbone.image_size out"
+            ) from None
+        body, built_for, kwargs = other, size, {**wanted, "img_size": size}
+        layout = replace(layout, channels=tuple(c for c, _, _ in shapes[0]), embed_dim=shapes[1])
+
+    def views(model: Any):
+        x = torch.zeros(1, in_channels, *built_for, device="meta")
+        y, maps = model.forward_intermediates(x, output_fmt="NCHW")
+        return maps, model.forward_head(y, pre_logits=True)
+
+    count = sum(parameter.numel() for parameter in body.parameters())
+    return Plan(kwargs, native, built_for, layout, partition(body, views), count)
+
+
+def _first_that_builds(arch: str, wanted: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    for freedom in SIZE_FREEDOM:
+        try:
+            return meta_body(arch, {**wanted, **freedom}), freedom
+        except Exception as error:
+            failure = error
+    if "output_stride" in wanted:
+        try:
+            meta_body(arch, {k: v for k, v in wanted.items() if k != "output_stride"})
+        except Exception:
+            raise BackboneError(f"timm/{arch} cannot be built: {first_line(failure)}") from failure
+        raise BackboneError(
+            f"timm/{arch} has no choice of output stride ({first_line(failure)}); leave backbone.output_stride out, "
+            "or choose a dilatable backbone such as timm/resnet50"
+        ) from None
+    raise BackboneError(f"timm/{arch} cannot be built: {first_line(failure)}") from failure
+
+
+def _run(body: Any, in_channels: int):
+    def run(height: int, width: int):
+        with torch.no_grad():
+            x = torch.zeros(1, in_channels, height, width, device="meta")
+            y, maps = body.forward_intermediates(x, output_fmt="NCHW")
+            pooled = body.forward_head(y, pre_logits=True)
+        if any(m.dim() != 4 for m in maps):
+            raise BackboneError("its intermediate features are no maps")
+        if pooled.dim() != 2:
+            raise BackboneError("its head pools nothing: no embedding per image")
+        return [tuple(m.shape[1:]) for m in maps], pooled.shape[1]
+
+    return run
+
+
+def _layout(arch: str, body: Any, in_channels: int, native: tuple[int, int]) -> Layout:
+    declared = [info["reduction"] for info in body.feature_info]
+    try:
+        return measure(_run(body, in_channels), native, declared)
+    except Exception as error:
+        raise BackboneError(
+            f"timm/{arch} cannot serve as a backbone: one pass that gives a pyramid and a pooled embedding fails "
+            f"({first_line(error)})"
+        ) from None
+
+
+@lru_cache(maxsize=16)
+def head_plan(
+    arch: str, kwargs: tuple[tuple[str, Any], ...], num_classes: int, embed_dim: int
+) -> tuple[list[str], bool, bool]:
+    """(names of the classifier modules, their input is (B, C) rather than (B, C, 1, 1), their mean is the logits)."""
+    full: Any = meta_body(arch, {**dict(kwargs), "num_classes": num_classes})
+    own = full.get_classifier()
+    own = [m for m in (own if isinstance(own, (tuple, list)) else [own]) if isinstance(m, nn.Module)]
+    names = [name for name, module in full.named_modules() if any(module is m for m in own)]
+    seen: list[tuple[Tensor, Tensor]] = []
+    handles = [m.register_forward_hook(lambda _m, args, out: seen.append((args[0], out))) for m in own]
+    size = dict(kwargs).get("img_size") or default_spec(arch).size
+    with torch.no_grad():
+        logits = full(torch.zeros(2, dict(kwargs)["in_chans"], *size, device="meta"))
+    for handle in handles:
+        handle.remove()
+    reason = None
+    if not names or len(seen) != len(own):
+        reason = "it has none"
+    elif any(given.numel() != 2 * embed_dim or given.shape[:2] != (2, embed_dim) for given, _ in seen):
+        reason = "its classifiers read something else than the pooled embedding"
+    elif len(seen) == 1 and seen[0][1].flatten(1).shape != logits.shape:
+        reason = "its logits are more than its classifier's output"
+    elif len(seen) > 1 and any(given is not seen[0][0] for given, _ in seen):
+        reason = "each of its classifiers reads an embedding of its own"
+    if reason:
+        raise BackboneError(f"timm/{arch} offers no original classifier: {reason}")
+    return names, seen[0][0].dim() == 2, len(seen) > 1
+
+
+@contextmanager
+def quiet():
+    """timm's warnings about names and sizes say nothing that is not said here in words."""
+    logger = logging.getLogger("timm")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def tags(arch: str) -> tuple[Tag, ...]:
+    """The pretrained weights of an architecture, the recommended one first."""
+    from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg
+
+    known = get_arch_pretrained_cfgs(arch)
+    default = get_pretrained_cfg(arch)
+    found = []
+    for name, cfg in known.items():
+        tag = name.partition(".")[2]
+        if not cfg.has_weights or not tag:
+            continue
+        source = f"hf-hub:{cfg.hf_hub_id}" if cfg.hf_hub_id else str(cfg.url)
+        found.append(Tag(tag, cfg.license or "unknown", source))
+    return tuple(sorted(found, key=lambda one: one.tag != (default.tag if default else None)))

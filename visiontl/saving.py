@@ -1,0 +1,114 @@
+"""What a run leaves on disk while it trains, and how it goes on from there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from visiontl import __version__, checkpoint, distributed, optim
+from visiontl.config import config_hash
+from visiontl.errors import CheckpointError
+from visiontl.model import export, through_json
+from visiontl.setup import Run
+from visiontl.task import Data
+
+
+@dataclass
+class Progress:
+    """All that a run knows of its past. JSON in a checkpoint; everything else is a function of the step."""
+
+    step: int = 0
+    best: dict[str, Any] | None = None
+    without_gain: int = 0
+    window: list[dict[str, float]] = field(default_factory=list)  # per rank: sums since the last logged line
+    seconds: float = 0.0
+
+
+def save(run: Run, progress: Progress, window: Mapping[str, Any], began: float, best: bool) -> None:
+    """A checkpoint of this step, or (best) the exported model and `checkpoints/best`. A full disk is said aloud;
+    training goes on and the next interval tries again."""
+    progress.window = distributed.gather_objects({name: float(value) for name, value in window.items()})
+    progress.seconds = time.perf_counter() - began
+    distributed.broadcast_buffers(run.built.model)
+    if run.accelerator.is_main_process:
+        try:
+            write_best(run, progress) if best else write_checkpoint(run, progress)
+        except OSError as error:
+            run.console.warn(f"step {progress.step} could not be saved ({error.strerror or error}); training goes on")
+    distributed.barrier()
+
+
+def write_checkpoint(run: Run, progress: Progress) -> None:
+    folder = run.folder / "checkpoints"
+    names = {id(parameter): name for name, parameter in run.built.model.named_parameters()}
+    files: dict[str, checkpoint.Content] = {
+        "model.safetensors": run.built.model.state_dict(),
+        "optimizer.safetensors": optim.optimizer_state(run.optimizer, names),
+    }
+    if run.ema:
+        files["ema.safetensors"] = run.ema.model.state_dict()
+    scaler = run.accelerator.scaler
+    state = {
+        "visiontl": __version__,
+        "step": progress.step,
+        "best": progress.best,
+        "without_gain": progress.without_gain,
+        "window": progress.window,
+        "seconds": progress.seconds,
+        "ema_updates": run.ema.updates if run.ema else 0,
+        "scaler": scaler.state_dict() if scaler is not None else None,
+        "processes": distributed.world(),
+        "config_hash": config_hash(run.resolved),
+        "data_fingerprint": fingerprint(run.data),
+    }
+    files["state.json"] = json.dumps(state, indent=1)
+    checkpoint.write_folder(folder / f"step-{progress.step:08d}", files)
+    checkpoint.prune(folder)
+
+
+def write_best(run: Run, progress: Progress) -> None:
+    model = run.ema.model if run.ema else run.built.model
+    export(run.folder / "model", run.built, model.state_dict())
+    checkpoint.copy_folder(run.folder / "model", run.folder / "checkpoints" / "best")
+
+
+def resume(run: Run) -> Progress:
+    """Where an unfinished run was, or the beginning. The newest checkpoint that verifies is taken."""
+    if run.resolved.config.resume is None:
+        return Progress()
+    folder = checkpoint.newest_whole(run.folder / "checkpoints", run.console.warn)
+    if folder is None:
+        raise CheckpointError(f"{run.folder}: holds no checkpoint that could be continued")
+    state = checkpoint.read_json(folder, "state.json")
+    if state["config_hash"] != config_hash(run.resolved):
+        raise CheckpointError(
+            f"{folder}: belongs to another config; resume continues a run exactly, so only run, loader and resume "
+            f"settings may differ (compare with {run.folder / 'config.yaml'})"
+        )
+    if state["data_fingerprint"] != fingerprint(run.data):
+        raise CheckpointError(f"{folder}: the data has changed since (other files or classes); start a new run")
+    model = run.built.model
+    model.load_state_dict(checkpoint.read_tensors(folder, "model.safetensors"))
+    parameters = dict(model.named_parameters())
+    optim.load_optimizer_state(run.optimizer, checkpoint.read_tensors(folder, "optimizer.safetensors"), parameters)
+    if run.ema:
+        run.ema.model.load_state_dict(checkpoint.read_tensors(folder, "ema.safetensors"))
+        run.ema.updates = state["ema_updates"]
+    if run.accelerator.scaler is not None and state["scaler"]:
+        run.accelerator.scaler.load_state_dict(state["scaler"])
+    run.console.say(f"resumed from {folder} at step {state['step']} of {run.total}", keep=True)
+    same_ranks = state["processes"] == distributed.world()
+    return Progress(
+        state["step"], state["best"], state["without_gain"], state["window"] if same_ranks else [], state["seconds"]
+    )
+
+
+def fingerprint(found: Data) -> str:
+    """sha256 over meta and the names of every split."""
+
+    content = [through_json(found.meta), {name: list(split.names) for name, split in found.splits().items()}]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,288 @@
+"""Everything that stands before the first update: backbone, data, model, freezing, optimiser, run folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import send_to_device
+from torch import Tensor
+from torch.optim import Optimizer
+
+from visiontl import __version__, data, distributed, features, freeze, optim, plugins
+from visiontl.backbone import Features
+from visiontl.config import Resolved, to_yaml, with_task_data
+from visiontl.console import Console, human
+from visiontl.device import choose_channels_last, choose_precision, current_device, describe, make_accelerator
+from visiontl.ema import Ema
+from visiontl.environment import command_line, environment, named_folder, run_folder, write_text
+from visiontl.errors import CheckpointError, DataError
+from visiontl.evaluation import check_processes, set_layout
+from visiontl.model import Built, build_model, pretrained_backbone, through_json
+from visiontl.policies import Mode
+from visiontl.policies import describe as describe_policy
+from visiontl.probe import Probe, probe
+from visiontl.randomness import mix, seeded
+from visiontl.record import check_trackers, start_trackers
+from visiontl.task import Data
+
+INIT = 5  # the stream of seeds for random weights, beside those of visiontl.data
+
+
+@dataclass
+class Run:
+    """A run that is set up and not yet trained."""
+
+    resolved: Resolved
+    folder: Path
+    console: Console
+    accelerator: Accelerator
+    built: Built
+    data: Data
+    layout: freeze.Layout
+    phases: list[tuple[int, dict[str, Mode]]]
+    optimizer: Optimizer
+    steps_per_epoch: int
+    total: int  # optimiser updates
+    report: dict[str, Any]
+    ema: Ema | None = None
+    caches: dict[str, features.FeatureCache] = field(default_factory=dict)
+
+
+def set_up(resolved: Resolved, limit: int | None = None, parent: Path | None = None) -> Run:
+    """Backbone, data, model, freezing, optimiser and run folder.
+
+    limit: optimiser updates at most; parent: where the run folder is made, in place of run.folder.
+    """
+    config, task = resolved.config, resolved.task
+    device = current_device()  # starts the process group
+    console = Console(main=distributed.rank() == 0)
+    check_processes(resolved, distributed.world())
+    check_trackers(config.run.trackers)
+    resolved = with_example(resolved, console)
+    precision, why = choose_precision(config.train.precision, device)
+
+    with seeded(mix(config.train.seed, INIT)):
+        backbone, loaded, note = distributed.main_first(lambda: pretrained_backbone(resolved))
+        for line in filter(None, [note, *loaded.notes]):
+            console.say(line, keep=True)
+        found: Data = distributed.main_first(lambda: task.data(resolved.cfg, backbone.spec, None))
+        for line in found.notes:
+            console.say(line, keep=True)
+        if found.train is None:
+            raise DataError("the data has no train split; `visiontl evaluate` measures without training")
+        meta = through_json(found.meta)
+        built = build_model(resolved, backbone, meta)
+    layout_on, layout_why = choose_channels_last(config.train.channels_last, built.model, device)
+
+    def order(epoch: int) -> data.Order:
+        section = config.train
+        return data.epoch_order(
+            found, section.seed, epoch, section.batch_size, section.accumulate, distributed.world()
+        )
+
+    first = order(0)
+    steps_per_epoch = len(first)
+    total = steps_per_epoch * config.train.epochs
+    total = total if limit is None else min(total, limit)
+
+    accelerator = make_accelerator(precision, config.run.trackers)
+    set_layout(built, layout_on)
+    built.model.to(accelerator.device)
+    console.say(describe(config.train, precision, why, layout_on, layout_why), keep=True)
+    measured, batch, samples = probe_first_batch(accelerator, built, found, first)
+    read = set().union(*distributed.gather_objects(measured.read))
+    layout = freeze.make_layout(built.model, backbone, read)
+    say_unread(layout, backbone.stages, console)
+
+    policy = plugins.policy(config.freeze.policy)
+    phases = freeze.phases(policy, config.train.epochs, layout, backbone)
+    for edge in getattr(policy, "edges", ()):
+        if edge >= config.train.epochs:
+            console.warn(f"freeze.policy: the change at epoch {edge} never comes; train.epochs is {config.train.epochs}")
+    ever = {name for _, modes in phases for name, _ in freeze.trainable(layout, backbone, modes)}
+    optimizer = optim.make_optimizer(config.optim, built.model, layout, ever, accelerator.device)
+    ema = Ema(built.model, config.train.ema.decay) if config.train.ema else None
+
+    caches = make_caches(accelerator, built, found, phases, measured, batch, samples, first, console)
+    folder = open_folder(resolved, parent)
+    say_data(resolved, found, first, total, console)
+    rates = optim.stage_rates(config.optim, layout)
+    report = {
+        "visiontl": __version__,
+        "run": str(folder),
+        "task": task.name,
+        "status": "started",
+        "started": datetime.now().isoformat(timespec="seconds"),
+        "command": command_line(),
+        "seed": config.train.seed,
+        "environment": {**environment(accelerator), "precision": precision, "channels_last": layout_on},
+        "data": {name: len(split) for name, split in found.splits().items()},
+        "backbone": {
+            "name": backbone.name,
+            "weights": loaded.source,
+            "matched": loaded.fraction,
+            "parameters": sum(parameter.numel() for parameter in backbone.parameters()),
+        },
+        "policy": describe_policy(config.freeze.policy),
+        "cached_features": sorted(caches),
+        "trainability": [
+            {"epoch": epoch, "rows": freeze.table(layout, backbone, modes, rates)} for epoch, modes in phases
+        ],
+        "config": to_yaml(resolved, comments=False),
+    }
+    if accelerator.is_main_process:
+        write_lists(folder, resolved, found)
+        start_trackers(accelerator, config.run.trackers, folder, resolved)
+    return Run(
+        resolved, folder, console, accelerator, built, found, layout, phases, optimizer, steps_per_epoch, total,
+        report, ema, caches,
+    )  # fmt: skip
+
+
+def probe_first_batch(
+    accelerator: Accelerator, built: Built, found: Data, first: data.Order
+) -> tuple[Probe, dict[str, Any], list[dict[str, Any]]]:
+    """Measure on one training batch what the loss reads; also gives the batch and its samples."""
+    config, task, cfg, meta = built.resolved.config, built.resolved.task, built.resolved.cfg, built.meta
+    assert found.train is not None
+    source = data.Batches(found.train, task.collate, cfg, meta, config.train.seed, training=True)
+    ids = first.group(0)[0][distributed.rank()]
+    batch = source[ids, 0, 0]
+    if isinstance(batch, data.Failure):
+        raise batch.error
+    batch = send_to_device(batch, accelerator.device)
+
+    def losses() -> dict[str, Tensor]:
+        with seeded(config.train.seed):
+            with accelerator.autocast():
+                outputs = built.model(batch)
+            return task.loss(cfg, outputs, batch, meta)
+
+    return probe(built.model, built.backbone, losses), batch, source.samples(ids, 0)
+
+
+def make_caches(
+    accelerator: Accelerator,
+    built: Built,
+    found: Data,
+    phases: list[tuple[int, dict[str, Mode]]],
+    measured: Probe,
+    batch: Mapping[str, Any],
+    samples: list[dict[str, Any]],
+    first: data.Order,
+    console: Console,
+) -> dict[str, features.FeatureCache]:
+    """Features of train and val, where the whole backbone is frozen for the whole run and caching is exact."""
+    section = built.resolved.config.train
+    frozen = len(phases) == 1 and all(mode == "frozen" for mode in phases[0][1].values())
+    if not frozen or not section.cache or section.epochs == 0:
+        return {}
+    assert found.train is not None
+    again = features.second_look(found.train, first.group(0)[0][distributed.rank()], section.seed)
+    reason = features.why_not(measured, batch, samples, again, section.cache_views)
+    reasons = [text for text in distributed.gather_objects(reason) if text]
+    if reasons:
+        console.say(f"features of the frozen backbone are not cached: {reasons[0]}", keep=True)
+        return {}
+    image, maps, pooled, layers = measured.calls[0]
+    backbone = built.backbone.eval()
+
+    def forward(images: Tensor, *ask: Any) -> Features:
+        with accelerator.autocast():
+            return backbone(images, *ask)
+
+    caches: dict[str, features.FeatureCache] = {}
+    for name, views in (("train", section.cache_views or 1), ("val", 1)):
+        split = found.splits().get(name)
+        if split is None:
+            continue
+        size = section.batch_size
+        with console.progress(total=len(split) * views, unit="image", what=f"features of {name}") as bar:
+            cache = features.build(
+                split, (maps, pooled, layers), forward, size, views, section.seed,
+                built.resolved.config.loader.workers, accelerator.device, lambda done, bar=bar: bar.update(done),
+            )  # fmt: skip
+        if isinstance(cache, str):
+            console.say(f"features of the frozen backbone are not cached: {cache}", keep=True)
+            return {}
+        caches[name] = cache
+    views = section.cache_views or 1
+    console.say(f"features of the frozen backbone are cached ({views} view{'s' * (views > 1)} per image)", keep=True)
+    return caches
+
+
+def with_example(resolved: Resolved, console: Console) -> Resolved:
+    """`task.data: example` -> a small data set made on the spot, beside the runs."""
+    if not resolved.example:
+        return resolved
+    make = resolved.task.example
+    if make is None:
+        raise DataError(f"task {resolved.task.name} makes no example data; give task.data a path")
+    folder = Path(resolved.config.run.folder) / f"example-{resolved.task.name}"
+    place = distributed.on_main(lambda: make(folder))
+    console.say(f"the data is a small example made on the spot, in {folder}; no real photos", keep=True)
+    return with_task_data(resolved, place)
+
+
+def open_folder(resolved: Resolved, parent: Path | None = None) -> Path:
+    """The folder of a new run, or of the one that is resumed."""
+    section = resolved.config.run
+    if resolved.config.resume is not None:
+        folder = Path(resolved.config.resume)
+        if not (folder / "checkpoints").is_dir():
+            raise CheckpointError(f"resume: {folder} is no run folder with checkpoints")
+        return folder
+    parent = parent or Path(section.folder)
+    if section.name is not None:
+        return named_folder(parent, section.name)
+    return run_folder(parent, Path(resolved.source).stem or resolved.task.name)
+
+
+def write_lists(folder: Path, resolved: Resolved, found: Data) -> None:
+    """What the run was: its config and the files of each split, one JSON string a line."""
+    if not (folder / "config.yaml").exists():
+        write_text(folder / "config.yaml", to_yaml(resolved))
+    (folder / "splits").mkdir(exist_ok=True)
+    for name, split in found.splits().items():
+        lines = "".join(json.dumps(file, ensure_ascii=False) + "\n" for file in split.names)
+        write_text(folder / "splits" / f"{name}.txt", lines)
+
+
+def say_unread(layout: freeze.Layout, stages: tuple[str, ...], console: Console) -> None:
+    unread = [stage for stage in stages if stage not in layout.stages]
+    if layout.unread:
+        whole = f"; whole stages: {', '.join(unread)}" if unread else ""
+        console.say(f"{len(layout.unread)} parameters are not read by the loss and never train{whole}", keep=True)
+    if layout.fixed:
+        console.say(f"{len(layout.fixed)} parameters are fixed by the task or the architecture", keep=True)
+
+
+def say_data(resolved: Resolved, found: Data, first: data.Order, total: int, console: Console) -> None:
+    section, world = resolved.config.train, distributed.world()
+    counts = ", ".join(f"{name} {len(split)}" for name, split in found.splits().items())
+    console.say(f"images: {counts}; {total} updates in {section.epochs} epochs; processes: {world}")
+    effective = section.batch_size * section.accumulate * world
+    console.say(
+        f"batch: {section.batch_size} per process x {section.accumulate} accumulated x {world} processes = {effective} per update"
+    )
+    if first.dropped:
+        console.say(f"{first.dropped} images of each epoch, other ones every time, are left over and not used", keep=True)
+    if found.val is None:
+        console.warn("there is no val split: no score picks the best weights, the last ones are kept")
+
+
+def say_phase(run: Run, epoch: int, modes: Mapping[str, Mode]) -> None:
+    rows = freeze.table(run.layout, run.built.backbone, modes, optim.stage_rates(run.resolved.config.optim, run.layout))
+    total = sum(row["parameters"] for row in rows)
+    active = sum(row["trainable"] for row in rows)
+    run.console.table(
+        f"epoch {epoch}: {human(active)} of {human(total)} parameters train",
+        ["stage", "mode", "parameters", "trainable", "peak lr"],
+        [[r["stage"], r["mode"], human(r["parameters"]), human(r["trainable"]), r["lr"]] for r in rows],
+    )

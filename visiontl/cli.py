@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from visiontl.errors import ConfigError, VisionTLError, did_you_mean
 
 if TYPE_CHECKING:
+    from visiontl.backbones.catalogue import Row
+    from visiontl.entry import BackboneEntry
     from visiontl.task import Task
 
 # seconds; a launcher ends the other ranks as soon as one has failed, so what rank 0 has said too is said once
@@ -119,9 +121,7 @@ def task_command(name: str, arguments: Sequence[str]) -> int:
         try:
             plugins.task(name)
         except ConfigError as error:
-            raise ConfigError(
-                f"no command {name!r} (commands: {', '.join(SUBCOMMANDS)}), and {error}"
-            ) from None
+            raise ConfigError(f"no command {name!r} (commands: {', '.join(SUBCOMMANDS)}), and {error}") from None
     task = tasks[name]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(task_overview(task))
@@ -241,18 +241,14 @@ def train(arguments: argparse.Namespace) -> None:
     from visiontl import config
 
     warn_of_plugins()
-    resolved = config.resolve(
-        arguments.config, arguments.overrides
-    )  # mistakes are told before torch is imported
+    resolved = config.resolve(arguments.config, arguments.overrides)  # mistakes are told before torch is imported
     from visiontl import training
 
     training.train(resolved, dry_run=arguments.dry_run)
 
 
 def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "run", metavar="RUN", help="a run folder, or a config whose model is measured untrained"
-    )
+    parser.add_argument("run", metavar="RUN", help="a run folder, or a config whose model is measured untrained")
     parser.add_argument(
         "rest", metavar="DATA | a.b=c", nargs="*", default=[], help="other data; config values to replace"
     )
@@ -319,9 +315,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "config", metavar="CONFIG", nargs="?", help="a YAML file; with --schema also a task's name"
-    )
+    parser.add_argument("config", metavar="CONFIG", nargs="?", help="a YAML file; with --schema also a task's name")
     parser.add_argument("overrides", metavar="a.b=c", nargs="*", default=[], help="config values to replace")
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of configs instead")
 
@@ -360,7 +354,7 @@ def print_list(arguments: argparse.Namespace) -> None:
     columns, rows, names = TABLES[arguments.kind](arguments.pattern)
     if not rows and arguments.pattern:
         near = did_you_mean(arguments.pattern.strip("*?"), names)
-        raise ConfigError(f"none of {len(names)} {arguments.kind} matches {arguments.pattern!r}{near}")
+        raise ConfigError(f"none of the {arguments.kind} matches {arguments.pattern!r}{near}")
     Console().table("", columns, rows)
 
 
@@ -393,9 +387,26 @@ def list_tasks(pattern: str | None) -> Listing:
 
 
 def list_backbones(pattern: str | None) -> Listing:
-    from visiontl.backbones import registry
+    from visiontl import plugins
+    from visiontl.backbones import catalogue
 
-    return registry.listing(pattern)
+    entries = plugins.backbones()
+    rows, note = catalogue.listing("*")
+    known = {row.name for row in rows}
+    rows += [as_row(entry) for name, entry in entries.items() if name not in known]
+    if note:
+        print(f"note: {note}", file=sys.stderr)
+    bare = {row.name: row.name.partition("/")[2] for row in rows}
+    cells = [row.cells() for row in rows if matches(row.name, pattern) or matches(bare[row.name], pattern)]
+    return list(cells[0]) if cells else [], [list(cell.values()) for cell in cells], [*bare, *bare.values()]
+
+
+def as_row(entry: BackboneEntry) -> Row:
+    """A backbone that is not in the catalogue, as far as it states its numbers."""
+    from visiontl.backbones.catalogue import Row, Tag
+
+    facts = {key: entry.facts[key] for key in ("params", "embed_dim", "strides", "size") if key in entry.facts}
+    return Row(entry.name, **facts, weights=tuple(Tag(w.tag, w.licence, w.source) for w in entry.weights))
 
 
 def list_policies(pattern: str | None) -> Listing:
@@ -416,9 +427,7 @@ def list_plugins(pattern: str | None) -> Listing:
 
     found = plugins.installed()
     rows = [
-        [one.name, one.distribution, one.version, one.state, one.offers]
-        for one in found
-        if matches(one.name, pattern)
+        [one.name, one.distribution, one.version, one.state, one.offers] for one in found if matches(one.name, pattern)
     ]
     return ["plugin", "package", "version", "state", "offers"], rows, [one.name for one in found]
 
@@ -436,14 +445,8 @@ OVERRIDES_HELP = """a.b=c replaces one value of the config: train.epochs=5 freez
 
 SUBCOMMANDS: dict[str, Subcommand] = {
     "train": Subcommand("train a model as a config file says", train_arguments, train, OVERRIDES_HELP),
-    "evaluate": Subcommand(
-        "measure a finished run, also on other data", evaluate_arguments, evaluate, OVERRIDES_HELP
-    ),
+    "evaluate": Subcommand("measure a finished run, also on other data", evaluate_arguments, evaluate, OVERRIDES_HELP),
     "predict": Subcommand("use a finished run on images", predict_arguments, predict),
-    "list": Subcommand(
-        "show what is installed: tasks, backbones, policies, plugins", list_arguments, print_list
-    ),
-    "config": Subcommand(
-        "print a config complete, with the meaning of each key", config_arguments, print_config
-    ),
+    "list": Subcommand("show what is installed: tasks, backbones, policies, plugins", list_arguments, print_list),
+    "config": Subcommand("print a config complete, with the meaning of each key", config_arguments, print_config),
 }

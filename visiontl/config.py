@@ -76,9 +76,7 @@ class _Problems:
             raise ConfigError([self.lines[i] for i in order], self.source if len(order) > 1 else None)
 
 
-def resolve(
-    config: str | Path | Mapping[str, Any] | Config | Resolved, overrides: Sequence[str] = ()
-) -> Resolved:
+def resolve(config: str | Path | Mapping[str, Any] | Config | Resolved, overrides: Sequence[str] = ()) -> Resolved:
     """A config file, mapping, Config or Resolved, with overrides `a.b=c` -> a validated run.
 
     Raises ConfigError with all mistakes at once.
@@ -128,9 +126,7 @@ def to_plain(resolved: Resolved) -> dict[str, Any]:
 
 def config_hash(resolved: Resolved) -> str:
     """sha256, in hex, of what decides a run's numbers: all but `run`, `loader` and `resume`."""
-    plain = {
-        key: value for key, value in to_plain(resolved).items() if key not in ("run", "loader", "resume")
-    }
+    plain = {key: value for key, value in to_plain(resolved).items() if key not in ("run", "loader", "resume")}
     return hashlib.sha256(json.dumps(plain, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
@@ -214,17 +210,13 @@ def _near_file(path: Path) -> str:
         return f"; did you mean {str(folder / near[0])!r}?" if near else ""
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
-    return f"; the folder {str(path.parent)!r} does not exist" + (
-        f" in {str(folder)!r}" if str(folder) != "." else ""
-    )
+    return f"; the folder {str(path.parent)!r} does not exist" + (f" in {str(folder)!r}" if str(folder) != "." else "")
 
 
 def _copied(value: Any, path: Keys, problems: list[tuple[str, str]], depth: int = 0) -> Any:
     """A caller's mapping -> our own plain copy, so that overrides do not reach the caller's."""
     if depth > 50:
-        problems.append(
-            ("mapping", f"{'.'.join(path[:3])}...: nested more than 50 levels deep, or within itself")
-        )
+        problems.append(("mapping", f"{'.'.join(path[:3])}...: nested more than 50 levels deep, or within itself"))
         return None
     if isinstance(value, BaseModel):
         value = value.model_dump(exclude_unset=True)
@@ -232,9 +224,7 @@ def _copied(value: Any, path: Keys, problems: list[tuple[str, str]], depth: int 
         made = {}
         for key, item in value.items():
             if isinstance(key, bool) or not isinstance(key, str | int):
-                problems.append(
-                    ("mapping", f"{'.'.join((*path, str(key)))}: a key must be text or a whole number")
-                )
+                problems.append(("mapping", f"{'.'.join((*path, str(key)))}: a key must be text or a whole number"))
             else:
                 made[key] = _copied(item, (*path, str(key)), problems, depth + 1)
         return made
@@ -304,9 +294,7 @@ def _apply_defaults(values: dict[str, Any], task: Task, problems: _Problems) -> 
     for key, value in task.defaults.items():
         parts = tuple(key.split("."))
         if parts[0] == "task":
-            problems.lines.append(
-                f"task {task.name!r}: its default {key!r} is no core key; give the field a default"
-            )
+            problems.lines.append(f"task {task.name!r}: its default {key!r} is no core key; give the field a default")
             continue
         here: Any = values
         for part in parts[:-1]:
@@ -428,10 +416,7 @@ def _fields_at(model: type[BaseModel], path: Sequence[str]) -> set[str]:
     models = [model]
     for part in path:
         inner = [
-            found
-            for one in models
-            if part in one.model_fields
-            for found in _models(one.model_fields[part].annotation)
+            found for one in models if part in one.model_fields for found in _models(one.model_fields[part].annotation)
         ]
         models = inner or (models if part.isdigit() else [])
     return {name for one in models for name in one.model_fields}
@@ -496,9 +481,7 @@ def _expectation(errors: Sequence[Any]) -> str:
         if kind in _EXPECTED:
             text = _EXPECTED[kind]
         elif kind in _BOUNDS:
-            text = _BOUNDS[kind].format(
-                **{k: f"{v:g}" if isinstance(v, float) else v for k, v in context.items()}
-            )
+            text = _BOUNDS[kind].format(**{k: f"{v:g}" if isinstance(v, float) else v for k, v in context.items()})
             if kind in ("literal_error", "enum"):
                 options += re.findall(r"'([^']*)'", text)
         else:
@@ -560,9 +543,7 @@ def _yaml_line(indent: str, name: str, value: Any, about: str | None) -> list[st
 
 def _comment(indent: str, about: str) -> list[str]:
     width = WIDTH - len(indent) - 2
-    return [
-        f"{indent}# {line}" for line in textwrap.wrap(" ".join(about.split()), width, break_long_words=False)
-    ]
+    return [f"{indent}# {line}" for line in textwrap.wrap(" ".join(about.split()), width, break_long_words=False)]
 
 
 def _plain(value: Any) -> Any:

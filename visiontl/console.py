@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 WINDOW = 100  # updates over which images per second are measured
-RATES = ("lr", "learning rate")  # columns whose values span decades
+RATES = ("lr", "peak lr", "learning rate")  # columns whose values span decades
 SLOW = 10.0  # seconds after which a short bar is worth a line in a log file
 # A name may carry escape codes, or turn the writing direction; only tab and newline are let through.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, parse_flag_from_env
 from torch import nn
 
-from visiontl.errors import ConfigError
+from visiontl.errors import ConfigError, TrainingError
 from visiontl.schema import TrainConfig
 
 SUPPORTED = {
@@ -23,6 +23,7 @@ SUPPORTED = {
 
 def make_accelerator(precision: str, trackers: list[str] | None = None, folder: Path | None = None) -> Accelerator:
     """One per run. Its state is a singleton of the process, so an earlier run's is put away first."""
+    current_device()
     AcceleratorState._reset_state()
     GradientState._reset_state()
     try:
@@ -40,6 +41,12 @@ def make_accelerator(precision: str, trackers: list[str] | None = None, folder: 
         raise ConfigError(
             f"{accelerator.distributed_type.value} is not supported; launch with plain data parallelism "
             "(multi-CPU or multi-GPU), see docs/distributed.md"
+        )
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != launched:
+        raise TrainingError(
+            f"{launched} processes were launched, but {accelerator.num_processes} found each other; on CPU launch with "
+            "torchrun, see docs/distributed.md"
         )
     return accelerator
 
@@ -74,10 +81,13 @@ def choose_channels_last(wanted: str | bool, model: nn.Module, device: torch.dev
 
 
 def current_device() -> torch.device:
-    """The device that Accelerate will choose for this process."""
-    from accelerate import PartialState
+    """The device of this process. The first call starts the process group.
 
-    return PartialState().device
+    Without `cpu=True` Accelerate leaves processes that torchrun started on a machine with no accelerator alone:
+    each would train by itself, and nothing would be said.
+    """
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    return PartialState(cpu=cpu).device
 
 
 def describe(config: TrainConfig, precision: str, why: str, channels_last: bool, layout_why: str) -> str:

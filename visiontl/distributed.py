@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -92,4 +93,5 @@ def barrier() -> None:
 def shutdown() -> None:
     """End the process group. A command that skips this ends in SIGABRT under gloo although all went well."""
     if dist.is_available() and dist.is_initialized():
+        gc.collect()  # a dead DDP wrapper in a reference cycle still holds the group's threads
         dist.destroy_process_group()

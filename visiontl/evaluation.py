@@ -158,9 +158,15 @@ def evaluate(
             resolved = with_task_data(resolved, str(data))
         built = Built(resolved, built.backbone, built.model, built.meta)
         console = Console(main=distributed.rank() == 0)
-        found = resolved.task.data(resolved.cfg, built.backbone.spec, built.meta)
+        elsewhere = data is not None
+        found = resolved.task.data(resolved.cfg, built.backbone.spec, built.meta if elsewhere else None)
         parent, name = Path(run), "evaluate"
-        if data is None and not overrides:
+        if not elsewhere and through_json(found.meta) != built.meta:
+            raise DataError(
+                f"{run}: its data has other classes or counts now than when it was trained; name the data to evaluate on: "
+                f"visiontl evaluate {run} DATA"
+            )
+        if not elsewhere:
             compare_lists(Path(run) / "splits", found, console)
     for line in found.notes:
         console.say(line, keep=True)

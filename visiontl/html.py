@@ -233,6 +233,7 @@ def _add(
             ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useOffset=False)
         ax.set_title(title)
         ax.set_xlabel("step (optimiser updates)")
+        ax.locator_params(axis="x", integer=True)
         ax.grid(axis="y")
         if len(ax.get_legend_handles_labels()[1]) > 1:
             ax.legend()
@@ -387,7 +388,13 @@ def _phases(report: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "title": f"From epoch {phase['epoch']}" if "epoch" in phase else "Stages",
                 "summary": summary,
                 "columns": [names[key] for key in keys],
-                "rows": [[cell(row.get(key), names[key]) for key in keys] for row in rows],
+                "rows": [
+                    [
+                        cell(row.get(key) or (None if key == "lr" else row.get(key)), names[key])
+                        for key in keys
+                    ]
+                    for row in rows
+                ],
                 "right": [key in ("parameters", "trainable", "lr") for key in keys],
             }
         )
@@ -404,7 +411,10 @@ def _facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
             backbone = {"name": backbone}
         facts.append(("backbone", cell(backbone.get("name"))))
         weights = [cell(backbone["weights"])] if backbone.get("weights") is not None else []
-        if is_number(matched := backbone.get("matched")):
+        matched = (
+            None if backbone.get("weights") == "none" else backbone.get("matched")
+        )  # random: nothing to match
+        if is_number(matched):
             weights.append("all of it matched" if matched == 1 else f"{matched:.1%} of it matched")
         elif matched is not None:
             weights.append(cell(matched))
@@ -435,7 +445,8 @@ def _best(report: Mapping[str, Any]) -> dict[str, str] | None:
     best = report.get("best") or {}
     if best.get("value") is None:
         return None
-    where = [f"{unit} {best[unit]}" for unit in ("epoch", "step") if best.get(unit) is not None]
+    where = [f"epoch {best['epoch']:.4g}"] if is_number(best.get("epoch")) else []
+    where += [f"step {best['step']}"] if is_number(best.get("step")) else []
     return {
         "score": str(best.get("score", "score")).replace("_", " "),
         "value": cell(best["value"]),

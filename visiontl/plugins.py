@@ -24,7 +24,7 @@ from visiontl.policies import Policy, make_policy
 from visiontl.task import CONTRACT, Task
 
 if TYPE_CHECKING:
-    from visiontl.backbone import BackboneEntry
+    from visiontl.entry import BackboneEntry
 
 GROUP = "visiontl"
 VARIABLE = "VISIONTL_PLUGINS"
@@ -108,9 +108,7 @@ def reset() -> None:
 
 def broken() -> list[Broken]:
     """All packages and offers that cannot be used."""
-    refused = [
-        b for hook in ("visiontl_tasks", "visiontl_freeze_policies") for b in _offered(hook).refused.values()
-    ]
+    refused = [b for hook in ("visiontl_tasks", "visiontl_freeze_policies") for b in _offered(hook).refused.values()]
     return list(dict.fromkeys([*_registry().broken, *refused]))
 
 
@@ -161,14 +159,8 @@ def owner(task_name: str) -> tuple[str, str, str]:
 
 
 def backbones() -> dict[str, BackboneEntry]:
-    """All backbones on offer, by name. Imports torch."""
+    """All backbones on offer, by name. A name that two plugins offer is not among them."""
     return dict(_offered("visiontl_backbones").values)
-
-
-def added_backbones() -> dict[str, BackboneEntry]:
-    """Those offered by packages alone; imports torch only where a package offers some."""
-    offers = [(name, call) for name, call in _calls("visiontl_backbones") if name not in CORE]
-    return dict(_collect("visiontl_backbones", offers).values)
 
 
 def backbone_entry(name: str) -> tuple[BackboneEntry, str | None]:
@@ -227,8 +219,7 @@ def _registry() -> _Registry:
         names = [point.name for point in found]
         raise PluginError(
             "; ".join(
-                f"{VARIABLE} names {name!r}, which is not installed{did_you_mean(name, names)}"
-                for name in unknown
+                f"{VARIABLE} names {name!r}, which is not installed{did_you_mean(name, names)}" for name in unknown
             )
         )
     for point in found:
@@ -268,12 +259,13 @@ def _add(made: pluggy.PluginManager, name: str, plugin: Any) -> str | None:
     other = made.get_name(plugin)
     if other is not None:
         return f"it is the same module as plugin {other!r}"
+    if made.has_plugin(name):
+        return f"another plugin is registered as {name!r}"
     try:
         made.register(plugin, name)
         calls = made.get_hookcallers(plugin) or []
     except (pluggy.PluginValidationError, ValueError) as error:
-        if made.has_plugin(name):
-            made.unregister(name=name)
+        made.unregister(name=name)
         return " ".join(str(error).split())
     problems = [
         f"{call.name} is no hook{did_you_mean(call.name, HOOKS)}"
@@ -296,9 +288,7 @@ def _add(made: pluggy.PluginManager, name: str, plugin: Any) -> str | None:
 def _calls(hook: str) -> Iterator[tuple[str, Callable[[], Any]]]:
     """(plugin, its function) for each plugin that implements the hook; the core first, then by name."""
     made = _registry().manager
-    found = [
-        (made.get_name(impl.plugin) or "", impl.function) for impl in getattr(made.hook, hook).get_hookimpls()
-    ]
+    found = [(made.get_name(impl.plugin) or "", impl.function) for impl in getattr(made.hook, hook).get_hookimpls()]
     yield from sorted(found, key=lambda pair: (pair[0] not in CORE, pair[0]))
 
 
@@ -343,9 +333,7 @@ def _named(hook: str, answer: Any) -> list[tuple[str, Any]]:
         return []
     if hook == "visiontl_freeze_policies":
         if not isinstance(answer, Mapping):
-            raise PluginError(
-                f"returned {type(answer).__name__}; a mapping from name to factory was expected"
-            )
+            raise PluginError(f"returned {type(answer).__name__}; a mapping from name to factory was expected")
         return list(answer.items())
     kind = "Task" if hook == "visiontl_tasks" else "BackboneEntry"
     if not isinstance(answer, Sequence) or isinstance(answer, str):

@@ -96,11 +96,12 @@ def fit(run: Run) -> Progress:
             images = sum(len(ids) for micro in group for ids in micro)
             factor = optim.lr_factor(config.optim, step, run.total, run.steps_per_epoch)
             optim.set_lr(optimizer, factor)
-            torch.manual_seed(mix(section.seed, data.STEP, step, rank))  # dropout, drop path, a detector's samplers
             seen: list[int] = []
             for index, micro in enumerate(group):
                 batch = send_to_device(next(loader), device, non_blocking=True)
                 batch["progress"] = step / run.total
+                # dropout, drop path, a detector's samplers; only now, because a loader's start draws a number too
+                torch.manual_seed(mix(section.seed, data.STEP, step, rank, index))
                 seen += micro[rank]
                 last = index == len(group) - 1
                 with contextlib.nullcontext() if last else accelerator.no_sync(wrapped):

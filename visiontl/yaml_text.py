@@ -80,9 +80,7 @@ def parse_value(text: str) -> Any:
 
 def dump_value(value: Any) -> str:
     """A plain value in one line, as `parse_text` reads it back."""
-    text = yaml.dump(
-        value, Dumper=_Dumper, default_flow_style=True, width=2**31, allow_unicode=True, sort_keys=False
-    )
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=2**31, allow_unicode=True, sort_keys=False)
     return text.removesuffix("\n").removesuffix("...").removesuffix("\n")
 
 
@@ -141,9 +139,7 @@ class _Reader:
                 self.problem(node, path[:3], f"more than {MAX_NODES:,} values once its aliases are unfolded")
             return None
         if depth > MAX_DEPTH:
-            self.problem(
-                node, path[:3], f"nested more than {MAX_DEPTH} levels deep, or an alias within itself"
-            )
+            self.problem(node, path[:3], f"nested more than {MAX_DEPTH} levels deep, or an alias within itself")
             self.count = MAX_NODES + 1  # nothing below here is worth reading
             return None
         if isinstance(node, yaml.MappingNode) and node.tag in ("?", _TAG + "map"):
@@ -168,9 +164,7 @@ class _Reader:
                 continue
             key = self.scalar(key_node, path)
             if isinstance(key, bool) or not isinstance(key, str | int):
-                self.problem(
-                    key_node, path, f"the key {key_node.value!r} must be text or a whole number; quote it"
-                )
+                self.problem(key_node, path, f"the key {key_node.value!r} must be text or a whole number; quote it")
                 continue
             place = (*path, str(key))
             if str(key) in lines:

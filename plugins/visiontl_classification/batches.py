@@ -67,28 +67,27 @@ def _mixed(
 
 
 def balanced_batches(
-    targets: np.ndarray, split: str, seed: int, epoch: int, batch_size: int
+    targets: Mapping[str, np.ndarray], split: str, seed: int, epoch: int, batch_size: int
 ) -> list[list[int]]:
     """Full batches in which every class comes equally often, give or take one; as many as shuffling gives.
 
-    targets: (N,) class indices of train. Within an epoch no image of a class comes again before all of them
+    targets: (N,) class indices per split. Within an epoch no image of a class comes again before all of them
     came. Every epoch starts afresh from (seed, epoch). Splits other than train come in order, whole.
     """
-    count = len(targets)
+    labels = targets[split]
+    count = len(labels)
     if split != "train":
         return [list(range(i, min(i + batch_size, count))) for i in range(0, count, batch_size)]
     rng = np.random.default_rng([seed, epoch])
     batch_size = min(batch_size, count)
     total = count // batch_size * batch_size
-    present = np.unique(targets)
+    present = np.unique(labels)
     rounds = -(-total // len(present))  # images of each class
     columns = []
     for label in present:
-        members = np.flatnonzero(targets == label)
+        members = np.flatnonzero(labels == label)
         turns = [rng.permutation(members) for _ in range(-(-rounds // len(members)))]
         columns.append(np.concatenate(turns)[:rounds])
-    grid = rng.permuted(
-        np.stack(columns, axis=1), axis=1
-    )  # (rounds, classes): each round one of each, in any order
+    grid = rng.permuted(np.stack(columns, axis=1), axis=1)  # (rounds, classes): one of each, in any order
     order = grid.reshape(-1)[:total]
     return [[int(i) for i in order[start : start + batch_size]] for start in range(0, total, batch_size)]

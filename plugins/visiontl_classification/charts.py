@@ -11,6 +11,7 @@ from PIL import Image
 
 from visiontl import DataError, Figure, Pictures, Table
 from visiontl_classification.config import ClassificationConfig
+from visiontl_classification.listing import count
 from visiontl_classification.scores import (
     BINS,
     THRESHOLD,
@@ -98,9 +99,9 @@ def draw_reliability(axes: Any, confidence: np.ndarray, right: np.ndarray) -> No
     )
     axes.plot([0, 1], [0, 1], linestyle="--", color="grey", label="perfect")
     for left, height, images in zip(edges[filled], accuracy[filled], number[filled], strict=True):
-        axes.text(left + 0.5 / BINS, min(height + 0.01, 0.96), str(images), ha="center", fontsize=7)
+        axes.text(left + 0.5 / BINS, height + 0.01, str(images), ha="center", fontsize=7)
     axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1.02)
+    axes.set_ylim(0, 1.08)
     axes.set_xlabel("confidence")
     axes.set_ylabel("accuracy (number: images)")
     axes.legend(loc="upper left")
@@ -128,7 +129,7 @@ def _class_table(matrix: np.ndarray, names: Sequence[str]) -> Table:
             for i in np.flatnonzero(present).tolist()
         ],
         "Accuracy is the share of the class's images that are right (recall)."
-        + (f" Not listed: {absent} classes without an image in this split." if absent else ""),
+        + (f" Not listed: {count(absent, 'class')} without an image in this split." if absent else ""),
     )
 
 

@@ -85,9 +85,8 @@ def data(cfg: ClassificationConfig, spec: ImageSpec, meta: Mapping[str, Any] | N
         view = training_view(cfg, spec) if name == "train" and cfg.augment != "none" else still
         splits[name] = Photos(listing.images, [item.name for item in items], targets, view)
     if "train" in splits and cfg.sampler == "balanced":
-        return Data(
-            **splits, meta=meta, notes=notes, batches=partial(balanced_batches, splits["train"].targets)
-        )
+        targets = {name: split.targets for name, split in splits.items()}
+        return Data(**splits, meta=meta, notes=notes, batches=partial(balanced_batches, targets))
     return Data(**splits, meta=meta, notes=notes)
 
 

@@ -11,9 +11,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-SHAPES = ("circle", "square", "triangle")
 IMAGES = {"train": 40, "val": 15, "test": 15}  # per class
 SEED = 20
+# Corners, and the radius of the circle around the shape relative to that of a disc of the same area: only the
+# outline tells the shapes apart, not their size.
+CORNERS = {
+    "circle": (0, 1.0),
+    "square": (4, math.sqrt(math.pi / 2)),
+    "triangle": (3, math.sqrt(4 * math.pi / (3 * math.sqrt(3)))),
+}
 
 
 def example(folder: Path) -> str:
@@ -26,7 +32,7 @@ def example(folder: Path) -> str:
     unfinished = Path(tempfile.mkdtemp(prefix=".shapes-", dir=final.parent))
     try:
         for part, (split, count) in enumerate(IMAGES.items()):
-            for label, shape in enumerate(SHAPES):
+            for label, shape in enumerate(CORNERS):
                 place = unfinished / split / shape
                 place.mkdir(parents=True)
                 for number in range(count):
@@ -44,13 +50,11 @@ def example(folder: Path) -> str:
 
 
 def picture(shape: str, rng: np.random.Generator) -> Image.Image:
-    """One shape of any size, colour, place and rotation on a shaded, noisy background with a few strokes."""
+    """A bright shape of any size, colour and place, a little turned, on a dark, noisy ground with strokes."""
     width, height = (int(side) for side in rng.integers(64, 97, 2))
-    ground = rng.integers(30, 226, 3).astype(np.float64)  # RGB 0..255
-    ink = ground
-    while np.abs(ink - ground).sum() < 180:  # visible
-        ink = rng.integers(0, 256, 3).astype(np.float64)
-    slope = rng.normal(0, 25, (2, 3))
+    ground = rng.integers(20, 120, 3).astype(np.float64)  # RGB 0..255
+    ink = rng.integers(140, 256, 3)
+    slope = rng.normal(0, 15, (2, 3))
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     pixels = ground + y[..., None] * slope[0] + x[..., None] * slope[1]  # (H, W, 3)
     image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
@@ -59,17 +63,18 @@ def picture(shape: str, rng: np.random.Generator) -> Image.Image:
     for _ in range(3):
         points = [(int(rng.integers(width * 4)), int(rng.integers(height * 4))) for _ in range(2)]
         pen.line(points, fill=tuple(int(v) for v in rng.integers(0, 256, 3)), width=6)
-    radius = rng.uniform(0.2, 0.38) * min(width, height)
-    centre = rng.uniform(radius, width - radius), rng.uniform(radius, height - radius)
-    turn = rng.uniform(0, 2 * math.pi)
+    corners, reach = CORNERS[shape]
+    radius = rng.uniform(0.18, 0.3) * min(width, height) * reach
+    room = min(width, height) / 2 - radius  # inside the square that a centre crop keeps
+    centre = width / 2 + rng.uniform(-room, room), height / 2 + rng.uniform(-room, room)
+    turn = rng.uniform(-0.3, 0.3) + (math.pi / 4 if corners == 4 else -math.pi / 2)
     colour = tuple(int(v) for v in ink)
-    if shape == "circle":
+    if corners == 0:
         left, top, right, bottom = (
             4 * v for v in (centre[0] - radius, centre[1] - radius, centre[0] + radius, centre[1] + radius)
         )
         pen.ellipse((left, top, right, bottom), fill=colour)
     else:
-        corners = {"square": 4, "triangle": 3}[shape]
         angles = [turn + 2 * math.pi * k / corners for k in range(corners)]
         pen.polygon(
             [

@@ -24,7 +24,7 @@ def rows(
 ) -> list[dict[str, Any]]:
     """single: {"true", "top": the 5 most probable classes, "probability": theirs, "nll": -log p(true)}.
     multi: {"true": indices, "probability": (K,) float32}. Ties go to the lower class index."""
-    logits = outputs["logits"].float().cpu()  # (B, K)
+    logits = outputs["logits"].detach().float().cpu()  # (B, K)
     label = batch["label"].cpu()
     if cfg.labels == "multi":
         probability = logits.sigmoid().numpy()  # (B, K)

@@ -9,17 +9,19 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from visiontl_classification import TASK
+from visiontl_classification.config import ClassificationConfig
 
 import visiontl
 from visiontl import Backbone, Features, ImageSpec, OriginalHead
-from visiontl_classification import TASK
-from visiontl_classification.config import ClassificationConfig
 
 SPEC = ImageSpec(size=(32, 32))
 
 
 def config(data: Any = "somewhere", **keys: Any) -> ClassificationConfig:
-    return ClassificationConfig.model_validate({"data": data if isinstance(data, dict) else str(data), **keys})
+    return ClassificationConfig.model_validate(
+        {"data": data if isinstance(data, dict) else str(data), **keys}
+    )
 
 
 def read(data: Any, meta: Any = None, spec: ImageSpec = SPEC, **keys: Any) -> visiontl.Data:

@@ -22,8 +22,9 @@ def test_the_plugin_is_described_and_its_config_checked_without_torch():
 
 
 def test_every_function_of_the_task_is_found():
-    from visiontl import lazy
     from visiontl_classification import TASK
+
+    from visiontl import lazy
 
     places = [value for value in vars(TASK).values() if isinstance(value, lazy)]
     assert len(places) == 11
@@ -41,7 +42,10 @@ def test_a_path_is_short_for_a_folder_or_a_table():
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"data": {"folder": "a", "csv": "b"}}, "exactly one of folder, csv and torchvision; got folder and csv"),
+        (
+            {"data": {"folder": "a", "csv": "b"}},
+            "exactly one of folder, csv and torchvision; got folder and csv",
+        ),
         ({"data": {}}, "got none"),
         ({"data": {"torchvision": "CIFAR1O"}}, "did you mean 'CIFAR10'"),
         ({"data": {"folder": "a", "val_fraction": 0.6, "test_fraction": 0.5}}, "leave nothing to train on"),

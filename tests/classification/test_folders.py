@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from visiontl_classification import TASK
 
 from tests.classification.helpers import SPEC, config, folders, picture, read
 from tests.shared import shared
 from visiontl import DataError
-from visiontl_classification import TASK
 
 
 def test_given_splits(tmp_path):
@@ -57,7 +57,9 @@ def test_flat_test_folder_is_named_and_flat_val_folder_refused(tmp_path):
     data = read(tmp_path)
     assert any("4 files without class folders" in note for note in data.notes)
     folders(tmp_path, {"val": 2})
-    with pytest.raises(DataError, match=r"val: holds 2 pictures but no class folders; expected one folder per class"):
+    with pytest.raises(
+        DataError, match=r"val: holds 2 pictures but no class folders; expected one folder per class"
+    ):
         read(tmp_path)
 
 
@@ -73,7 +75,10 @@ def test_a_class_called_train(tmp_path):
 @pytest.mark.parametrize(
     ("counts", "words"),
     [
-        ({"train/a": 2, "train/b": 2, "val/a": 1, "val/c": 1}, "no training image of 1 class: c (only in val)"),
+        (
+            {"train/a": 2, "train/b": 2, "val/a": 1, "val/c": 1},
+            "no training image of 1 class: c (only in val)",
+        ),
         ({"train/a": 2, "train/b": 0, "val/a": 1}, "no training image of 1 class: b (the folder is empty)"),
         ({"a": 3, "b": 0}, "no training image of 1 class: b (the folder is empty)"),
         ({"train/a": 2, "val/a": 2}, "has 1 class (a); classification needs two"),
@@ -207,7 +212,9 @@ def test_evaluating_elsewhere_keeps_the_class_order(tmp_path):
     }
     assert data.meta["classes"] == ["ants", "bees", "wasps"]
     assert any("no image of 1 class: bees" in note for note in data.notes)
-    with pytest.raises(DataError, match=r"2 classes that the model does not know: ant, hornets; did you mean 'ants'"):
+    with pytest.raises(
+        DataError, match=r"2 classes that the model does not know: ant, hornets; did you mean 'ants'"
+    ):
         read(folders(tmp_path / "strange", {"ant": 2, "hornets": 1, "bees": 1}), meta)
     (tmp_path / "away/unknown_but_empty").mkdir()
     assert len(read(tmp_path / "away", meta).test) == 3
@@ -216,7 +223,10 @@ def test_evaluating_elsewhere_keeps_the_class_order(tmp_path):
 def test_evaluating_elsewhere_with_given_splits_and_empty_classes(tmp_path):
     meta = read(folders(tmp_path / "home", {"a": 3, "b": 3})).meta
     data = read(folders(tmp_path / "away", {"train/a": 1, "train/b": 0, "val/b": 1}), meta)
-    assert {name: split.targets.tolist() for name, split in data.splits().items()} == {"train": [0], "val": [1]}
+    assert {name: split.targets.tolist() for name, split in data.splits().items()} == {
+        "train": [0],
+        "val": [1],
+    }
 
 
 def test_hymenoptera():

@@ -5,11 +5,11 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from visiontl_classification.listing import Item
+from visiontl_classification.splits import stratified
 
 from tests.classification.helpers import folders, read
 from visiontl import DataError
-from visiontl_classification.listing import Item
-from visiontl_classification.splits import stratified
 
 
 @settings(max_examples=60, deadline=None)
@@ -20,9 +20,13 @@ from visiontl_classification.splits import stratified
     seed=st.integers(0, 99),
 )
 def test_every_class_is_in_every_split_in_proportion(counts, val, test, seed):
-    items = [Item(f"{label}/{i}.jpg", (str(label),)) for label, count in enumerate(counts) for i in range(count)]
+    items = [
+        Item(f"{label}/{i}.jpg", (str(label),)) for label, count in enumerate(counts) for i in range(count)
+    ]
     split = stratified(items, {"val": val, "test": test}, seed)
-    assert sorted(item.name for part in split.values() for item in part) == sorted(item.name for item in items)
+    assert sorted(item.name for part in split.values() for item in part) == sorted(
+        item.name for item in items
+    )
     assert ("test" in split) == (test > 0)
     share = {"val": val, "test": test, "train": 1 - val - test}
     for label, count in enumerate(counts):

@@ -482,9 +482,7 @@ def test_every_core_key_has_a_description_and_is_documented():
     keys = {".".join(key) for key in config.all_keys(Config)}
     page = tool.page()
     for definition in Config.model_json_schema()["$defs"].values():
-        assert all(field.get("description") for field in definition["properties"].values()), definition[
-            "title"
-        ]
+        assert all(field.get("description") for field in definition["properties"].values()), definition["title"]
     assert [key for key in keys if f"| `{key}` |" not in page] == []
     assert page == tool.PAGE.read_text(encoding="utf-8"), "run `python tools/document_config.py`"
 
@@ -498,15 +496,11 @@ def test_every_shipped_config_is_valid(monkeypatch, path):
     plugins.reset()
     run = config.resolve(path)
     assert run.task.name == path.parent.name
-    assert path.read_text(encoding="utf-8").startswith("#"), (
-        "its header says command, hardware, time and score"
-    )
+    assert path.read_text(encoding="utf-8").startswith("#"), "its header says command, hardware, time and score"
     plugins.backbone_entry(run.config.backbone.name)
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "configs" / "accelerate").glob("*.yaml")), ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "accelerate").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_launch_files_are_accelerates(path):
     from accelerate.commands.config.config_args import load_config_from_file
 
@@ -581,9 +575,7 @@ def test_values_survive_being_written_and_read(value):
 
 
 @settings(max_examples=200, deadline=None)
-@given(
-    st.lists(text, max_size=3), st.dictionaries(st.sampled_from(["task", "backbone", "train", "x"]), values)
-)
+@given(st.lists(text, max_size=3), st.dictionaries(st.sampled_from(["task", "backbone", "train", "x"]), values))
 def test_no_override_or_mapping_raises_anything_but_config_errors(overrides, mapping):
     with suppress(ConfigError):
         config.resolve(mapping, [*overrides, *(f"train.{override}" for override in overrides)])

@@ -50,7 +50,7 @@ class Row:
             "embed width": str(self.embed_dim or ""),
             "strides": joined_strides(self.strides),
             "input size": "" if self.size is None else f"{self.size[0]}x{self.size[1]}",
-            "weights (licence)": self.problem and f"cannot be used: {self.problem}" or joined_tags(self.weights),
+            "weights (licence)": self.problem or joined_tags(self.weights),
         }
 
 

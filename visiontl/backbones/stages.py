@@ -135,7 +135,7 @@ def _name_stages(
         members = [name for name in parameters if known.get(name) == level]
         labels = {name: _label(name, spans) for name in members}
         if level == 0:
-            inside = {name for name in members if _continued(labels[name], spans, depth)}
+            inside = {name for name in members if name != labels[name] and _continued(labels[name], spans, depth)}
             if len(inside) < len(members):  # the rest is a true stem
                 stage_of.update({name: STEM for name in members if name not in inside})
                 members = [name for name in members if name in inside]

@@ -123,11 +123,8 @@ class TimmBackbone(LibraryBackbone):
         return changed, ["names converted by timm's own filter for this family"]
 
     def fitting_head(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int] | None:
-        try:
-            own = self.own_head()
-        except BackboneError:
-            return None
-        if not set(own) <= set(state):
+        own = self.own_head_or_none()
+        if own is None or not set(own) <= set(state):
             return None
         counts = {state[k].shape[0] for k, v in own.items() if v.dim() > 1 and v.shape[0] == PROBE_CLASSES}
         if len(counts) != 1:
@@ -138,6 +135,12 @@ class TimmBackbone(LibraryBackbone):
             if tuple(state[key].shape) != wanted:
                 return None
         return {key: state[key] for key in own}, count
+
+    def own_head_or_none(self) -> dict[str, Tensor] | None:
+        try:
+            return self.own_head()
+        except BackboneError:
+            return None
 
     def own_head(self) -> dict[str, Tensor]:
         """Meta tensors of the original classifier with PROBE_CLASSES classes, in module order."""

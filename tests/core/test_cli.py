@@ -1,0 +1,342 @@
+"""The command line: what it says, where, with which exit code, and what it does not import."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from tests.core.test_config import GOOD, ToyPlugin, make_task, nothing, write
+from tests.shared import ROOT
+from visiontl import Command, cli, plugins
+from visiontl.errors import ConfigError, DataError, TrainingError
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch):
+    monkeypatch.setenv("VISIONTL_PLUGINS", "")
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setattr(cli, "WAIT_FOR_RANK_0", 0.0)
+    count = Command("count", "counts to N", lambda parser: parser.add_argument("n", type=int), count_to)
+    plugins.reset()
+    plugins.register(ToyPlugin(make_task(commands=(count,)), make_task("quiet")), "toy")
+    yield
+    plugins.reset()
+
+
+def count_to(arguments) -> int:
+    print(*range(arguments.n))
+    return 3 if arguments.n > 5 else 0
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list:
+    """The three heavy functions replaced by a record of how they were called."""
+    made: list = []
+
+    def stub(module: str, **functions):
+        fake = types.ModuleType(f"visiontl.{module}")
+        for name, function in functions.items():
+            setattr(fake, name, function)
+        monkeypatch.setitem(sys.modules, f"visiontl.{module}", fake)
+        monkeypatch.setattr(sys.modules["visiontl"], module, fake, raising=False)
+
+    stub("training", train=lambda run, dry_run: made.append((run.config.train.epochs, dry_run)))
+    stub("evaluation", evaluate=lambda *arguments: made.append(arguments))
+    stub(
+        "prediction",
+        predict_files=lambda *arguments, **named: made.append((arguments, named)),
+        options_help=lambda run: f"options of {run}",
+    )
+    stub("distributed", shutdown=lambda: made.append("shutdown"))
+    return made
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    code = cli.main(list(map(str, arguments)))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_overrides_and_options_of_train_stand_in_any_order(capsys, calls, tmp_path):
+    path = write(tmp_path, GOOD)
+    assert run(capsys, "train", path, "train.epochs=3", "--dry-run", "optim.lr=1e-3") == (0, "", "")
+    assert calls == [(3, True), "shutdown"]
+
+
+def test_config_errors_come_all_at_once_without_a_trace(capsys, calls, tmp_path):
+    path = write(tmp_path, GOOD + "  nme: x\n")
+    code, out, err = run(capsys, "train", path, "train.epoch=3")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {path}: 2 errors\n")
+    assert "did you mean 'name'" in err
+    assert "did you mean 'epochs'" in err
+    assert "Traceback" not in err
+    assert calls == ["shutdown"]
+    code, _, err = run(capsys, "--debug", "train", path)
+    assert code == 2
+    assert "Traceback" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    {
+        ("trian",): "no command 'trian'; did you mean 'train'?",
+        ("--versio",): "unknown option '--versio'",
+        ("nonsense",): "no task 'nonsense'",
+        ("train",): "the following arguments are required: CONFIG; see `visiontl train --help`",
+        ("train", "a.yaml", "--dryrun"): "unknown argument '--dryrun'; did you mean '--dry-run'?",
+        ("train", "absent.yaml"): "absent.yaml: no such file",
+        ("evaluate", "absent.yaml"): "absent.yaml: no such file",
+        ("evaluate", "run", "one", "two"): "one data set was expected; got one, two",
+        ("predict", "run"): "no images",
+        ("predict", "run", "top_k=3"): "no images",
+        ("predict", "run", "a.jpg", "top_k=[3"): "option 'top_k=[3': not valid YAML",
+        ("predict", "run", "a.jpg", "--out"): "expected one argument",
+        ("list",): "the following arguments are required: WHAT",
+        ("list", "task"): "cannot list 'task'; did you mean 'tasks'?",
+        ("list", "tasks", "tyo"): "none of the tasks matches 'tyo'; did you mean 'toy'?",
+        ("config",): "no config; name a file",
+        ("config", "--schema", "tyo"): "tyo: no such file",
+        ("toy", "cuont"): "task 'toy' has no command 'cuont'; did you mean 'count'?",
+        ("toy", "count"): "the following arguments are required: n; see `visiontl toy count --help`",
+        ("toy", "count", "x"): "invalid int value: 'x'",
+        ("quiet", "count"): "it has none",
+    }.items(),
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_mistakes_are_named_and_end_with_code_2(capsys, calls, arguments, said):
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_evaluate_tells_data_from_overrides(capsys, calls, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    odd = tmp_path / "a=b"
+    odd.mkdir()
+    run(capsys, "evaluate", "folder", "a=b", "train.eval_batch_size=4", "--split", "val", "--split", "test")
+    assert calls[0] == ("folder", "a=b", ["val", "test"], ["train.eval_batch_size=4"])
+    run(capsys, "evaluate", write(tmp_path, GOOD), "train.epochs=7")
+    resolved, data, splits, overrides = calls[2]
+    assert (resolved.config.train.epochs, data, splits, overrides) == (7, None, None, [])
+
+
+def test_predict_tells_images_from_options(capsys, calls, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x=1.jpg").touch()
+    run(
+        capsys,
+        "predict",
+        "run",
+        "*.jpg",
+        "top_k=3",
+        "x=1.jpg",
+        "--no-pictures",
+        "label=[a, b]",
+        "--out",
+        "o",
+        "d/k=2.png",
+    )
+    assert calls[0] == (
+        ("run", ["*.jpg", "x=1.jpg", "d/k=2.png"]),
+        {"out": "o", "options": {"top_k": 3, "label": ["a", "b"]}, "pictures": False},
+    )
+
+
+def test_help_of_predict_lists_the_options_of_the_run(capsys, calls, tmp_path):
+    code, out, _ = run(capsys, "predict", tmp_path, "--help")
+    assert code == 0
+    assert out.startswith("usage: visiontl predict")
+    assert f"options of {tmp_path}" in out
+    assert "lists the options of that run" in run(capsys, "predict", "--help")[1]
+
+
+def test_help_names_every_command_and_option(capsys):
+    code, out, err = run(capsys, "--help")
+    assert (code, err) == (0, "")
+    assert out == run(capsys)[1]
+    for name in cli.SUBCOMMANDS:
+        assert f"  {name} " in out
+        code, own, _ = run(capsys, name, "--help")
+        assert code == 0
+        assert own.startswith(f"usage: visiontl {name}")
+    assert "--dry-run" in run(capsys, "train", "-h")[1]
+    assert run(capsys, "--version")[1].startswith("visiontl ")
+
+
+def test_tasks_bring_their_own_commands(capsys):
+    assert run(capsys, "toy", "count", "4") == (0, "0 1 2 3\n", "")
+    assert run(capsys, "toy", "count", "6")[0] == 3
+    assert "count  counts to N" in run(capsys, "toy")[1]
+    assert "no commands of its own" in run(capsys, "quiet", "--help")[1]
+    code, out, _ = run(capsys, "toy", "count", "--help")
+    assert code == 0
+    assert "usage: visiontl toy count" in out
+
+
+def test_lists(capsys):
+    code, out, _ = run(capsys, "list", "tasks")
+    assert code == 0
+    assert "Sorts drawings" in out
+    assert "quiet" not in run(capsys, "list", "tasks", "t*")[1]
+    _, out, _ = run(capsys, "list", "policies")
+    for name in plugins.policies():
+        assert f"  {name} " in out
+    assert "gradual" in run(capsys, "list", "policies", "radu")[1]
+    assert "tasks: quiet, toy" in run(capsys, "list", "plugins")[1].replace("toy, quiet", "quiet, toy")
+    _, out, _ = run(capsys, "list", "backbones", "tiny")
+    assert "visiontl/tiny" in out
+    assert "embed width" in out
+
+
+def test_config_prints_the_whole_file_and_the_schema(capsys, tmp_path):
+    path = write(tmp_path, GOOD)
+    code, out, _ = run(capsys, "config", path, "train.epochs=4")
+    assert code == 0
+    assert "  epochs: 4 " in out
+    again = write(tmp_path, out, "again.yaml")
+    assert run(capsys, "config", again)[1] == out
+    for arguments in ([], ["toy"], [path]):
+        code, out, _ = run(capsys, "config", "--schema", *arguments)
+        assert code == 0
+        task = json.loads(out)["properties"]["task"]
+        assert ("properties" in task) == bool(arguments)
+
+
+def test_failures_are_one_line_with_their_own_code(capsys, monkeypatch, calls, tmp_path):
+    path = write(tmp_path, GOOD)
+
+    def failing(error):
+        def train(*_, **__):
+            raise error
+
+        monkeypatch.setattr(sys.modules["visiontl.training"], "train", train)
+        return run(capsys, "train", path)
+
+    assert failing(TrainingError("the loss is nan"))[::2] == (1, "error: the loss is nan\n")
+    assert failing(DataError("x.jpg: damaged"))[::2] == (2, "error: x.jpg: damaged\n")
+    assert failing(KeyboardInterrupt())[::2] == (130, "interrupted\n")
+    code, _, err = failing(ValueError("a\nb"))
+    assert code == 1
+    assert err.startswith("error: ValueError: a b (test_cli.py:")
+    assert err.endswith("run again with --debug for the trace\n")
+    code, _, err = failing(DataError("bad \udcff name"))
+    assert "\\udcff" in err
+    assert calls.count("shutdown") == 5
+
+
+def test_other_ranks_say_who_they_are(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    code, _, err = run(capsys, "train", "absent.yaml")
+    assert code == 2
+    assert err.startswith("rank 3: error: absent.yaml")
+
+
+def test_broken_plugins_are_warned_of_and_do_not_stop_others(capsys, calls, tmp_path):
+    plugins.register(ToyPlugin(make_task("ancient", contract=0)), "ancient")
+    path = write(tmp_path, GOOD)
+    code, _, err = run(capsys, "train", path)
+    assert code == 0
+    assert err.startswith("warning: plugin 'ancient' is broken: task 'ancient' was written for contract 0")
+
+
+def test_a_closed_pipe_is_no_error(tmp_path):
+    command = f"{sys.executable} -c 'import sys; from visiontl.cli import main; sys.exit(main())'"
+    script = f"{command} config --schema | head -1"
+    done = subprocess.run(script, shell=True, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=60)
+    assert done.stdout == "{\n"
+    assert done.stderr == ""
+
+
+def environment(**more: str) -> dict[str, str]:
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **more}
+
+
+LIGHT = """
+import contextlib, io, json, sys, time
+from visiontl.cli import main
+out = {}
+for arguments in json.loads(sys.argv[1]):
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        code = main(arguments)
+    heavy = sorted({"torch", "torchvision", "timm", "accelerate", "matplotlib", "rich"} & set(sys.modules))
+    out[" ".join(arguments)] = [code, stdout.getvalue(), stderr.getvalue(), heavy]
+print(json.dumps(out))
+"""
+
+
+def test_help_config_errors_and_lists_import_no_torch(tmp_path):
+    """With every installed plugin loaded, the built-in ones included."""
+    tasks = built_in_tasks()
+    files = {
+        name: str(write(tmp_path, f"task: {{name: {name}, nonsense: 1}}\nbackbone: {{name: 5}}\n", f"{name}.yaml"))
+        for name in tasks
+    }
+    commands = [["--help"], ["train", "--help"], ["list", "tasks"], ["list", "policies"], ["list", "plugins"]]
+    commands += [["list", "backbones", "resnet*"], ["list", "backbones", "tiny"]]
+    commands += [["train", path] for path in files.values()] + [["evaluate", path] for path in files.values()]
+    commands += [["config", "--schema", name] for name in tasks]
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT, json.dumps(commands)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+        env={k: v for k, v in environment().items() if k not in ("VISIONTL_PLUGINS", "RANK")},
+    )
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)
+    for command, (code, _, err, heavy) in answers.items():
+        assert heavy == [], command
+        assert code == (2 if ".yaml" in command else 0), (command, err)
+    for name, path in files.items():
+        assert "task.nonsense: unknown key" in answers[f"train {path}"][2]
+        assert "backbone.name: got 5; expected text" in answers[f"train {path}"][2]
+        assert json.loads(answers[f"config --schema {name}"][1])
+
+
+def built_in_tasks() -> list[str]:
+    """The tasks whose packages lie in plugins/ and are installed."""
+    from importlib.metadata import entry_points
+
+    here = {path.name for path in (ROOT / "plugins").iterdir() if path.is_dir()}
+    return sorted(point.name for point in entry_points(group="visiontl") if point.value.partition(":")[0] in here)
+
+
+@pytest.mark.parametrize("tool", ["train", "evaluate", "predict"])
+def test_the_launch_targets_are_the_same_commands(tool):
+    arguments = {"train": ["absent.yaml"], "evaluate": ["absent.yaml"], "predict": ["absent"]}[tool]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / f"{tool}.py"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(VISIONTL_PLUGINS=""),
+        cwd=ROOT,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert "__main__" in (ROOT / "tools" / f"{tool}.py").read_text()
+
+
+def test_user_errors_are_printed_without_a_trace_even_if_they_are_config_errors_of_plugins(capsys, calls, tmp_path):
+    def careless(arguments):
+        raise ConfigError(["one", "two"], "file")
+
+    command = Command("fail", "fails", nothing, careless)
+    plugins.register(ToyPlugin(make_task("failing", commands=(command,))), "failing")
+    code, _, err = run(capsys, "failing", "fail")
+    assert code == 2
+    assert err == "error: file: 2 errors\n  - one\n  - two\n"
+    assert Path(cli.__file__).exists()

@@ -1,0 +1,132 @@
+"""The backbones on offer, by name: timm/NAME, torchvision/NAME, visiontl/tiny. Imports no torch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from visiontl.backbones import catalogue
+from visiontl.backbones.catalogue import Row
+from visiontl.entry import BackboneEntry, Weights
+from visiontl.errors import BackboneError, did_you_mean
+
+LIBRARIES = catalogue.LIBRARIES  # a bare name means the first that knows it
+TINY = "visiontl/tiny"
+
+
+@dataclass(frozen=True)
+class Build:
+    """BackboneEntry.build of a library's architecture; imports the library when it is called."""
+
+    library: str
+    arch: str
+    problem: str = ""
+
+    def __call__(self, spec: Any = None, in_channels: int = 3, output_stride: Any = None, image_size: Any = None):
+        if self.problem:
+            raise BackboneError(f"{self.library}/{self.arch} {self.problem}")
+        module = importlib.import_module(f"visiontl.backbones.{self.library}")
+        return module.build(self.arch, spec, in_channels, output_stride, image_size)
+
+
+def load_tag(backbone: Any, tag: str):
+    """BackboneEntry.load of a library's architecture."""
+    from visiontl.backbones import weights
+
+    return weights.load_tag(backbone, tag)
+
+
+def build_tiny(spec: Any = None, in_channels: int = 3, output_stride: Any = None, image_size: Any = None):
+    from visiontl.backbones.tiny import build
+
+    return build(spec, in_channels, output_stride, image_size)
+
+
+@cache
+def known() -> Mapping[str, BackboneEntry]:
+    made = {name: entry_of(row) for name, row in catalogue.read().rows.items()}
+    facts = {"params": 14608, "embed_dim": 32, "strides": (2, 4, 8, 16), "size": (64, 64)}
+    made[TINY] = BackboneEntry(TINY, build_tiny, facts=facts)
+    return made
+
+
+def entries() -> list[BackboneEntry]:
+    """All backbones of the catalogue and the bundled one."""
+    return list(known().values())
+
+
+def entry_of(row: Row) -> BackboneEntry:
+    library, _, arch = row.name.partition("/")
+    weights = tuple(
+        Weights(tag.tag, tag.source, tag.licence, {} if tag.accuracy is None else {"top-1": tag.accuracy})
+        for tag in row.weights
+    )
+    facts = {"params": row.params, "embed_dim": row.embed_dim, "strides": row.strides, "size": row.size}
+    facts = {key: value for key, value in facts.items() if value}
+    if row.problem:
+        facts["problem"] = row.problem
+    return BackboneEntry(row.name, Build(library, arch, row.problem), weights, load_tag, facts=facts)
+
+
+def find(
+    name: str, offered: Mapping[str, BackboneEntry] | list[BackboneEntry] | None = None
+) -> tuple[BackboneEntry, str | None]:
+    """The entry of a full or bare name, and a note where the name was completed.
+
+    offered: everything on offer, third-party entries included; None: the catalogue alone. A bare name means
+    timm where timm has it, else torchvision, else whoever offers it alone. Names that the catalogue lacks are
+    looked up in the installed libraries. Raises BackboneError with the nearest names.
+    """
+    table = known() if offered is None else offered
+    if not isinstance(table, Mapping):
+        table = {entry.name: entry for entry in table}
+    if name in table:
+        return table[name], None
+    if "/" not in name:
+        for library in LIBRARIES:
+            full = f"{library}/{name}"
+            if full in table:
+                return table[full], f"backbone {name} means {full}"
+        others = [full for full in table if full.partition("/")[2] == name]
+        if len(others) == 1:
+            return table[others[0]], f"backbone {name} means {others[0]}"
+        if others:
+            raise BackboneError(f"backbone {name!r} is offered as {' and '.join(sorted(others))}: write one in full")
+    library, _, arch = name.rpartition("/")
+    if not library or library in LIBRARIES:
+        for candidate in [library] if library else LIBRARIES:
+            row = installed(candidate, arch)
+            if row is not None:
+                note = f"{row.name} is not in the catalogue; it is known to the installed {candidate}"
+                return entry_of(row), note if library else f"backbone {name} means {row.name}; {note}"
+    tagged = arch.partition(".")[0]
+    full = f"{library or LIBRARIES[0]}/{tagged}"
+    if tagged != arch and full in table:
+        raise BackboneError(
+            f"no backbone {name!r}: a tag goes into backbone.weights; write name: {full} and weights: "
+            f"{arch.partition('.')[2]}"
+        )
+    bare = [full.partition("/")[2] for full in table]
+    options = list(table) if library else bare
+    raise BackboneError(
+        f"no backbone {name!r}{did_you_mean(name, options)}. See `visiontl list backbones '{arch[:4]}*'`"
+    )
+
+
+def installed(library: str, arch: str) -> Row | None:
+    """A row without numbers for an architecture that the installed library knows, by asking the library."""
+    if library == "timm":
+        import timm
+
+        if not timm.is_model(arch) or "." in arch:
+            return None
+    else:
+        from torchvision import models
+
+        if arch not in models.list_models(module=models):
+            return None
+    module = importlib.import_module(f"visiontl.backbones.{library}")
+    return Row(f"{library}/{arch}", size=module.default_spec(arch).size, weights=module.tags(arch))

@@ -1,0 +1,67 @@
+"""A task on its example data with the bundled backbone, small enough to train in a second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from visiontl import freeze
+from visiontl.config import Resolved, resolve
+from visiontl.setup import Run, set_up, with_example
+from visiontl.console import Console
+
+# fp32 and contiguous: what is compared bit for bit must not depend on the machine's choice of precision
+SETTINGS: dict[str, Any] = {
+    "backbone": {"name": "visiontl/tiny", "weights": "none", "image_size": 64},
+    "train": {"epochs": 2, "batch_size": 4, "precision": "fp32", "channels_last": False, "log_every": 1, "cache": False},
+    "optim": {"lr": 0.01, "backbone_scale": 1.0},
+    "loader": {"workers": 0},
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """task: a task's name; folder: where example data and runs go; section: more keys of its `task:` section."""
+
+    task: str
+    folder: Path
+    section: Mapping[str, Any] = field(default_factory=dict)
+
+    def resolved(self, *overrides: str) -> Resolved:
+        config = {
+            "task": {"name": self.task, "data": "example", **self.section},
+            **SETTINGS,
+            "run": {"folder": str(self.folder / "runs")},
+        }
+        return with_example(resolve(config, overrides), Console(main=False))
+
+    def run(self, *overrides: str, limit: int | None = None) -> Run:
+        return set_up(self.resolved(*overrides), limit)
+
+
+def state(run: Run) -> dict[str, Tensor]:
+    """A copy of all parameters and buffers."""
+    return {name: tensor.detach().clone() for name, tensor in run.built.model.state_dict().items()}
+
+
+def stage_states(run: Run) -> dict[str, dict[str, Tensor]]:
+    """stage (or "head") -> {name: copy of the parameter or buffer}; preprocessing constants left out."""
+    prefix = freeze.backbone_prefix(run.built.model, run.built.backbone)
+    staged: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in state(run).items():
+        inner = name[len(prefix) :]
+        stage = run.built.backbone.stage_of.get(inner, "") if name.startswith(prefix) else freeze.HEAD
+        if stage:
+            staged.setdefault(stage, {})[name] = tensor
+    return staged
+
+
+def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> list[str]:
+    """Names whose values differ in any bit (NaN equals NaN)."""
+    assert a.keys() == b.keys(), f"other names: {sorted(a.keys() ^ b.keys())[:4]}"
+    return [name for name in a if not torch.equal(a[name].nan_to_num(), b[name].nan_to_num())]

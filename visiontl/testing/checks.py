@@ -1,0 +1,289 @@
+"""The checks of the contract on one process. Each takes a Case and raises AssertionError with a sentence."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from visiontl import checkpoint, data, freeze, plugins
+from visiontl.config import resolve
+from visiontl.evaluation import evaluate
+from visiontl.hookspecs import hookimpl
+from visiontl.model import export, load_model
+from visiontl.prediction import load
+from visiontl.randomness import generator
+from visiontl.saving import Progress
+from visiontl.testing.case import Case, same, stage_states, state
+from visiontl.training import finish, fit, train
+
+POLICIES = (
+    "none",
+    "all",
+    "{first: 2}",
+    "{until: stage3}",
+    "{gradual: 1}",
+    "{schedule: {0: all, 1: stage2}}",
+    "norm_and_bias",
+)
+
+
+def describes_itself(case: Case) -> None:
+    """Name, best score and picklable parts (loader processes may be spawned)."""
+    resolved = case.resolved()
+    task = resolved.task
+    assert task.best[1] in ("max", "min"), f"best must be (score, 'max' or 'min'); got {task.best}"
+    found = task.data(resolved.cfg, case.run().built.backbone.spec, None)
+    for name, split in found.splits().items():
+        copy = pickle.loads(pickle.dumps(split))
+        assert len(copy) == len(split.names), f"{name}: {len(copy)} samples and {len(split.names)} names"
+    pickle.loads(pickle.dumps((task.collate, resolved.cfg)))
+    json.dumps(found.meta, allow_nan=False)
+
+
+def gives_the_same_sample_for_the_same_seed(case: Case) -> None:
+    run = case.run()
+    split = run.data.train
+    assert split is not None
+    for seed in (0, 1, 12345):
+        first, torch_state = split[0, seed], torch.get_rng_state()
+        torch.rand(3)
+        again = split[0, seed]
+        assert _equal(first, again), f"dataset[0, {seed}] gave two different samples"
+        torch.set_rng_state(torch_state)
+
+
+def sees_photos_alike_in_prediction_and_validation(case: Case) -> None:
+    """`sample(photo)` equals the val split's sample bit for bit, and carries the photo's own size."""
+    run = case.run()
+    task, built = run.resolved.task, run.built
+    split = run.data.val or run.data.test
+    assert split is not None, "the example data has neither val nor test"
+    prepare = task.sample(run.resolved.cfg, built.backbone.spec, built.meta)
+    for id in range(min(3, len(split))):
+        photo = split.image(id)
+        made, given = prepare(photo), split[id, 0]
+        assert torch.equal(made["image"], given["image"]), f"sample(photo {id}) is not what evaluation sees"
+        assert tuple(made["size"]) == (photo.height, photo.width), "a sample must carry the photo's (H, W) as `size`"
+
+
+def collates_as_a_function_of_its_generator(case: Case) -> None:
+    run = case.run()
+    task, cfg, meta = run.resolved.task, run.resolved.cfg, run.built.meta
+    split = run.data.train
+    assert split is not None
+    batches = []
+    for _ in range(2):
+        samples = [split[i, i] for i in range(4)]
+        batches.append(task.collate(cfg, samples, generator(7), meta))
+        torch.rand(1)
+    assert _equal(*batches), "collate gave two batches for one generator seed"
+
+
+def trains_what_the_policy_says(case: Case) -> None:
+    """Frozen parameters and statistics keep their bits in each phase; what is declared trainable moves."""
+    for policy in POLICIES:
+        spe, phases = None, [(0, {})]
+        index = 0
+        while index < len(phases):
+            epoch = phases[index][0]
+            limit = None if spe is None else epoch * spe + 2
+            run = case.run(f"freeze.policy={policy}", limit=2 if limit is None else limit)
+            spe, phases = run.steps_per_epoch, run.phases
+            seen = {stage for _, modes in phases[: index + 1] for stage, mode in modes.items() if mode != "frozen"}
+            before = stage_states(run)
+            fit(run)
+            after = stage_states(run)
+            for stage in before:
+                moved = same(before[stage], after[stage])
+                if stage in seen or stage == freeze.HEAD:
+                    assert moved, f"{policy}, epoch {epoch}: stage {stage} is declared trainable and did not move"
+                else:
+                    assert not moved, f"{policy}, epoch {epoch}: frozen stage {stage} moved: {moved[:3]}"
+            index += 1
+
+
+def keeps_norm_statistics_where_they_are_fixed(case: Case) -> None:
+    for setting in ("freeze.norm_stats=fixed", "freeze.policy=norm_and_bias"):
+        run = case.run(setting, limit=2)
+        names = [name for name, _ in run.built.backbone.named_buffers() if "running" in name]
+        prefix = freeze.backbone_prefix(run.built.model, run.built.backbone)
+        before = state(run)
+        fit(run)
+        moved = [name for name in names if not torch.equal(before[prefix + name], state(run)[prefix + name])]
+        assert names, "the bundled backbone has no norm statistics to watch"
+        assert not moved, f"{setting}: norm statistics moved: {moved[:3]}"
+
+
+def optimises_every_trainable_parameter_once(case: Case) -> None:
+    for policy in POLICIES:
+        run = case.run(f"freeze.policy={policy}")
+        grouped = [id(p) for group in run.optimizer.param_groups for p in group["params"]]
+        ever = {
+            id(p) for _, modes in run.phases for _, p in freeze.trainable(run.layout, run.built.backbone, modes)
+        }
+        assert len(grouped) == len(set(grouped)), f"{policy}: a parameter is in two groups"
+        assert set(grouped) == ever, f"{policy}: {len(ever ^ set(grouped))} parameters are missing or too many"
+
+
+def resumes_with_the_same_bits(case: Case) -> None:
+    """A run cut off in the middle and resumed ends with the weights, average and metrics of one that was not."""
+    settings = ["train.ema={decay: 0.9}", "train.checkpoint_every=1 step", "freeze.policy={gradual: 1}", "train.accumulate=2"]
+    whole = case.run(*settings)
+    fit(whole)
+    for cut in (1, whole.steps_per_epoch, whole.total - 1):
+        broken = case.run(*settings)
+        watcher = _StopAt(cut)
+        plugins.register(watcher, f"stop-at-{id(watcher)}")
+        try:
+            fit(broken)
+        except _Cut:
+            pass
+        finally:
+            plugins.manager().unregister(watcher)
+        resumed = case.run(*settings, f"resume={broken.folder}")
+        fit(resumed)
+        assert resumed.folder == broken.folder
+        differing = same(state(whole), state(resumed))
+        assert not differing, f"cut at step {cut}: weights differ: {differing[:3]}"
+        assert whole.ema is not None
+        assert resumed.ema is not None
+        differing = same(whole.ema.model.state_dict(), resumed.ema.model.state_dict())
+        assert not differing, f"cut at step {cut}: averaged weights differ: {differing[:3]}"
+        ours, theirs = _metrics(whole.folder), _metrics(resumed.folder)
+        assert ours == theirs, f"cut at step {cut}: metrics differ"
+
+
+def does_not_depend_on_the_number_of_workers(case: Case) -> None:
+    runs = [case.run(f"loader.workers={workers}", limit=3) for workers in (0, 2)]
+    for run in runs:
+        fit(run)
+    differing = same(state(runs[0]), state(runs[1]))
+    assert not differing, f"0 and 2 workers end with other weights: {differing[:3]}"
+
+
+def caches_features_without_changing_the_head(case: Case) -> None:
+    """Where the features can be cached, a head trained on them is the one trained on images, up to rounding."""
+    settings = ["freeze.policy=all", "train.cache_views=2"]
+    plain, cached = case.run(*settings), case.run(*settings, "train.cache=true")
+    if not cached.caches:
+        assert any("not cached" in note for note in cached.console.notes), "features are not cached, and no word of why"
+        return
+    for run in (plain, cached):
+        fit(run)
+    for name, tensor in state(plain).items():
+        other = state(cached)[name]
+        assert torch.allclose(tensor.float(), other.float(), rtol=1e-4, atol=1e-5), f"{name} differs with cached features"
+
+
+def scores_a_saved_run_as_in_training(case: Case) -> None:
+    """evaluate(run), from the files alone, gives the numbers of the run's own report."""
+    report = train(case.resolved())
+    again = evaluate(report["run"])
+    assert again["scores"] == report["scores"], "evaluate(run) gives other scores than the run's report"
+
+
+def predicts_from_the_exported_folder_alone(case: Case) -> None:
+    """One JSON-able dict per photo, in order, from `model/` copied elsewhere; the same singly and together."""
+    report = train(case.resolved("train.epochs=1"))
+    place = case.folder / "elsewhere"
+    shutil.copytree(checkpoint_folder(report), place)
+    run = case.run()
+    split = run.data.test or run.data.val
+    assert split is not None
+    photos = [split.image(id) for id in range(min(5, len(split)))]
+    predictor = load(place)
+    together = predictor.predict(photos)
+    assert len(together) == len(photos), f"{len(together)} predictions for {len(photos)} photos"
+    single = predictor.predict(photos[0])
+    assert single.keys() == together[0].keys(), "one photo alone gives other keys than among others"
+    task = predictor.built.resolved.task
+    if task.draw is not None:
+        drawn = task.draw(photos[0], single, predictor.meta)
+        assert drawn.size == photos[0].size, f"draw made a {drawn.size} picture of a {photos[0].size} photo"
+
+
+def keeps_its_preprocessing(case: Case) -> None:
+    """Mean and deviation are saved with the weights and win over the architecture's own."""
+    run = case.run()
+    run.built.backbone.mean.fill_(0.123)
+    export(case.folder / "other-mean", run.built, run.built.model.state_dict())
+    assert float(load_model(case.folder / "other-mean").backbone.mean.flatten()[0]) == torch.tensor(0.123).item()
+
+
+def refuses_a_change_that_changes_nothing(case: Case) -> None:
+    from visiontl.errors import PolicyError
+
+    try:
+        case.run("freeze.policy={schedule: {0: all, 1: all}}")
+    except PolicyError:
+        return
+    raise AssertionError("a declared phase that changes nothing was accepted")
+
+
+def finishes_with_a_report(case: Case) -> None:
+    run = case.run("train.epochs=1")
+    report = finish(run, fit(run))
+    for name in ("report.json", "report.html", "metrics.jsonl", "metrics.csv", "config.yaml", "model/model.safetensors"):
+        assert (run.folder / name).exists(), f"the run folder has no {name}"
+    assert report["environment"]["processes"] == 1
+    assert resolve(run.folder / "config.yaml").config.task == run.resolved.config.task
+    assert Progress().step == 0
+
+
+CHECKS: list[Callable[[Case], None]] = [
+    describes_itself,
+    gives_the_same_sample_for_the_same_seed,
+    sees_photos_alike_in_prediction_and_validation,
+    collates_as_a_function_of_its_generator,
+    trains_what_the_policy_says,
+    keeps_norm_statistics_where_they_are_fixed,
+    optimises_every_trainable_parameter_once,
+    resumes_with_the_same_bits,
+    does_not_depend_on_the_number_of_workers,
+    caches_features_without_changing_the_head,
+    scores_a_saved_run_as_in_training,
+    predicts_from_the_exported_folder_alone,
+    keeps_its_preprocessing,
+    refuses_a_change_that_changes_nothing,
+    finishes_with_a_report,
+]
+
+
+class _Cut(Exception):
+    pass
+
+
+class _StopAt:
+    """A watcher that ends the run at a step, as a kill would after the metrics of that step were written."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    @hookimpl
+    def visiontl_logged(self, step: int, values: dict[str, float]) -> None:
+        if step == self.step + 1:
+            raise _Cut
+
+
+def checkpoint_folder(report: dict[str, Any]) -> str:
+    return f"{report['run']}/model"
+
+
+def _metrics(folder: Any) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines]
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(_equal, a, b))
+    return bool(a == b)

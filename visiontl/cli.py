@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from visiontl.task import Task
 
 # seconds; a launcher ends the other ranks as soon as one has failed, so what rank 0 has said too is said once
-WAIT_FOR_RANK_0 = 2.0
+WAIT_FOR_RANK_0 = 10.0
 OPTION = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 
 

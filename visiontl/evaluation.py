@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -102,13 +103,13 @@ def scalars(scores: Mapping[str, Any]) -> dict[str, float]:
     return {k: float(v) for k, v in scores.items() if isinstance(v, int | float) and not isinstance(v, bool)}
 
 
-def report_items(built: Built, rows: Sequence[Any], split: SampleDataset) -> list[Any]:
-    """What the task has to show of its rows; pictures are opened on demand through the split."""
+def report_items(built: Built, rows: Sequence[Any], split: SampleDataset, name: str) -> list[Any]:
+    """What the task has to show of a split's rows; pictures are opened on demand through the split."""
     task = built.resolved.task
     if task.report is None:
         return []
-
-    return list(task.report(built.resolved.cfg, rows, built.meta, split.image))
+    items = task.report(built.resolved.cfg, rows, built.meta, split.image)
+    return [replace(item, title=f"{item.title} ({name})") for item in items]
 
 
 def choose_splits(available: Mapping[str, SampleDataset], wanted: Sequence[str] | None) -> dict[str, SampleDataset]:
@@ -193,7 +194,7 @@ def evaluate(
             [[key, f"{value:.4f}"] for key, value in scalars(scores[split_name]).items()],
         )
         if accelerator.is_main_process:
-            items += report_items(built, rows, split)
+            items += report_items(built, rows, split, split_name)
     report = {
         "visiontl": __version__,
         "run": str(folder),
@@ -225,7 +226,6 @@ def place(built: Built, console: Console) -> tuple[Accelerator, dict[str, Any]]:
     precision, why = choose_precision(config.precision, device)
     layout, layout_why = choose_channels_last(config.channels_last, built.model, device)
     accelerator = make_accelerator(precision)
-    check_processes(built.resolved, accelerator.num_processes)
     set_layout(built, layout)
     built.model.to(accelerator.device)
     console.say(describe(config, precision, why, layout, layout_why))

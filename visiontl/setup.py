@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from torch import Tensor
@@ -186,6 +187,7 @@ def make_caches(
     assert found.train is not None
     again = features.second_look(found.train, first.group(0)[0][distributed.rank()], section.seed)
     reason = features.why_not(measured, batch, samples, again, section.cache_views)
+    reason = reason or asks_otherwise(accelerator, built, found, measured)
     reasons = [text for text in distributed.gather_objects(reason) if text]
     if reasons:
         console.say(f"features of the frozen backbone are not cached: {reasons[0]}", keep=True)
@@ -215,6 +217,25 @@ def make_caches(
     views = section.cache_views or 1
     console.say(f"features of the frozen backbone are cached ({views} view{'s' * (views > 1)} per image)", keep=True)
     return caches
+
+
+def asks_otherwise(accelerator: Accelerator, built: Built, found: Data, measured: Probe) -> str:
+    """Why features asked for in training would not serve evaluation, or an empty string."""
+    if found.val is None:
+        return ""
+    cfg, meta, config = built.resolved.cfg, built.meta, built.resolved.config.train
+    source = data.Batches(found.val, built.resolved.task.collate, cfg, meta, config.seed, training=False)
+    batch = source[data.evaluation_keys(len(found.val), min(2, config.batch_size))[0]]
+    if isinstance(batch, data.Failure):
+        raise batch.error
+    batch = send_to_device(batch, accelerator.device)
+    built.model.eval()
+    built.backbone.calls = calls = []
+    with torch.no_grad(), accelerator.autocast():
+        built.model(batch)
+    built.backbone.calls = None
+    alike = len(calls) == 1 and calls[0][0] is batch["image"] and calls[0][1:] == measured.calls[0][1:]
+    return "" if alike else "the model asks its backbone otherwise in evaluation than in training"
 
 
 def with_example(resolved: Resolved, console: Console) -> Resolved:

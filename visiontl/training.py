@@ -253,7 +253,7 @@ def finish(run: Run, progress: Progress) -> dict[str, Any]:
         rows = split_rows(run, name)
         scores[name] = score_rows(run.built, rows)
         if run.accelerator.is_main_process:
-            items += report_items(run.built, rows, split)
+            items += report_items(run.built, rows, split, name)
         run.console.table(
             f"{name}: {len(split)} images, best weights",
             ["score", "value"],

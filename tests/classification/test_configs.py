@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from visiontl_classification.config import ClassificationConfig
 
 FILES = sorted((Path(__file__).resolve().parents[2] / "configs/classification").glob("*.yaml"))

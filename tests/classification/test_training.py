@@ -146,7 +146,7 @@ def test_the_model_learns_the_example(tmp_path):
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[0] == pytest.approx(np.log(3), abs=0.1)  # all classes start nearly equal
     assert losses[-1] < 0.5 * losses[0]
     assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"backbone", "head"}

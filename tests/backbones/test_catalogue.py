@@ -1,0 +1,108 @@
+"""The catalogue is true to the installed libraries, and quick to read."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from visiontl.backbones import catalogue
+from visiontl.backbones.catalogue import listing, parse, read, write_line
+from visiontl.backbones.registry import find
+
+TOOL = Path(__file__).parents[2] / "tools" / "catalogue.py"
+SAMPLE = [
+    "timm/resnet18",
+    "timm/vit_tiny_patch16_224",
+    "timm/test_efficientnet",
+    "timm/test_maxvit",
+    "timm/qwen3_vit_88m_enc",
+    "torchvision/squeezenet1_1",
+    "torchvision/mobilenet_v3_small",
+]
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("catalogue_tool", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_rows_are_what_the_installed_libraries_give(tool, name):
+    shipped, fresh = read().rows[name], tool.measured(name)
+    assert (shipped.embed_dim, shipped.strides, bool(shipped.problem)) == (
+        fresh.embed_dim,
+        fresh.strides,
+        bool(fresh.problem),
+    )
+    if catalogue.stale(read()) is None:
+        assert shipped == fresh
+    else:  # other versions of the libraries may have more weights
+        assert shipped.channels == fresh.channels
+
+
+def test_every_architecture_is_listed(tool):
+    if catalogue.stale(read()) is not None:
+        pytest.skip("other versions of timm or torchvision than the catalogue's are installed")
+    assert set(tool.all_names()) == set(read().rows)
+
+
+def test_parameters_are_those_of_the_built_backbone():
+    for name in ("timm/test_resnet", "torchvision/shufflenet_v2_x0_5"):
+        backbone = find(name)[0].build()
+        assert sum(p.numel() for p in backbone.parameters()) == read().rows[name].params
+
+
+def test_patterns_match_full_and_bare_names():
+    rows, _ = listing("resnet*")
+    names = {row.name for row in rows}
+    assert {"timm/resnet50", "torchvision/resnet50", "timm/resnet18"} <= names
+    assert not any("swin" in name for name in names)
+    assert {row.name for row in listing("torchvision/*")[0]} == {n for n in read().rows if n.startswith("torchvision/")}
+    assert listing("no_such_*")[0] == []
+    assert len(listing()[0]) > 1400
+    cells = next(row for row in rows if row.name == "timm/resnet50").cells()
+    assert cells["parameters"] == "23.5M"
+    assert cells["embed width"] == "2048"
+    assert cells["strides"] == "2 4 8 16 32"
+    assert cells["input size"] == "224x224"
+    assert "a1_in1k (apache-2.0)" in cells["weights (licence)"]
+    refused = next(iter(listing("qwen3_vit_88m_enc")[0])).cells()
+    assert "cannot serve as a backbone" in refused["weights (licence)"]
+
+
+def test_lines_survive_writing_and_reading():
+    for row in read().rows.values():
+        assert parse(write_line(row)) == row
+
+
+def test_other_versions_are_said(tmp_path):
+    text = catalogue.PATH.read_text(encoding="utf-8").splitlines()
+    path = tmp_path / "catalogue.tsv"
+    path.write_text("\n".join(["# timm=0.0.1 torchvision=0.0.2", *text[1:3]]), encoding="utf-8")
+    rows, note = listing("*", path)
+    assert len(rows) == 1
+    assert "timm 0.0.1 (installed: " in note
+    assert listing("*", tmp_path / "absent.tsv") == ([], catalogue.stale(read(tmp_path / "absent.tsv")))
+
+
+def test_licences_are_stated():
+    rows = read().rows
+    assert {tag.licence for tag in rows["torchvision/vit_b_16"].weights} == {"bsd-3-clause", "cc-by-nc-4.0"}
+    stated = [tag.licence for row in rows.values() for tag in row.weights]
+    assert len(stated) > 1800
+    assert stated.count("unknown") < 60
+
+
+def test_the_tool_resumes(tool, tmp_path):
+    assert tool.work_on("timm/test_resnet", tmp_path)
+    assert not tool.work_on("timm/test_resnet", tmp_path)  # done
+    tool.place(tmp_path, "timm/test_vit").with_suffix(".claim").touch()
+    assert not tool.work_on("timm/test_vit", tmp_path)  # another process is at it
+    assert sorted(p.name for p in tmp_path.glob("*.tsv")) == ["timm@test_resnet.tsv"]
+    tool.write(tmp_path / "out.tsv", [tool.place(tmp_path, "timm/test_resnet").read_text().rstrip("\n")])
+    assert list(read(tmp_path / "out.tsv").rows) == ["timm/test_resnet"]

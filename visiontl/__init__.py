@@ -18,6 +18,7 @@ _PLACES = {
     "train": "visiontl.training",
     "evaluate": "visiontl.evaluation",
     "load": "visiontl.prediction",
+    "load_backbone": "visiontl.model",
     "all_gather": "visiontl.distributed",
     "seeded": "visiontl.randomness",
     "open_image": "visiontl.images",
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from visiontl.evaluation import evaluate
     from visiontl.hookspecs import hookimpl
     from visiontl.images import fit_image, is_image, open_image, to_tensor
+    from visiontl.model import load_backbone
     from visiontl.prediction import load
     from visiontl.randomness import seeded
     from visiontl.report import Figure, Pictures, Table

@@ -41,7 +41,8 @@ class ImageSpec:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ImageSpec:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**fields)
 
 
 @dataclass(frozen=True)

@@ -71,11 +71,16 @@ def resampling(spec: ImageSpec) -> Image.Resampling:
 def fit_image(image: Image.Image, spec: ImageSpec) -> Image.Image:
     """The weights' own evaluation preprocessing: resize so that the centre crop keeps `spec.crop`, then crop.
 
-    The shorter side (relative to the target) becomes size / crop, as torchvision's and timm's transforms do.
+    The side that limits the crop becomes floor(size / crop), the other follows rounded down, as torchvision's and
+    timm's evaluation transforms do.
     """
     height, width = spec.size
-    scale = max(height / image.height, width / image.width) / spec.crop
-    resized = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+    if height * image.width <= width * image.height:  # the width limits
+        across = max(width, int(width / spec.crop))
+        resized = (across, max(height, int(across * image.height / image.width)))
+    else:
+        down = max(height, int(height / spec.crop))
+        resized = (max(width, int(down * image.width / image.height)), down)
     if resized != image.size:
         image = image.resize(resized, resampling(spec))
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)

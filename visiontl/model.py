@@ -47,6 +47,15 @@ def pretrained_backbone(resolved: Resolved) -> tuple[Backbone, LoadReport, str |
     return backbone, report, note
 
 
+def load_backbone(name: str, weights: str = "default", image_size: tuple[int, int] | None = None) -> Backbone:
+    """A backbone of the registry with its weights, in eval mode: for notebooks and for a task's judge or tools.
+
+    weights: default | a tag | none | a local file | hf-hub:owner/name; image_size: (H, W) in pixels.
+    """
+    entry, _ = plugins.backbone_entry(name)
+    return make_backbone(entry, weights, image_size=image_size)[0].eval()
+
+
 def build_model(resolved: Resolved, backbone: Backbone, meta: Mapping[str, Any]) -> Built:
     model = resolved.task.model(resolved.cfg, backbone, meta)
     backbone_prefix(model, backbone)

@@ -7,12 +7,16 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from visiontl import __version__, checkpoint, distributed, optim
 from visiontl.config import config_hash
 from visiontl.errors import CheckpointError
 from visiontl.model import export, through_json
+from visiontl.report import Pictures
 from visiontl.setup import Run
 from visiontl.task import Data
 
@@ -105,6 +109,20 @@ def resume(run: Run) -> Progress:
     return Progress(
         state["step"], state["best"], state["without_gain"], state["window"] if same_ranks else [], state["seconds"]
     )
+
+
+def save_previews(folder: Path, step: int, shown: Pictures) -> None:
+    """Keep the pictures of one evaluation; a resumed run writes the same files again."""
+    (folder / "previews").mkdir(exist_ok=True)
+    for index, (_, picture) in enumerate(shown.items):
+        picture.convert("RGB").save(folder / "previews" / f"step-{step:08d}-{index:02d}.jpg", quality=90)
+
+
+def read_previews(folder: Path) -> list[Pictures]:
+    """All that was kept, in the order of the steps, for the report."""
+    files = sorted((folder / "previews").glob("step-*.jpg"))
+    items = [(f"step {int(file.stem[5:13])}", Image.open(file)) for file in files]
+    return [Pictures("How it grew", items)] if items else []
 
 
 def fingerprint(found: Data) -> str:

@@ -70,7 +70,7 @@ def set_up(resolved: Resolved, limit: int | None = None, parent: Path | None = N
 
     with seeded(mix(config.train.seed, INIT)):
         backbone, loaded, note = distributed.main_first(lambda: pretrained_backbone(resolved))
-        for line in filter(None, [note, *loaded.notes]):
+        for line in filter(None, [note, str(loaded)]):
             console.say(line, keep=True)
         found: Data = distributed.main_first(lambda: task.data(resolved.cfg, backbone.spec, None))
         for line in found.notes:

@@ -119,6 +119,11 @@ class Task:
     """(PIL image, prediction, meta) -> PIL image for people."""
     report: Callable[..., list[Any]] | None = None
     """(cfg, rows, meta, image: id -> PIL) -> [visiontl.report.Figure | Table | Pictures]."""
+    preview: Callable[..., Any] | None = None
+    """(cfg, rows, meta, image: id -> PIL) -> visiontl.report.Pictures, made at each evaluation of val while
+    training and kept in `previews/`; the report shows how they grew."""
+    refuse: Callable[[Any, str], str | None] | None = None
+    """(cfg, name of the freeze policy) -> why it makes no sense for this task, or None."""
     example: Callable[[Path], Any] | None = None
     """Makes a small data set in the folder and returns the value of `task.data` that reads it.
     `task.data: example` asks for it; quick start and conformance tests live on it."""

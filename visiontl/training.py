@@ -20,7 +20,7 @@ from visiontl.errors import TrainingError, did_you_mean
 from visiontl.evaluation import gather_rows, report_items, scalars, score_rows
 from visiontl.randomness import mix
 from visiontl.record import Metrics, Watch
-from visiontl.saving import Progress, resume, save, write_best
+from visiontl.saving import Progress, read_previews, resume, save, save_previews, write_best
 from visiontl.setup import Run, say_phase, set_up
 
 
@@ -208,6 +208,9 @@ def evaluate_split(run: Run, progress: Progress, metrics: Metrics, at: float) ->
     scores = score_rows(run.built, rows)
     if key not in scores:
         raise TrainingError(f"the task's best score is {key!r}, but `score` gave {', '.join(scores)}{did_you_mean(key, scores)}")
+    if task.preview is not None and run.accelerator.is_main_process:
+        shown = task.preview(run.resolved.cfg, rows, run.built.meta, run.data.val.image)
+        save_previews(run.folder, progress.step, shown)
     values = scalars(scores)
     metrics.add("val", progress.step, at, values)
     value = values[key]
@@ -270,7 +273,7 @@ def finish(run: Run, progress: Progress) -> dict[str, Any]:
     }
     if run.accelerator.is_main_process:
         write_text(run.folder / "report.json", json.dumps(report, indent=1))
-        page = html.write_report(run.folder, report, Metrics.read(run.folder), items)
+        page = html.write_report(run.folder, report, Metrics.read(run.folder), [*read_previews(run.folder), *items])
         run.console.say(f"report: {page}")
         run.console.say(f"model:  {run.folder / 'model'}")
         plugins.manager().hook.visiontl_finished(report=report)

@@ -54,11 +54,14 @@ def test_names_outside_the_catalogue_are_asked_of_the_libraries():
 
 def test_offering_entries_imports_no_torch():
     code = (
-        "import sys; from visiontl.backbones import visiontl_backbones as hook; from visiontl.backbones import registry;"
+        "import sys; from visiontl.backbones import visiontl_backbones as hook, registry;"
         "from visiontl.backbones.catalogue import listing; n = len(hook()); rows, _ = listing('resnet*');"
-        "registry.find('resnet18'); print(n, len(rows), [m for m in ('torch', 'timm', 'torchvision') if m in sys.modules])"
+        "registry.find('resnet18'); heavy = ('torch', 'timm', 'torchvision');"
+        "print(n, len(rows), [m for m in heavy if m in sys.modules])"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split(maxsplit=2)
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split(maxsplit=2)
     assert int(out[0]) > 1000
     assert int(out[1]) > 20
     assert out[2].strip() == "[]"
@@ -106,12 +109,16 @@ def test_image_size_follows_the_request_and_odd_sizes_work():
     backbone = build("timm/test_vit", image_size=(72, 104))
     assert backbone.spec.size == (72, 104)
     assert backbone(torch.rand(1, 3, 72, 104), maps=[0]).maps[0].shape[2:] == (5, 7)  # padded to the patch
+    windows = build("timm/test_maxvit", image_size=(192, 192))
+    assert windows(torch.rand(1, 3, 192, 192), maps=[0]).maps[0].shape[2:] == (96, 96)
     fixed = build("timm/test_vit_relpos", image_size=(96, 96))
     assert fixed.spec.sizing == "fixed"
     assert fixed(torch.rand(1, 3, 96, 96), maps=[0]).maps[0].shape[2:] == (6, 6)
 
 
-@pytest.mark.parametrize("name", ["timm/test_resnet", "timm/test_vit", "torchvision/squeezenet1_1", "visiontl/tiny"])
+@pytest.mark.parametrize(
+    "name", ["timm/test_resnet", "timm/test_vit", "torchvision/squeezenet1_1", "visiontl/tiny"]
+)
 @pytest.mark.parametrize("channels", [1, 4])
 def test_input_channels(name, channels):
     backbone = build(name, in_channels=channels)
@@ -121,7 +128,11 @@ def test_input_channels(name, channels):
 
 
 def test_layers_are_what_the_modules_gave():
-    for name, layer in (("timm/test_resnet", "layer2.0.conv1"), ("torchvision/vgg11", "features.3"), ("visiontl/tiny", "stage1.down.0")):
+    for name, layer in (
+        ("timm/test_resnet", "layer2.0.conv1"),
+        ("torchvision/vgg11", "features.3"),
+        ("visiontl/tiny", "stage1.down.0"),
+    ):
         backbone = build(name)
         expected = []
         handle = backbone.get_submodule(f"body.{layer}").register_forward_hook(
@@ -143,7 +154,9 @@ def test_levels_out_of_range():
         build("visiontl/tiny")(torch.rand(1, 3, 32, 32), maps=[4])
 
 
-@pytest.mark.parametrize("name", ["timm/test_resnet", "torchvision/squeezenet1_1", "timm/test_vit_relpos", "visiontl/tiny"])
+@pytest.mark.parametrize(
+    "name", ["timm/test_resnet", "torchvision/squeezenet1_1", "timm/test_vit_relpos", "visiontl/tiny"]
+)
 def test_a_saved_specification_wins(name):
     """Built again from what a run saves, a model gives the same values, whatever the architecture prefers."""
     entry, _ = find(name)
@@ -158,7 +171,9 @@ def test_a_saved_specification_wins(name):
     image = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8)
     with torch.no_grad():
         assert torch.equal(own(image, pooled=True).pooled, again(image, pooled=True).pooled)
-        by_hand = (image / 255 - torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)) / torch.tensor([0.9, 0.8, 0.7]).view(1, 3, 1, 1)
+        by_hand = (image / 255 - torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)) / torch.tensor(
+            [0.9, 0.8, 0.7]
+        ).view(1, 3, 1, 1)
         torch.testing.assert_close(own.normalise(image), by_hand)
 
 

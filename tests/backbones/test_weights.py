@@ -17,7 +17,10 @@ from visiontl.errors import BackboneError, WeightsError
 
 MOBILENET = "weights/mobilenet_v2_imagenet/mobilenet_v2_torchvision.pth"
 SQUEEZENET = "weights/squeezenet1_1_imagenet/squeezenet1_1.pth"
-IMAGENET = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+IMAGENET = (
+    torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1),
+    torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1),
+)
 
 
 def make(name, source="none", **options):
@@ -105,10 +108,8 @@ def test_pooled_and_logits_are_the_librarys_own(name, tmp_path):
     assert all("aux" in key for key in report.unexpected)
     height, width = backbone.spec.size
     image = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(1))
-    if known:  # its weights turn ImageNet's statistics into others inside the model
-        x = (image - IMAGENET[0]) / IMAGENET[1]
-    else:
-        x = backbone.normalise(image)
+    # googlenet's own model turns ImageNet's statistics into others
+    x = (image - IMAGENET[0]) / IMAGENET[1] if known else backbone.normalise(image)
     with torch.no_grad():
         features = backbone(image, maps=[len(backbone.channels) - 1], pooled=True)
         logits = oracle(x)
@@ -149,7 +150,10 @@ def wrapped(state, seed_other=1):
         "DataParallel": (under("module.", state), "'module.' stripped"),
         "compiled": (under("_orig_mod.", state), "'_orig_mod.' stripped"),
         "Lightning": ({"state_dict": under("model.", state), "epoch": 3, "lr": [0.1]}, "'model.' stripped"),
-        "state_dict": ({"state_dict": state, "optimizer": {"state": {0: {"m": torch.zeros(3)}}}}, "'state_dict'"),
+        "state_dict": (
+            {"state_dict": state, "optimizer": {"state": {0: {"m": torch.zeros(3)}}}},
+            "'state_dict'",
+        ),
         "EMA": ({"model": other, "model_ema": body, "args": argparse.Namespace(lr=1)}, "'model_ema'"),
         "MoCo": (
             {
@@ -173,7 +177,10 @@ def wrapped(state, seed_other=1):
             },
             "'teacher'",
         ),
-        "foreign head": ({**body, "fc.weight": torch.zeros(5, 7), "projector.0.weight": torch.zeros(2, 2)}, "dropped"),
+        "foreign head": (
+            {**body, "fc.weight": torch.zeros(5, 7), "projector.0.weight": torch.zeros(2, 2)},
+            "dropped",
+        ),
     }
 
 
@@ -191,17 +198,26 @@ def test_wrapped_checkpoints(kind, tmp_path):
         assert torch.equal(value, state[key]), key
     if kind in ("MoCo", "foreign head"):
         assert report.unexpected
-    assert bool(backbone.head_state) == (kind in ("plain", "DataParallel", "compiled", "Lightning", "state_dict"))
+    assert bool(backbone.head_state) == (
+        kind in ("plain", "DataParallel", "compiled", "Lightning", "state_dict")
+    )
 
 
 def test_safetensors_and_half_precision(tmp_path):
     from safetensors.torch import save_file
 
-    state = {k: v.half() if v.is_floating_point() else v for k, v in full_model("timm/test_resnet").state_dict().items()}
+    state = {
+        k: v.half() if v.is_floating_point() else v
+        for k, v in full_model("timm/test_resnet").state_dict().items()
+    }
     save_file(state, tmp_path / "model.safetensors")
     backbone, report = make("timm/test_resnet", tmp_path / "model.safetensors")
     assert report.fraction == 1.0
-    weight = backbone.body.conv1[0].weight if hasattr(backbone.body.conv1, "__len__") else backbone.body.conv1.weight
+    weight = (
+        backbone.body.conv1[0].weight
+        if hasattr(backbone.body.conv1, "__len__")
+        else backbone.body.conv1.weight
+    )
     assert weight.dtype == torch.float32
 
 
@@ -376,7 +392,9 @@ def test_hub_repositories(monkeypatch, tmp_path):
     asked = fake_hub(monkeypatch, tmp_path)
     torch.save(full_model("timm/test_resnet", num_classes=12).state_dict(), tmp_path / "pytorch_model.bin")
     stated = {"input_size": [3, 128, 128], "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "crop_pct": 0.9}
-    (tmp_path / "config.json").write_text(json.dumps({"architecture": "test_resnet", "pretrained_cfg": stated}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"architecture": "test_resnet", "pretrained_cfg": stated})
+    )
     backbone, report = make("timm/test_resnet", "hf-hub:somebody/something@main")
     assert ("somebody/something", "pytorch_model.bin") in asked
     assert report.fraction == 1.0
@@ -397,7 +415,9 @@ def test_without_a_network_the_error_says_what_to_do(monkeypatch):
 
 def test_tiny_reads_its_own_files(tmp_path):
     first, _ = make("visiontl/tiny")
-    torch.save({"state_dict": {f"module.{k}": v for k, v in first.state_dict().items()}}, tmp_path / "tiny.pth")
+    torch.save(
+        {"state_dict": {f"module.{k}": v for k, v in first.state_dict().items()}}, tmp_path / "tiny.pth"
+    )
     second, report = make("visiontl/tiny", tmp_path / "tiny.pth")
     assert report.fraction == 1.0
     image = torch.rand(1, 3, 32, 32)
@@ -423,7 +443,18 @@ def test_third_party_backbones_answer_for_their_tags():
     with pytest.raises(WeightsError, match="offers no way"):
         make_backbone(replace(mine, load=None), "first")
 
-    def remap(backbone, state):
+
+def test_third_party_backbones_may_remap_a_files_names(tmp_path):
+    from dataclasses import replace
+
+    entry, _ = find("visiontl/tiny")
+    source = values_of(make("visiontl/tiny")[0])
+    torch.save({k.replace("body.", "net."): v for k, v in source.items()}, tmp_path / "first.pth")
+
+    def load_file(backbone, state):
         return {k.replace("net.", "body."): v for k, v in state.items()}, "names of the first edition"
 
-    assert remap(None, {"net.a": 1})[0] == {"body.a": 1}
+    backbone, report = make_backbone(replace(entry, load_file=load_file), str(tmp_path / "first.pth"))
+    assert report.fraction == 1.0
+    assert "names of the first edition" in report.notes
+    assert all(torch.equal(v, source[k]) for k, v in backbone.state_dict().items())

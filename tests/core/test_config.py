@@ -490,6 +490,13 @@ def test_every_core_key_has_a_description_and_is_documented():
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "accelerate")
 
 
+def test_no_shipped_config_was_lost():
+    counts: dict[str, int] = {}
+    for path in CONFIGS:
+        counts[path.parent.name] = counts.get(path.parent.name, 0) + 1
+    assert counts == {"classification": 9}, "a config was added or lost: state the new number here"
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT / "configs")))
 def test_every_shipped_config_is_valid(monkeypatch, path):
     monkeypatch.delenv("VISIONTL_PLUGINS")

@@ -18,7 +18,6 @@ from visiontl.backbones.sizing import Layout
 from visiontl.backbones.stages import Partition
 from visiontl.errors import BackboneError, did_you_mean
 
-
 PREFIX_TOKENS = (0, 1, 2, 5)  # none, class token, with a distillation token, with four registers
 
 
@@ -151,7 +150,9 @@ def adapted_conv(key: str, weight: Tensor, own: Tensor) -> tuple[Tensor, list[st
     given, channels = weight.shape[1], own.shape[1]
     if weight.dim() != 4 or own.dim() != 4 or given == channels:
         return weight, []
-    if given % 3 == 0 and channels == given // 3:  # one image channel; several inputs each in space-to-depth stems
+    if (
+        given % 3 == 0 and channels == given // 3
+    ):  # one image channel; several inputs each in space-to-depth stems
         changed = weight.float().unflatten(1, (given // 3, 3)).sum(2)
         channels = 1
     elif given == 3:

@@ -26,15 +26,14 @@ class Layout:
 def nominal_strides(
     size: tuple[int, int], shapes: Sequence[tuple[int, int, int]], declared: Sequence[int] | None = None
 ) -> tuple[int, ...]:
-    """H / h where that is whole; else what the library declares, or the nearest power of two."""
+    """What the library declares (else the nearest power of two) where the map is that large, give or take the
+    rounding; else H / h where that is whole: patches of 14 pixels, or a declaration that is wrong."""
     strides = []
     for level, (_, height, _) in enumerate(shapes):
-        if size[0] % height == 0:
-            strides.append(size[0] // height)
-        elif declared is not None:
-            strides.append(int(declared[level]))
-        else:
-            strides.append(nearest_power(size[0] / height))
+        nominal = nearest_power(size[0] / height) if declared is None else int(declared[level])
+        if abs(size[0] / nominal - height) >= 1 and size[0] % height == 0:
+            nominal = size[0] // height
+        strides.append(nominal)
     return tuple(strides)
 
 
@@ -43,7 +42,9 @@ def nearest_power(ratio: float) -> int:
     return 2 ** max(round(math.log2(ratio)), 0)
 
 
-def same_geometry(size: tuple[int, int], shapes: Shapes, layout: Layout, at: tuple[int, int], base: Shapes) -> bool:
+def same_geometry(
+    size: tuple[int, int], shapes: Shapes, layout: Layout, at: tuple[int, int], base: Shapes
+) -> bool:
     """True if the maps at `size` lie on the same grid as those at `at`: each side within one cell of size / stride,
     counted from where it lay at `at` (nets without padding lose a constant number of pixels)."""
     if shapes[1] != base[1] or len(shapes[0]) != len(base[0]):
@@ -80,19 +81,35 @@ def measure(run: Run, size: tuple[int, int], declared: Sequence[int] | None = No
     return fixed
 
 
-def check_size(name: str, size: tuple[int, int], native: tuple[int, int], layout: Layout) -> None:
-    """Raise BackboneError, in words, for a size that the layout cannot take."""
-    if layout.sizing == "fixed" and tuple(size) != tuple(native):
+def takes(layout: Layout, size: tuple[int, int]) -> bool:
+    """True if a body of this layout takes images of `size`, whatever it was made for."""
+    if layout.sizing == "multiple":
+        return all(side % layout.pad_to == 0 for side in size)
+    return layout.sizing == "any"
+
+
+def check_size(
+    name: str, size: tuple[int, int], native: tuple[int, int], layout: Layout, reason: str = ""
+) -> None:
+    """Raise BackboneError, in words, for a size that a body made for `native` cannot take.
+
+    reason: why it cannot be made for that size either.
+    """
+    if takes(layout, size) or tuple(size) == tuple(native):
+        return
+    asked = f"{size[0]} x {size[1]} was asked for" + (
+        f", which it cannot be made for ({reason})" if reason else ""
+    )
+    if layout.sizing == "fixed":
         raise BackboneError(
-            f"{name} takes images of {native[0]} x {native[1]} pixels only; {size[0]} x {size[1]} was asked for; "
-            "leave backbone.image_size out, or choose a backbone of another size"
+            f"{name} takes images of {native[0]} x {native[1]} pixels only; {asked}; leave backbone.image_size out, "
+            "or choose a backbone of another size"
         )
-    if layout.sizing == "multiple" and any(side % layout.pad_to for side in size):
-        near = tuple(max(round(side / layout.pad_to), 1) * layout.pad_to for side in size)
-        raise BackboneError(
-            f"{name} takes images whose height and width are multiples of {layout.pad_to} pixels; "
-            f"{size[0]} x {size[1]} was asked for; the nearest is {near[0]} x {near[1]}"
-        )
+    near = tuple(max(round(side / layout.pad_to), 1) * layout.pad_to for side in size)
+    raise BackboneError(
+        f"{name} takes images whose height and width are multiples of {layout.pad_to} pixels; {asked}; the nearest "
+        f"is {near[0]} x {near[1]}"
+    )
 
 
 def _with(layout: Layout, pad_to: int, sizing: str) -> Layout:

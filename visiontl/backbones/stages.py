@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 STEM, FINAL = "stem", "final"
+SMALL = 1_000_000  # parameters; below it a real pass is cheaper than the import of the meta kernels (4 s)
 Views = tuple[Sequence[Tensor], Tensor | None]  # maps, shallow first, and pooled
 
 
@@ -38,9 +39,10 @@ def partition(body: nn.Module, run: Callable[[nn.Module], Views], prefix: str = 
     run: (a copy of the body on the meta device, or the body itself) -> (all maps, shallow first; pooled).
         It must make its input on the device and in the dtype of the body's parameters.
     prefix: the attribute path of the body in its backbone; stands before each name in stage_of.
-    Cost: one pass on the meta device. A body that cannot run there runs on its own device.
+    Cost: one pass on the meta device. A small body, and one that cannot run there, runs on its own device.
     """
-    if all(p.device.type == "meta" for p in body.parameters()):
+    small = sum(p.numel() for p in body.parameters()) < SMALL
+    if small or all(p.device.type == "meta" for p in body.parameters()):
         levels, order, depth = _walk(body, run)
     else:
         try:
@@ -57,7 +59,9 @@ def meta_copy(body: nn.Module) -> nn.Module:
     """A copy whose parameters and buffers live on the meta device: no memory is copied."""
     memo: dict[int, Any] = {}
     for parameter in body.parameters():
-        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+        memo[id(parameter)] = nn.Parameter(
+            parameter.detach().to("meta"), requires_grad=parameter.requires_grad
+        )
     for buffer in body.buffers():
         memo[id(buffer)] = buffer.detach().to("meta")
     return copy.deepcopy(body, memo)
@@ -85,9 +89,7 @@ def untouched(body: nn.Module):
             buffer.copy_(value)
 
 
-def _walk(
-    body: nn.Module, run: Callable[[nn.Module], Views]
-) -> tuple[dict[str, int | None], list[str], int]:
+def _walk(body: nn.Module, run: Callable[[nn.Module], Views]) -> tuple[dict[str, int | None], list[str], int]:
     """Level of each parameter (None: nothing reaches it), modules in order of execution, number of maps.
 
     What pooled alone reads has the number of maps as its level.
@@ -107,7 +109,8 @@ def _walk(
         names = {id(parameter): name for name, parameter in body.named_parameters()}
         levels: dict[str, int | None] = dict.fromkeys(names.values())
         seen: set[Any] = set()
-        for level, output in enumerate([*maps, *([] if pooled is None else [pooled])]):
+        outputs: list[Tensor] = [*maps, *([] if pooled is None else [pooled])]
+        for level, output in enumerate(outputs):
             waiting = [output.grad_fn]
             while waiting:
                 node = waiting.pop()
@@ -135,19 +138,21 @@ def _name_stages(
         members = [name for name in parameters if known.get(name) == level]
         labels = {name: _label(name, spans) for name in members}
         if level == 0:
-            inside = {name for name in members if name != labels[name] and _continued(labels[name], spans, depth)}
+            inside = {
+                name for name in members if name != labels[name] and _continued(labels[name], spans, depth)
+            }
             if len(inside) < len(members):  # the rest is a true stem
                 stage_of.update({name: STEM for name in members if name not in inside})
                 members = [name for name in members if name in inside]
             else:
-                stage_of.update({name: STEM for name in members})
+                stage_of.update(dict.fromkeys(members, STEM))
                 members = []
         if members:
             title = _title(list(dict.fromkeys(labels[name] for name in members)), level, spans)
             title = f"level{level}" if title in level_of else title
             stages.append(title)
             level_of[title] = level
-            stage_of.update({name: title for name in members})
+            stage_of.update(dict.fromkeys(members, title))
     stage_of.update({name: FINAL for name, level in known.items() if level == depth})
     level_of[FINAL] = depth
     return (*stages, FINAL), level_of, stage_of

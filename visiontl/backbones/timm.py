@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from visiontl.backbone import Backbone, Features, ImageSpec, OriginalHead
 from visiontl.backbones.catalogue import Tag
 from visiontl.backbones.library import LibraryBackbone, capture, first_line, fresh, imagenet_names
-from visiontl.backbones.sizing import Layout, check_size, measure
+from visiontl.backbones.sizing import Layout, check_size, measure, same_geometry, takes
 from visiontl.backbones.stages import Partition, partition
 from visiontl.errors import BackboneError
 
@@ -88,16 +88,22 @@ class TimmBackbone(LibraryBackbone):
         Raises BackboneError where the logits are no function of the pooled embedding.
         """
         count = num_classes or self.head_classes or default_classes(self.arch)
-        names, flat, averaged = head_plan(self.arch, tuple(sorted(self.plan.kwargs.items())), count, self.embed_dim)
+        names, flat, averaged = head_plan(
+            self.arch, tuple(sorted(self.plan.kwargs.items())), count, self.embed_dim
+        )
         full: Any = meta_body(self.arch, {**self.plan.kwargs, "num_classes": count})
         modules = [fresh(full.get_submodule(name)) for name in names]
         loaded = self.head_state and count == self.head_classes
         if loaded:
             for name, module in zip(names, modules, strict=True):
-                inside = {k[len(name) + 1 :]: v for k, v in self.head_state.items() if k.startswith(f"{name}.")}
+                inside = {
+                    k[len(name) + 1 :]: v for k, v in self.head_state.items() if k.startswith(f"{name}.")
+                }
                 module.load_state_dict(inside)
         if not flat:
-            modules = [nn.Sequential(nn.Unflatten(1, (self.embed_dim, 1, 1)), m, nn.Flatten()) for m in modules]
+            modules = [
+                nn.Sequential(nn.Unflatten(1, (self.embed_dim, 1, 1)), m, nn.Flatten()) for m in modules
+            ]
         head = Averaged(modules) if averaged else modules[0]
         classes = imagenet_names() if loaded and count == 1000 else None
         return OriginalHead(head, "pooled", count, classes)
@@ -115,7 +121,9 @@ class TimmBackbone(LibraryBackbone):
         try:
             with quiet():
                 changed = dict(convert(dict(state), self.body))
-        except Exception:  # the library's converters expect certain names and fail on others: nothing to convert
+        except (
+            Exception
+        ):  # the library's converters expect certain names and fail on others: nothing to convert
             return state, []
         own = set(self.body.state_dict())
         if len(own & set(changed)) <= len(own & set(state)):
@@ -144,7 +152,9 @@ class TimmBackbone(LibraryBackbone):
 
     def own_head(self) -> dict[str, Tensor]:
         """Meta tensors of the original classifier with PROBE_CLASSES classes, in module order."""
-        names, _, _ = head_plan(self.arch, tuple(sorted(self.plan.kwargs.items())), PROBE_CLASSES, self.embed_dim)
+        names, _, _ = head_plan(
+            self.arch, tuple(sorted(self.plan.kwargs.items())), PROBE_CLASSES, self.embed_dim
+        )
         full = meta_body(self.arch, {**self.plan.kwargs, "num_classes": PROBE_CLASSES})
         return {k: v for k, v in full.state_dict().items() if any(k.startswith(f"{n}.") for n in names)}
 
@@ -174,14 +184,12 @@ def build(
     image_size: tuple[int, int] | None = None,
 ) -> Backbone:
     """timm/ARCH with random weights. A given spec (saved, or a tag's) wins over the architecture's own."""
-    name = f"timm/{arch}"
     default = spec or default_spec(arch)
-    size = tuple(image_size or default.size)
-    plan = make_plan(arch, in_channels, output_stride, (size[0], size[1]))
-    check_size(name, (size[0], size[1]), plan.built_for, plan.layout)
+    height, width = image_size or default.size
+    plan = make_plan(arch, in_channels, output_stride, (height, width))
     with quiet():
         body = create(arch, **plan.kwargs)
-    chosen = replace(default, size=size, pad_to=plan.layout.pad_to, sizing=plan.layout.sizing)
+    chosen = replace(default, size=(height, width), pad_to=plan.layout.pad_to, sizing=plan.layout.sizing)
     return TimmBackbone(arch, plan, chosen, in_channels, body)
 
 
@@ -203,9 +211,11 @@ def default_spec(arch: str, tag: str | None = None) -> ImageSpec:
     found = timm.get_pretrained_cfg(f"{arch}.{tag}" if tag else arch)
     if found is None:
         return ImageSpec()
-    interpolation = found.interpolation if found.interpolation in ("bilinear", "nearest", "lanczos") else "bicubic"
+    interpolation = (
+        found.interpolation if found.interpolation in ("bilinear", "nearest", "lanczos") else "bicubic"
+    )
     return ImageSpec(
-        size=tuple(found.input_size[1:]),
+        size=(found.input_size[1], found.input_size[2]),
         mean=tuple(found.mean),
         std=tuple(found.std),
         interpolation=interpolation,
@@ -238,20 +248,17 @@ def make_plan(
         )
     kwargs = {**wanted, **freedom}
     built_for = native
-    if size is not None and size != native and layout.sizing == "fixed":
-        try:  # a fixed body may be made for another size
+    if size is not None and size != native and not takes(layout, size):
+        try:  # such a body may be made for another size
             other = meta_body(arch, {**wanted, "img_size": size})
             shapes = _run(other, in_channels)(*size)
-            strides = [size[0] / h for _, h, _ in shapes[0]]
-            if any(abs(a / b - 1) > 0.15 for a, b in zip(strides, layout.strides, strict=True)):
+            if not same_geometry(size, shapes, layout, native, _run(body, in_channels)(*native)):
                 raise ValueError("its maps keep the grid of another size")
         except Exception as error:
-            raise BackboneError(
-                f"timm/{arch} takes images of {native[0]} x {native[1]} pixels only; {size[0]} x {size[1]} was "
-                f"asked for and does not work ({first_line(error)}); leave backbone.image_size out"
-            ) from None
+            check_size(f"timm/{arch}", size, native, layout, first_line(error))
+            raise
         body, built_for, kwargs = other, size, {**wanted, "img_size": size}
-        layout = replace(layout, channels=tuple(c for c, _, _ in shapes[0]), embed_dim=shapes[1])
+        layout = replace(layout, pad_to=1, sizing="fixed")
 
     def views(model: Any):
         x = torch.zeros(1, in_channels, *built_for, device="meta")
@@ -263,11 +270,13 @@ def make_plan(
 
 
 def _first_that_builds(arch: str, wanted: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    failure: Exception | None = None
     for freedom in SIZE_FREEDOM:
         try:
             return meta_body(arch, {**wanted, **freedom}), freedom
         except Exception as error:
             failure = error
+    assert failure is not None
     if "output_stride" in wanted:
         try:
             meta_body(arch, {k: v for k, v in wanted.items() if k != "output_stride"})
@@ -316,7 +325,11 @@ def head_plan(
     own = [m for m in (own if isinstance(own, (tuple, list)) else [own]) if isinstance(m, nn.Module)]
     names = [name for name, module in full.named_modules() if any(module is m for m in own)]
     seen: list[tuple[Tensor, Tensor]] = []
-    handles = [m.register_forward_hook(lambda _m, args, out: seen.append((args[0], out))) for m in own]
+
+    def keep(_module: nn.Module, args: Any, output: Any) -> None:
+        seen.append((args[0], output))
+
+    handles = [module.register_forward_hook(keep) for module in own]
     size = dict(kwargs).get("img_size") or default_spec(arch).size
     with torch.no_grad():
         logits = full(torch.zeros(2, dict(kwargs)["in_chans"], *size, device="meta"))

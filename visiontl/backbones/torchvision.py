@@ -19,13 +19,24 @@ from torch import Tensor, nn
 from visiontl.backbone import Backbone, Features, ImageSpec, OriginalHead
 from visiontl.backbones.catalogue import Tag
 from visiontl.backbones.library import LibraryBackbone, adapted_conv, capture, first_line, fresh
-from visiontl.backbones.sizing import Layout, check_size, measure, nearest_power
+from visiontl.backbones.sizing import Layout, check_size, measure, nearest_power, takes
 from visiontl.backbones.stages import Partition, meta_copy, partition
 from visiontl.errors import BackboneError
 
-CONTAINERS = {"features", "layers", "trunk_output", "blocks", "encoder", "encoder.layers"}  # opened to find units
+CONTAINERS = {
+    "features",
+    "layers",
+    "trunk_output",
+    "blocks",
+    "encoder",
+    "encoder.layers",
+}  # opened to find units
 INSIDE_PREPROCESSING = ("googlenet", "inception_v3")  # see default_spec
-DILATIONS = {32: (False, False, False), 16: (False, False, True), 8: (False, True, True)}  # of resnet's layer2..4
+DILATIONS = {
+    32: (False, False, False),
+    16: (False, False, True),
+    8: (False, True, True),
+}  # of resnet's layer2..4
 
 
 @dataclass(frozen=True)
@@ -162,12 +173,11 @@ def build(
 ) -> Backbone:
     """torchvision/ARCH with random weights. A given spec (saved, or a tag's) wins over the architecture's own."""
     default = spec or default_spec(arch)
-    size = tuple(image_size or default.size)
-    plan = make_plan(arch, in_channels, output_stride, (size[0], size[1]))
-    check_size(f"torchvision/{arch}", (size[0], size[1]), plan.built_for, plan.layout)
+    height, width = image_size or default.size
+    plan = make_plan(arch, in_channels, output_stride, (height, width))
     body, _ = without_head(create(arch, **plan.kwargs))
     adapt_channels(body, in_channels)
-    chosen = replace(default, size=size, pad_to=plan.layout.pad_to, sizing=plan.layout.sizing)
+    chosen = replace(default, size=(height, width), pad_to=plan.layout.pad_to, sizing=plan.layout.sizing)
     return TorchvisionBackbone(arch, plan, chosen, in_channels, body)
 
 
@@ -192,7 +202,9 @@ def meta_model(arch: str, kwargs: Mapping[str, Any]) -> nn.Module:
     try:
         with torch.device("meta"):
             return create(arch, **kwargs).eval()
-    except Exception:  # RegNet computes its widths with tensors and reads them: build it, then drop the values
+    except (
+        Exception
+    ):  # RegNet computes its widths with tensors and reads them: build it, then drop the values
         return meta_copy(create(arch, **kwargs)).eval()
 
 
@@ -225,7 +237,7 @@ def adapt_channels(body: nn.Module, in_channels: int) -> None:
     with torch.no_grad():
         if old.weight.device.type != "meta":
             new.weight.copy_(adapted_conv(name, old.weight, new.weight)[0])
-            if old.bias is not None:
+            if old.bias is not None and new.bias is not None:
                 new.bias.copy_(old.bias)
     parent, _, last = name.rpartition(".")
     setattr(body.get_submodule(parent), last, new)
@@ -258,19 +270,17 @@ def make_plan(
             ) from None
         adapt_channels(body, in_channels)
     layout = measure(shapes_of(body, cuts, in_channels, patch), native)
-    if size is not None and size != native and layout.sizing == "fixed":
+    if size is not None and size != native and not takes(layout, size):
         try:
             made = {**kwargs, **made_for(arch, size)}
             other, _ = without_head(meta_model(arch, made))
             adapt_channels(other, in_channels)
-            shapes = shapes_of(other, cuts, in_channels, patch)(*size)
+            shapes_of(other, cuts, in_channels, patch)(*size)
         except Exception as error:
-            raise BackboneError(
-                f"torchvision/{arch} takes images of {native[0]} x {native[1]} pixels only; {size[0]} x {size[1]} "
-                f"was asked for and does not work ({first_line(error)}); leave backbone.image_size out"
-            ) from None
+            check_size(f"torchvision/{arch}", size, native, layout, first_line(error))
+            raise
         body, kwargs, built_for = other, made, size
-        layout = replace(layout, embed_dim=shapes[1])
+        layout = replace(layout, pad_to=1, sizing="fixed")
 
     def views(model: nn.Module):
         device = next(model.parameters()).device
@@ -390,7 +400,9 @@ def tags(arch: str) -> tuple[Tag, ...]:
         accuracy = one.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
         # no licence is stated in the tags: the repository's, and SWAG's own (github.com/facebookresearch/SWAG)
         licence = "cc-by-nc-4.0" if "SWAG" in one.name else "bsd-3-clause"
-        found.append(Tag(one.name, licence, one.url, accuracy))
+        found.append(
+            Tag(one.name, licence, one.url, accuracy if accuracy == accuracy else None)
+        )  # one is NaN
     return tuple(found)
 
 

@@ -261,7 +261,9 @@ def adopt(
     )
 
 
-def fit(backbone: Backbone, entry: BackboneEntry | None, state: dict[str, Tensor], notes: Sequence[str]) -> Fit:
+def fit(
+    backbone: Backbone, entry: BackboneEntry | None, state: dict[str, Tensor], notes: Sequence[str]
+) -> Fit:
     """Compare one reading of a checkpoint with the backbone, name by name and shape by shape."""
     said = list(notes)
     if isinstance(backbone, LibraryBackbone):
@@ -317,7 +319,9 @@ def readings(found: Mapping[str, Any], own: set[str]) -> Iterator[tuple[dict[str
     yield from ((inside, said) for *_, inside, said in candidates[:12])
 
 
-def tables(found: Mapping[str, Any], path: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
+def tables(
+    found: Mapping[str, Any], path: str = "", depth: int = 0
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """(path, table) of each mapping from names to tensors within nested mappings."""
     tensors = {k: v for k, v in found.items() if isinstance(k, str) and isinstance(v, Tensor)}
     if tensors:
@@ -419,15 +423,23 @@ def read_file(path: Path) -> Mapping[str, Any]:
         try:
             return load_file(path)
         except (SafetensorError, OSError, ValueError) as error:
-            raise WeightsError(f"weights file {path}: cannot be read as safetensors ({first_line(error)})") from None
+            raise WeightsError(
+                f"weights file {path}: cannot be read as safetensors ({first_line(error)})"
+            ) from None
     return _read_pickle(path)
 
 
 def _read_pickle(path: Path) -> Mapping[str, Any]:
     import argparse
 
+    with path.open("rb") as file:
+        head = file.read(2)
+    if not head.startswith((b"PK", b"\x80")):  # a zip archive, or a pickle of protocol 2 and later
+        raise WeightsError(f"weights file {path}: damaged, or no file of weights (it begins with {head!r})")
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # plain values; DINO and MAE save their options
+        with torch.serialization.safe_globals(
+            [argparse.Namespace]
+        ):  # plain values; DINO and MAE save their options
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         text = str(error)
@@ -438,13 +450,17 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
                 f"weights file {path}: refused, because loading it would run code from the file ({what}). Only "
                 "tensors and plain values are read; save model.state_dict() alone, best as .safetensors"
             ) from None
-        raise WeightsError(f"weights file {path}: damaged, or no file of weights ({first_line(error)})") from None
+        raise WeightsError(
+            f"weights file {path}: damaged, or no file of weights ({first_line(error)})"
+        ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
         if "TorchScript" in str(error):
             raise WeightsError(
                 f"weights file {path}: a TorchScript program, which holds code; save its state_dict() instead"
             ) from None
-        raise WeightsError(f"weights file {path}: damaged, or no file of weights ({first_line(error)})") from None
+        raise WeightsError(
+            f"weights file {path}: damaged, or no file of weights ({first_line(error)})"
+        ) from None
     if not isinstance(found, Mapping):
         raise WeightsError(
             f"weights file {path}: holds a {type(found).__name__}; expected a state dict (names -> tensors)"
@@ -467,12 +483,16 @@ def fetch(backbone: LibraryBackbone, tag: str) -> Mapping[str, Any]:
         raise WeightsError(
             f"{backbone.name}: the weights {tag!r} are published in a JAX format only; choose another tag"
         )
-    return torch.hub.load_state_dict_from_url(found.url, map_location="cpu", progress=False, weights_only=True)
+    return torch.hub.load_state_dict_from_url(
+        found.url, map_location="cpu", progress=False, weights_only=True
+    )
 
 
 def hub_state(repository: str, filename: str | None = None) -> Mapping[str, Any]:
     """The weights of a hub repository (owner/name[@revision]), from the cache where they are there."""
-    names = [filename] if filename else ["model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin"]
+    names = (
+        [filename] if filename else ["model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin"]
+    )
     for one in names:
         path = hub_file(repository, one)
         if path is not None:

@@ -102,6 +102,14 @@ def predict(cfg, model, batches, meta, options):
             yield {"brightness": 100 * value if options.percent else value}
 
 
+def preview(cfg, rows, meta, image) -> visiontl.Pictures:
+    return visiontl.Pictures("val", [(f"{guess:.2f}", image(id)) for id, (guess, _) in enumerate(rows[:2])])
+
+
+def refuse(cfg, policy: str) -> str | None:
+    return "its dropout needs a moving head" if policy == "all" and cfg.dropout > 0.9 else None
+
+
 def example(folder: Path) -> str:
     import numpy as np
     from PIL import Image
@@ -124,6 +132,8 @@ def visiontl_tasks():
         best=("mae", "min"),
         predict=predict,
         options=Options,
+        preview=preview,
+        refuse=refuse,
         example=example,
     )
     return [task]

@@ -1,0 +1,316 @@
+"""The loop against a bare PyTorch loop, and what a run says and leaves behind."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import visiontl
+from visiontl import optim, plugins
+from visiontl.data import Order, epoch_order
+from visiontl.errors import CheckpointError, ConfigError, PolicyError, TrainingError
+from visiontl.hookspecs import hookimpl
+from visiontl.optim import lr_factor
+from visiontl.policies import make_policy
+from visiontl.randomness import mix
+from visiontl.schema import OptimConfig
+from visiontl.testing import Case
+from visiontl.testing.case import state
+from visiontl.training import finish, fit
+
+
+@pytest.fixture
+def case(tmp_path):
+    return Case("brightness", tmp_path, {"dropout": 0.0})
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_training_equals_a_bare_loop(case, accumulate):
+    """16 images in updates of 4 x accumulate: with 3 the last update of each epoch has 4 images, not 12."""
+    run = case.run(
+        f"train.accumulate={accumulate}",
+        "optim.clip_norm=0.5",
+        "optim.weight_decay=0.1",
+        "optim.schedule=constant",
+        "freeze.norm_stats=fixed",
+    )
+    for module in run.built.model.modules():  # what is drawn at random cannot be compared
+        for name in {"p", "rate"} & vars(module).keys():
+            setattr(module, name, 0.0)
+    model, split = copy.deepcopy(run.built.model), run.data.train
+    fit(run)
+
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    bare = torch.optim.AdamW(groups, lr=0.01)
+    seed = run.resolved.config.train.seed
+    for epoch in range(2):
+        order = torch.randperm(16, generator=torch.Generator().manual_seed(mix(seed, 0, epoch))).tolist()
+        for start in range(0, 16, 4 * accumulate):
+            ids = order[start : start + 4 * accumulate]
+            samples = [split[i, mix(seed, 1, epoch, i)] for i in ids]
+            images = torch.stack([s["image"] for s in samples])
+            truth = torch.tensor([s["truth"] for s in samples])
+            loss = (model({"image": images})["brightness"] - truth).square().mean()
+            bare.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            bare.step()
+    expected, actual = model.state_dict(), state(run)
+    for name in expected:
+        assert torch.allclose(expected[name].float(), actual[name].float(), rtol=2e-4, atol=2e-6), name
+
+
+def test_order_uses_every_sample_once_and_says_what_it_drops():
+    for count, batch, accumulate, world in [(16, 4, 1, 1), (17, 4, 1, 1), (18, 4, 3, 1), (19, 4, 1, 2), (50, 3, 2, 3)]:
+        order = Order(np.arange(count), batch, accumulate, world)
+        groups = [order.group(step) for step in range(len(order))]
+        seen = [i for group in groups for micro in group for ids in micro for i in ids]
+        assert len(seen) == len(set(seen)) == count - order.dropped
+        assert all(len(micro) == world for group in groups for micro in group)
+        assert all(len(ids) >= 2 for group in groups for micro in group for ids in micro)
+    assert Order(np.arange(17), 4, 1, 1).dropped == 1  # one image alone breaks batch norm
+    assert Order(np.arange(18), 4, 1, 1).dropped == 0
+
+
+def test_order_of_samples_does_not_depend_on_the_number_of_processes():
+    data = visiontl.Data(train=[None] * 24)
+    one = epoch_order(data, 3, 1, 8, 1, 1)
+    two = epoch_order(data, 3, 1, 4, 1, 2)
+    for step in range(len(one)):
+        assert sum(one.group(step)[0], ()) == sum(two.group(step)[0], ())
+
+
+def test_too_few_images_are_refused_in_words():
+    with pytest.raises(visiontl.DataError, match="too few for one update"):
+        epoch_order(visiontl.Data(train=[None]), 0, 0, 4, 1, 2)
+
+
+def test_learning_rate_schedules_by_hand():
+    config = OptimConfig(warmup="2 steps", schedule="cosine")
+    factors = [lr_factor(config, step, 12, 4) for step in range(12)]
+    assert factors[:2] == pytest.approx([1 / 3, 2 / 3])
+    assert factors[2] == 1
+    assert factors[7] == pytest.approx(0.5 * (1 + math.cos(math.pi * 5 / 10)))
+    step = OptimConfig(schedule="step", step_every="1 epoch", step_factor=0.1)
+    assert [lr_factor(step, s, 12, 4) for s in (0, 3, 4, 8)] == pytest.approx([1, 1, 0.1, 0.01])
+    poly = OptimConfig(schedule="poly", power=0.9, min_factor=0.1)
+    assert lr_factor(poly, 6, 12, 4) == pytest.approx(0.1 + 0.9 * 0.5**0.9)
+    assert lr_factor(OptimConfig(schedule="constant"), 11, 12, 4) == 1
+
+
+def test_layer_decay_and_backbone_scale_by_stage(case):
+    run = case.run("optim.lr=0.1", "optim.backbone_scale=0.5", "optim.layer_decay=0.5")
+    rates = {group["stage"]: group["peak_lr"] for group in run.optimizer.param_groups}
+    stages = run.layout.stages
+    assert rates["head"] == 0.1
+    for depth, stage in enumerate(reversed(stages)):
+        assert rates[stage] == pytest.approx(0.1 * 0.5 * 0.5**depth)
+
+
+def test_no_weight_decay_on_norms_and_biases(case):
+    run = case.run("optim.weight_decay=0.3")
+    for group in run.optimizer.param_groups:
+        assert all((p.ndim > 1) == (group["weight_decay"] == 0.3) for p in group["params"])
+
+
+@pytest.mark.parametrize(
+    ("value", "epoch", "frozen"),
+    [
+        ("none", 0, ""),
+        ("all", 5, "abcd"),
+        ({"first": 2}, 0, "ab"),
+        ({"first": 0.5}, 0, "ab"),
+        ("first:1", 0, "a"),
+        ({"until": "c"}, 0, "ab"),
+        ({"gradual": 2}, 1, "abcd"),
+        ({"gradual": 2}, 2, "abc"),
+        ({"gradual": {"every": 1, "stages": 3}}, 1, "a"),
+        ({"gradual": 1}, 9, ""),
+        ({"schedule": {0: "all", 2: "c", 3: "none"}}, 1, "abcd"),
+        ({"schedule": {0: "all", 2: "c", 3: "none"}}, 2, "ab"),
+        ({"schedule": {"0": "all", "3": "none"}}, 3, ""),
+    ],
+)
+def test_policies_freeze_what_they_say(value, epoch, frozen):
+    modes = make_policy(value)(epoch, "abcd")
+    assert "".join(stage for stage in "abcd" if modes[stage] == "frozen") == frozen
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("al", "did you mean 'all'"),
+        ({"first": 0}, "count of stages"),
+        ({"first": "x"}, "takes a number"),
+        ({"until": 3}, "stage's name"),
+        ({"gradual": 0}, "at least 1"),
+        ({"gradual": {"evry": 1}}, "evry"),
+        ({"schedule": {1: "all"}}, "begin at epoch 0"),
+        ({"schedule": {"x": "all"}}, "no epoch"),
+        ({"all": 3}, "no argument"),
+    ],
+)
+def test_mistaken_policies_are_refused_in_words(value, words):
+    with pytest.raises(PolicyError, match=words):
+        make_policy(value)
+
+
+def test_policy_that_freezes_nothing_or_an_unknown_stage_is_refused(case):
+    with pytest.raises(PolicyError, match="first stage, so nothing is frozen"):
+        case.run("freeze.policy={until: stem}")
+    with pytest.raises(PolicyError, match="did you mean 'stage3'"):
+        case.run("freeze.policy={until: stage_3}")
+    with pytest.raises(PolicyError, match="give 1 to"):
+        case.run("freeze.policy={first: 20}")
+
+
+def test_phase_that_never_comes_is_said(case):
+    run = case.run("freeze.policy={schedule: {0: all, 5: none}}")
+    assert any("never comes" in note for note in run.console.notes)
+
+
+def test_loss_that_is_not_finite_names_step_samples_and_advice(case):
+    run = case.run("loader.workers=0", "optim.name=sgd", "optim.lr=1e30", "train.epochs=20")
+    with pytest.raises(TrainingError) as caught:
+        fit(run)
+    text = str(caught.value)
+    assert "sample ids" in text
+    assert ".png" in text
+    assert "optim.clip_norm" in text
+
+
+def test_early_stop_and_step_intervals(case):
+    run = case.run(
+        "train.epochs=30", "train.early_stop=2", "train.evaluate_every=2 steps", "optim.lr=1e-30", "freeze.norm_stats=fixed"
+    )
+    progress = fit(run)
+    assert run.report["status"] == "stopped early"
+    assert progress.step == 6  # the first evaluation is the best, two more do not improve
+    steps = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in steps if line["kind"] == "val"] == [2, 4, 6]
+
+
+def test_average_of_weights_is_what_is_evaluated_and_saved(case):
+    run = case.run("train.ema={decay: 0.5}", "train.epochs=1")
+    report = finish(run, fit(run))
+    assert run.ema is not None
+    loaded = visiontl.load(report["run"])
+    averaged = run.ema.model.state_dict()
+    assert all(torch.equal(averaged[name], tensor) for name, tensor in loaded.built.model.state_dict().items())
+    assert visiontl.evaluate(report["run"])["scores"] == report["scores"]
+
+
+def test_average_by_hand():
+    from visiontl.ema import Ema
+
+    model = torch.nn.Linear(1, 1, bias=False)
+    model.weight.data.fill_(1.0)
+    ema = Ema(model, decay=0.9)
+    expected = 1.0
+    for update, value in enumerate([2.0, 3.0, 5.0], start=1):
+        model.weight.data.fill_(value)
+        ema.update(model)
+        decay = min(0.9, (1 + update) / (10 + update))
+        expected = decay * expected + (1 - decay) * value
+    assert float(ema.model.weight) == pytest.approx(expected)
+
+
+def test_run_folders_are_never_overwritten(case):
+    first, second = case.run(), case.run()
+    assert first.folder != second.folder
+    case.run("run.name=mine")
+    with pytest.raises(CheckpointError, match="never overwritten"):
+        case.run("run.name=mine")
+    with pytest.raises(CheckpointError, match="no plain folder name"):
+        case.run("run.name=../outside")
+
+
+def test_resume_refuses_another_config_and_damaged_checkpoints_are_passed_over(case):
+    run = case.run("train.checkpoint_every=2 steps")
+    fit(run)
+    newest = sorted((run.folder / "checkpoints").glob("step-*"))[-1]
+    with pytest.raises(CheckpointError, match="another config"):
+        fit(case.run(f"resume={run.folder}", "optim.lr=0.5"))
+    content = bytearray((newest / "model.safetensors").read_bytes())
+    content[-3] ^= 1
+    (newest / "model.safetensors").write_bytes(bytes(content))
+    again = case.run(f"resume={run.folder}", "train.checkpoint_every=2 steps")
+    fit(again)
+    assert any("sha256" in note and newest.name in note for note in again.console.notes)
+
+
+def test_dry_run_goes_through_everything_and_leaves_nothing(case, tmp_path, capsys):
+    report = visiontl.train(case.resolved(), dry_run=True)
+    assert report["steps"] == 1
+    assert "nothing was kept" in capsys.readouterr().out
+    left = {path.name for path in (tmp_path / "runs").iterdir()}
+    assert left == {"example-brightness"}
+
+
+def test_watchers_see_numbers_and_the_report(case):
+    seen = {"steps": [], "finished": 0}
+
+    class Watcher:
+        @hookimpl
+        def visiontl_logged(self, step, values):
+            seen["steps"].append((step, sorted(values)))
+
+        @hookimpl
+        def visiontl_finished(self, report):
+            seen["finished"] += 1
+
+    watcher = Watcher()
+    plugins.register(watcher, "watcher")
+    try:
+        visiontl.train(case.resolved("train.epochs=1"))
+    finally:
+        plugins.manager().unregister(watcher)
+    assert seen["finished"] == 1
+    assert (4, ["train/grad_norm", "train/loss", "train/lr", "train/mae"]) in seen["steps"]
+    assert (4, ["val/mae"]) in seen["steps"]
+
+
+def test_trackers_that_are_missing_are_an_error(case):
+    with pytest.raises(ConfigError, match="cannot be used here"):
+        case.run("run.trackers=[tensorbored]")
+
+
+def test_other_number_of_processes_is_refused(case):
+    with pytest.raises(ConfigError, match="torchrun --nproc_per_node 3"):
+        case.run("run.processes=3")
+
+
+def test_precision_can_change_between_runs_of_one_process(case):
+    for precision in ("bf16", "fp32"):
+        report = visiontl.train(case.resolved(f"train.precision={precision}", "train.epochs=1"))
+        assert report["environment"]["precision"] == precision
+
+
+def test_compiled_model_trains(case):
+    pytest.importorskip("torch._inductor")
+    run = case.run("train.compile=true", limit=1)
+    assert run.resolved.config.train.compile
+
+
+def test_optimizer_state_survives_its_files(case):
+    run = case.run(limit=2)
+    fit(run)
+    names = {id(p): name for name, p in run.built.model.named_parameters()}
+    flat = optim.optimizer_state(run.optimizer, names)
+    other = case.run(limit=2)
+    parameters = dict(other.built.model.named_parameters())
+    optim.load_optimizer_state(other.optimizer, flat, parameters)
+    again = optim.optimizer_state(other.optimizer, {id(p): name for name, p in parameters.items()})
+    assert flat.keys() == again.keys()
+    assert all(torch.equal(flat[key], again[key]) for key in flat)

@@ -40,9 +40,7 @@ def main() -> int:
             if fnmatch.fnmatchcase(old.stem.replace("@", "/"), pattern):
                 old.unlink()
     helpers = [
-        subprocess.Popen(
-            [sys.executable, __file__, "--work", options.work, "--only", pattern, "--out", os.devnull]
-        )
+        subprocess.Popen([sys.executable, __file__, "--work", options.work, "--only", pattern, "--out", os.devnull])
         for _ in range(options.jobs - 1)
     ]
     names = [name for name in all_names() if fnmatch.fnmatchcase(name, pattern)]
@@ -57,15 +55,9 @@ def main() -> int:
         return 0
     missing = [name for name in names if not place(options.work, name).exists()]
     if missing:
-        print(
-            f"{len(missing)} rows are still being measured elsewhere, such as {missing[0]}", file=sys.stderr
-        )
+        print(f"{len(missing)} rows are still being measured elsewhere, such as {missing[0]}", file=sys.stderr)
         return 1
-    rows = (
-        {}
-        if options.only is None
-        else {n: write_line(r) for n, r in catalogue.read(options.out).rows.items()}
-    )
+    rows = {} if options.only is None else {n: write_line(r) for n, r in catalogue.read(options.out).rows.items()}
     rows |= {name: place(options.work, name).read_text(encoding="utf-8").rstrip("\n") for name in names}
     write(options.out, [rows[name] for name in sorted(rows)])
     print(f"{len(rows)} rows in {options.out}")
@@ -119,9 +111,7 @@ def measured(name: str) -> Row:
         module.make_plan.cache_clear()
     layout = plan.layout
     sizing = f"multiple:{layout.pad_to}" if layout.sizing == "multiple" else layout.sizing
-    return Row(
-        name, plan.parameters, layout.embed_dim, layout.channels, layout.strides, spec.size, sizing, "", tags
-    )
+    return Row(name, plan.parameters, layout.embed_dim, layout.channels, layout.strides, spec.size, sizing, "", tags)
 
 
 def family(library: str):

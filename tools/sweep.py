@@ -63,10 +63,10 @@ def table(sweep: dict, path: Path, records: list[dict]) -> str:
         sweep["about"].strip(),
         "",
         f"Command: `python tools/sweep.py {path}`. {hardware}, torch {first['torch']}, {records[-1]['date']}. "
-        f"Mean ± standard deviation over seeds. The best epoch is chosen on the same validation images that it is "
-        f"scored on, which flatters it a little; the last epoch is not chosen.",
+        "Mean ± standard deviation over seeds. The best epoch is chosen on the same validation images that it is "
+        "scored on, which flatters it a little; the last epoch is not chosen.",
         "",
-        f"| variant | seeds | {first['score']}, last epoch | {first['score']}, best epoch | seconds per run | overrides |",
+        f"| variant | seeds | {first['score']}, last epoch | {first['score']}, best epoch | seconds a run | overrides |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, overrides in sweep["variants"].items():

@@ -79,9 +79,7 @@ class Backbone(nn.Module):
         self.spec = spec
         for name in ("mean", "std"):
             values = torch.tensor(getattr(spec, name), dtype=torch.float32)
-            if (
-                len(values) != self.in_channels
-            ):  # timm repeats RGB for other channel counts; so do its statistics
+            if len(values) != self.in_channels:  # timm repeats RGB for other channel counts; so do its statistics
                 values = values.repeat(-(-self.in_channels // len(values)))[: self.in_channels]
             getattr(self, name).copy_(values.view(1, -1, 1, 1))
 
@@ -114,8 +112,11 @@ class Backbone(nn.Module):
         """x: (B, C, H, W), normalised."""
         raise NotImplementedError(f"{type(self).__name__} must override extract")
 
-    def classifier(self) -> OriginalHead:
-        """The architecture's own classification head, with its pretrained weights where they were loaded."""
+    def classifier(self, num_classes: int | None = None) -> OriginalHead:
+        """The architecture's own classification head, with its pretrained weights where they were loaded.
+
+        num_classes: of a head that is rebuilt for saved weights; None: as loaded, or the architecture's default.
+        """
         raise BackboneError(f"{self.name} has no classification head of its own")
 
     @contextmanager

@@ -351,7 +351,7 @@ class Console:
         for bar in list(self._bars):
             counts, measures = clean(bar.counts()), clean("  ".join(bar.measures()))
             space = self._terminal().width - len(counts) - len(measures) - 5
-            drawn = [Text(counts), Text(measures)]
+            drawn: list[Any] = [Text(counts), Text(measures)]
             if space >= 8 and bar.total:
                 drawn.insert(1, ProgressBar(total=bar.total, completed=bar.step, width=min(space, 24)))
             grid = Table.grid(padding=(0, 2))

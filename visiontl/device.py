@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import DistributedType, parse_flag_from_env
+from accelerate.utils import DistributedType, parse_flag_from_env, send_to_device
 from torch import nn
 
 from visiontl.errors import ConfigError, TrainingError
@@ -34,7 +36,9 @@ def make_accelerator(precision: str, trackers: list[str] | None = None, folder: 
             gradient_accumulation_steps=1,
         )
     except ValueError as error:
-        raise ConfigError(f"train.precision {precision!r} or run.trackers {trackers!r} cannot be had here: {error}") from error
+        raise ConfigError(
+            f"train.precision {precision!r} or run.trackers {trackers!r} cannot be had here: {error}"
+        ) from error
     # the environment of `accelerate launch` overrides the constructor; backward would then divide the loss
     accelerator.gradient_accumulation_steps = 1
     if accelerator.distributed_type not in SUPPORTED:
@@ -87,7 +91,14 @@ def current_device() -> torch.device:
     each would train by itself, and nothing would be said.
     """
     cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
-    return PartialState(cpu=cpu).device
+    device = PartialState(cpu=cpu).device
+    assert device is not None
+    return device
+
+
+def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """The batch with all its tensors, in nested lists and dicts too, on the device."""
+    return dict(send_to_device(dict(batch), device, non_blocking=True))
 
 
 def describe(config: TrainConfig, precision: str, why: str, channels_last: bool, layout_why: str) -> str:

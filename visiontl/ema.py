@@ -6,6 +6,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class Ema:
@@ -29,7 +30,7 @@ class Ema:
                 current.append(theirs)
             else:
                 mine.copy_(theirs)
-        torch._foreach_lerp_(averaged, current, 1 - decay)
+        get_ema_multi_avg_fn(decay)(averaged, current, None)
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:

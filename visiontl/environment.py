@@ -69,7 +69,9 @@ def _new_folder(parent: Path, name: str, numbered: bool = True) -> Path:
             return folder
         except FileExistsError:
             if not numbered:
-                raise CheckpointError(f"{folder} exists already and is never overwritten; choose another run.name") from None
+                raise CheckpointError(
+                    f"{folder} exists already and is never overwritten; choose another run.name"
+                ) from None
         except OSError as error:
             raise CheckpointError(f"{folder} cannot be made: {error.strerror or error}") from None
     raise CheckpointError(f"{parent / name}: a thousand folders of that name exist")

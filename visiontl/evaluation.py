@@ -6,26 +6,35 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
 from torch import nn
 
 from visiontl import __version__, data, distributed, html
 from visiontl.backbone import Backbone
 from visiontl.config import Resolved, resolve, to_yaml, with_task_data
 from visiontl.console import Console
-from visiontl.device import choose_channels_last, choose_precision, current_device, describe, make_accelerator
-from visiontl.environment import command_line, environment, run_folder
+from visiontl.device import (
+    choose_channels_last,
+    choose_precision,
+    current_device,
+    describe,
+    make_accelerator,
+    to_device,
+)
+from visiontl.environment import command_line, environment, run_folder, write_text
 from visiontl.errors import ConfigError, DataError, TrainingError
 from visiontl.features import FeatureCache, split_batches
 from visiontl.model import Built, build_model, load_model, model_folder, pretrained_backbone, through_json
+from visiontl.randomness import mix, seeded
 from visiontl.task import Data, SampleDataset
+
+INIT = 5  # the stream of seeds for random weights, beside those of visiontl.data
 
 
 def gather_rows(
@@ -55,7 +64,7 @@ def gather_rows(
     with torch.no_grad(), console.progress(total=len(keys), unit="batch", what=what) as bar:
         for done, batch in enumerate(data.load(batches, keys, workers, accelerator.device.type == "cuda"), start=1):
             ids = batch["id"].tolist()
-            batch = send_to_device(batch, accelerator.device, non_blocking=True)
+            batch = to_device(batch, accelerator.device)
             replay = backbone.replay(cache.at(batch, 0, accelerator.device)) if cache else nullcontext()
             with replay, accelerator.autocast():
                 outputs = model(batch)
@@ -125,6 +134,16 @@ def choose_splits(available: Mapping[str, SampleDataset], wanted: Sequence[str] 
     return chosen
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What is to be measured, on what, and where the report goes (a new folder `parent/name-...`)."""
+
+    built: Built
+    data: Data
+    parent: Path
+    name: str
+
+
 def evaluate(
     run: str | Path | Resolved,
     data: str | Path | None = None,
@@ -133,68 +152,31 @@ def evaluate(
 ) -> dict[str, Any]:
     """Scores of a run on its own val and test splits, or on other data in the model's class order.
 
-    run: a run folder; or a config file, whose model is then measured as it is built, before any training.
-    Returns the report, also written (report.json, report.html) to a new folder inside the run.
+    run: a run folder; or a config, whose model is then measured as it is built, before any training.
+    Returns the report, also written (report.json, report.html) to a new folder.
     """
     started = time.time()
-    is_config = isinstance(run, Resolved) or Path(run).is_file()
-    if is_config:
-        resolved = resolve(run, overrides)
-        if data is not None:
-            resolved = with_task_data(resolved, str(data))
-        console = Console(main=distributed.rank() == 0)
-        backbone, loaded, note = pretrained_backbone(resolved)
-        for line in filter(None, [note, *loaded.notes]):
-            console.say(line)
-        found = resolved.task.data(resolved.cfg, backbone.spec, None)
-        built = build_model(resolved, backbone, through_json(found.meta))
-        parent = Path(resolved.config.run.folder)
-        name = f"evaluate-{Path(resolved.source).stem}"
+    current_device()  # starts the process group
+    console = Console(main=distributed.rank() == 0)
+    if isinstance(run, Resolved) or Path(run).is_file():
+        subject = subject_of_config(run, data, overrides, console)
     else:
-        built = load_model(run)
-        resolved = built.resolved
-        if overrides:
-            resolved = resolve(model_folder(run) / "config.yaml", overrides)
-        if data is not None:
-            resolved = with_task_data(resolved, str(data))
-        built = Built(resolved, built.backbone, built.model, built.meta)
-        console = Console(main=distributed.rank() == 0)
-        elsewhere = data is not None
-        found = resolved.task.data(resolved.cfg, built.backbone.spec, built.meta if elsewhere else None)
-        parent, name = Path(run), "evaluate"
-        if not elsewhere and through_json(found.meta) != built.meta:
-            raise DataError(
-                f"{run}: its data has other classes or counts now than when it was trained; name the data to evaluate on: "
-                f"visiontl evaluate {run} DATA"
-            )
-        if not elsewhere:
-            compare_lists(Path(run) / "splits", found, console)
-    for line in found.notes:
+        subject = subject_of_run(Path(run), data, overrides, console)
+    built, resolved = subject.built, subject.built.resolved
+    for line in subject.data.notes:
         console.say(line, keep=True)
-    chosen = choose_splits(found.splits(), splits)
+    chosen = choose_splits(subject.data.splits(), splits)
     accelerator, how = place(built, console)
-    folder = run_folder(parent, name)
+    folder = run_folder(subject.parent, subject.name)
     scores, items = {}, []
     config = resolved.config
-    for split_name, split in chosen.items():
-        rows = gather_rows(
-            accelerator,
-            built,
-            split,
-            built.model,
-            config.train.eval_batch_size or config.train.batch_size,
-            config.loader.workers,
-            console,
-            split_name,
-        )
-        scores[split_name] = score_rows(built, rows)
-        console.table(
-            f"{split_name}: {len(split)} images",
-            ["score", "value"],
-            [[key, f"{value:.4f}"] for key, value in scalars(scores[split_name]).items()],
-        )
+    size = config.train.eval_batch_size or config.train.batch_size
+    for name, split in chosen.items():
+        rows = gather_rows(accelerator, built, split, built.model, size, config.loader.workers, console, name)
+        scores[name] = score_rows(built, rows)
+        say_scores(console, f"{name}: {len(split)} images", scores[name])
         if accelerator.is_main_process:
-            items += report_items(built, rows, split, split_name)
+            items += report_items(built, rows, split, name)
     report = {
         "visiontl": __version__,
         "run": str(folder),
@@ -212,11 +194,71 @@ def evaluate(
         "config": to_yaml(resolved, comments=False),
     }
     if accelerator.is_main_process:
-        (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-        page = html.write_report(folder, report, [], items)
-        console.say(f"report: {page}")
+        write_text(folder / "report.json", json.dumps(report, indent=1))
+        console.say(f"report: {html.write_report(folder, report, [], items)}")
     distributed.barrier()
     return report
+
+
+def subject_of_config(
+    config: str | Path | Resolved, data: str | Path | None, overrides: Sequence[str], console: Console
+) -> Subject:
+    """The model as a config builds it, with its pretrained weights, before any training."""
+    resolved = resolve(config, overrides)
+    if data is not None:
+        resolved = with_task_data(resolved, str(data))
+    resolved = with_example(resolved, console)
+    with seeded(mix(resolved.config.train.seed, INIT)):
+        backbone = distributed.main_first(lambda: say_backbone(resolved, console))
+        found = distributed.main_first(lambda: resolved.task.data(resolved.cfg, backbone.spec, None))
+        built = build_model(resolved, backbone, through_json(found.meta))
+    return Subject(built, found, Path(resolved.config.run.folder), f"evaluate-{Path(resolved.source).stem}")
+
+
+def subject_of_run(run: Path, data: str | Path | None, overrides: Sequence[str], console: Console) -> Subject:
+    """A trained model, on the run's own data or, in its class order, on other data."""
+    built = load_model(run)
+    resolved = built.resolved
+    if overrides:
+        resolved = resolve(model_folder(run) / "config.yaml", overrides)
+    if data is not None:
+        resolved = with_task_data(resolved, str(data))
+    built = replace(built, resolved=resolved)
+    meta = built.meta if data is not None else None
+    found = distributed.main_first(lambda: resolved.task.data(resolved.cfg, built.backbone.spec, meta))
+    if data is None:
+        if through_json(found.meta) != built.meta:
+            raise DataError(
+                f"{run}: its data has other classes or counts now than when it was trained; name the data to "
+                f"evaluate on: visiontl evaluate {run} DATA"
+            )
+        compare_lists(run / "splits", found, console)
+    return Subject(built, found, run, "evaluate")
+
+
+def say_backbone(resolved: Resolved, console: Console) -> Backbone:
+    """The config's backbone with its weights; says how its name was read and what was loaded."""
+    backbone, loaded, note = pretrained_backbone(resolved)
+    for line in filter(None, [note, str(loaded)]):
+        console.say(line, keep=True)
+    return backbone
+
+
+def with_example(resolved: Resolved, console: Console) -> Resolved:
+    """`task.data: example` -> a small data set made on the spot, beside the runs."""
+    if not resolved.example:
+        return resolved
+    make = resolved.task.example
+    if make is None:
+        raise DataError(f"task {resolved.task.name} makes no example data; give task.data a path")
+    folder = Path(resolved.config.run.folder) / f"example-{resolved.task.name}"
+    place = distributed.on_main(lambda: make(folder))
+    console.say(f"the data is a small example made on the spot, in {folder}; no real photos", keep=True)
+    return with_task_data(resolved, place)
+
+
+def say_scores(console: Console, title: str, scores: Mapping[str, Any]) -> None:
+    console.table(title, ["score", "value"], [[key, f"{value:.4f}"] for key, value in scalars(scores).items()])
 
 
 def place(built: Built, console: Console) -> tuple[Accelerator, dict[str, Any]]:

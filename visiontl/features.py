@@ -57,10 +57,12 @@ def why_not(probe: Probe, batch: Mapping[str, Any], samples: list[dict], again: 
     image = batch.get("image")
     if not isinstance(image, Tensor) or probe.calls[0][0] is not image:
         return "the backbone is not fed the batch's images as they are"
-    given = [sample.get("image") for sample in samples]
-    if any(not isinstance(one, Tensor) or one.dtype != image.dtype for one in given):
+    given = [sample["image"] for sample in samples if isinstance(sample.get("image"), Tensor)]
+    if len(given) != len(samples) or any(one.dtype != image.dtype for one in given):
         return "collate changes the images (mixing or resizing)"
-    if any(one.shape != image.shape[1:] or not torch.equal(one, row) for one, row in zip(given, image.cpu(), strict=True)):
+    if any(
+        one.shape != image.shape[1:] or not torch.equal(one, row) for one, row in zip(given, image.cpu(), strict=True)
+    ):
         return "collate changes the images (mixing or resizing)"
     fresh = all(torch.equal(a["image"], b["image"]) for a, b in zip(samples, again, strict=True))
     if not fresh and views is None:

@@ -42,7 +42,9 @@ def backbone_prefix(model: nn.Module, backbone: Backbone) -> str:
     seen: dict[int, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if id(parameter) in seen:
-            raise BackboneError(f"the parameter {seen[id(parameter)]!r} is in the model again as {name!r}; share the module")
+            raise BackboneError(
+                f"the parameter {seen[id(parameter)]!r} is in the model again as {name!r}; share the module"
+            )
         seen[id(parameter)] = name
     return names[0] + "." if names[0] else ""
 
@@ -72,7 +74,9 @@ def make_layout(model: nn.Module, backbone: Backbone, read: set[str]) -> Layout:
 def phase_of(policy: Policy, epoch: int, stages: Sequence[str]) -> dict[str, Mode]:
     """The policy's modes in an epoch, checked: each stage has one, and no other name has."""
     modes = dict(policy(epoch, stages))
-    wrong = sorted(set(modes) ^ set(stages)) + [s for s, m in modes.items() if m not in ("train", "norm_and_bias", "frozen")]
+    wrong = sorted(set(modes) ^ set(stages)) + [
+        s for s, m in modes.items() if m not in ("train", "norm_and_bias", "frozen")
+    ]
     if wrong:
         raise PolicyError(f"freeze.policy gives no valid mode in epoch {epoch} for: {', '.join(wrong)}")
     return modes
@@ -88,7 +92,9 @@ def phases(policy: Policy, epochs: int, layout: Layout, backbone: Backbone) -> l
         if changed:
             found.append((epoch, modes))
         elif epoch in declared or modes != found[-1][1]:
-            raise PolicyError(f"freeze.policy declares a change at epoch {epoch}, but nothing that trains changes there")
+            raise PolicyError(
+                f"freeze.policy declares a change at epoch {epoch}, but nothing that trains changes there"
+            )
     return found
 
 
@@ -108,9 +114,7 @@ def _norm_parameters(backbone: Backbone) -> set[int]:
     return norms | {id(p) for name, p in backbone.named_parameters() if name.rpartition(".")[2].endswith("bias")}
 
 
-def trainable(
-    layout: Layout, backbone: Backbone, modes: Mapping[str, Mode]
-) -> Iterator[tuple[str, nn.Parameter]]:
+def trainable(layout: Layout, backbone: Backbone, modes: Mapping[str, Mode]) -> Iterator[tuple[str, nn.Parameter]]:
     """The parameters that train in a phase, by their names in the model."""
     norms = _norm_parameters(backbone)
     for stage, members in layout.members.items():

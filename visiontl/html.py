@@ -89,6 +89,7 @@ def render_figure(figure: Figure, prefix: str = "") -> str:
     Raises whatever `figure.draw` raises.
     """
     import matplotlib
+    from cycler import cycler
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Drawing
 
@@ -102,7 +103,7 @@ def render_figure(figure: Figure, prefix: str = "") -> str:
         "axes.spines.right": False,
         "axes.edgecolor": "#777777",
         "axes.linewidth": 0.8,
-        "axes.prop_cycle": matplotlib.cycler(color=_CYCLE),
+        "axes.prop_cycle": cycler(color=_CYCLE),
         "axes.titlesize": 11,
         "axes.titlelocation": "left",
         "grid.color": "#e4e4e4",
@@ -114,7 +115,7 @@ def render_figure(figure: Figure, prefix: str = "") -> str:
     }
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(style)
+        matplotlib.rcParams.update(style)  # type: ignore
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's browser has the glyph
         drawing = Drawing(figsize=figure.size, layout="constrained")
         FigureCanvasSVG(drawing)
@@ -199,12 +200,7 @@ def _add(
                 x, y = x, _running_mean(y, max(3, len(y) // 25))
             dots = "o" if marks or len(x) < 2 else ""
             ax.plot(x, y, color=colour, linewidth=1.5, marker=dots, markersize=3.5, label=label)
-        if (
-            best
-            and best.get("score") in curves
-            and is_number(best.get("step"))
-            and is_number(best.get("value"))
-        ):
+        if best and best.get("score") in curves and is_number(best.get("step")) and is_number(best.get("value")):
             ax.plot(
                 [best["step"]],
                 [best["value"]],
@@ -243,9 +239,7 @@ def _add(
 
 def score_table(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
     """Scalar scores, one row each, one column per split."""
-    names = list(
-        dict.fromkeys(name for split in scores.values() for name, value in split.items() if _scalar(value))
-    )
+    names = list(dict.fromkeys(name for split in scores.values() for name, value in split.items() if _scalar(value)))
     if not names:
         return None
     rows = [
@@ -322,9 +316,7 @@ def _pictures(item: Pictures, folder: Path, name: str, problems: list[str]) -> d
             if len(shown) < SHOWN:
                 shown.append({"caption": str(caption), "uri": _thumbnail(large), "size": image.size})
         except Exception as error:
-            problems.append(
-                f"warning: picture {index + 1} of '{item.title}' could not be drawn: {_why(error)}"
-            )
+            problems.append(f"warning: picture {index + 1} of '{item.title}' could not be drawn: {_why(error)}")
     return {
         "kind": "pictures",
         "title": item.title,
@@ -389,10 +381,7 @@ def _phases(report: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "summary": summary,
                 "columns": [names[key] for key in keys],
                 "rows": [
-                    [
-                        cell(row.get(key) or (None if key == "lr" else row.get(key)), names[key])
-                        for key in keys
-                    ]
+                    [cell(row.get(key) or (None if key == "lr" else row.get(key)), names[key]) for key in keys]
                     for row in rows
                 ],
                 "right": [key in ("parameters", "trainable", "lr") for key in keys],
@@ -411,9 +400,7 @@ def _facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
             backbone = {"name": backbone}
         facts.append(("backbone", cell(backbone.get("name"))))
         weights = [cell(backbone["weights"])] if backbone.get("weights") is not None else []
-        matched = (
-            None if backbone.get("weights") == "none" else backbone.get("matched")
-        )  # random: nothing to match
+        matched = None if backbone.get("weights") == "none" else backbone.get("matched")  # random: nothing to match
         if is_number(matched):
             weights.append("all of it matched" if matched == 1 else f"{matched:.1%} of it matched")
         elif matched is not None:
@@ -478,21 +465,12 @@ def _scalar(value: Any) -> bool:
 
 def _flat(value: Any) -> bool:
     """True for a mapping of scalars with at least one entry."""
-    return (
-        isinstance(value, Mapping)
-        and bool(value)
-        and all(_scalar(item) or item is None for item in value.values())
-    )
+    return isinstance(value, Mapping) and bool(value) and all(_scalar(item) or item is None for item in value.values())
 
 
 def _keys(records: Iterable[Mapping[str, Any]]) -> list[str]:
     """Names of the numbers that any of the records holds, in order of appearance."""
-    found = (
-        key
-        for record in records
-        for key, value in record.items()
-        if is_number(value) and key not in _NOT_SCORES
-    )
+    found = (key for record in records for key, value in record.items() if is_number(value) and key not in _NOT_SCORES)
     return list(dict.fromkeys(found))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,9 @@ def pretrained_backbone(resolved: Resolved) -> tuple[Backbone, LoadReport, str |
         in_channels=section.in_channels,
         output_stride=section.output_stride,
     )
+    given = section.preprocessing.given()
+    if given:
+        backbone.set_spec(replace(backbone.spec, **given))
     return backbone, report, note
 
 

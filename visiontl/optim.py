@@ -96,7 +96,9 @@ def optimizer_state(optimizer: Optimizer, names: Mapping[int, str]) -> dict[str,
     return flat
 
 
-def load_optimizer_state(optimizer: Optimizer, flat: Mapping[str, torch.Tensor], parameters: Mapping[str, nn.Parameter]) -> None:
+def load_optimizer_state(
+    optimizer: Optimizer, flat: Mapping[str, torch.Tensor], parameters: Mapping[str, nn.Parameter]
+) -> None:
     """The inverse of `optimizer_state`, onto each parameter's device."""
     optimizer.state.clear()
     for name, value in flat.items():

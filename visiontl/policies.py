@@ -78,7 +78,9 @@ class Until:
             )
         index = list(stages).index(self.stage)
         if index == 0:
-            raise PolicyError(f"freeze.policy: until: {self.stage!r} is the first stage, so nothing is frozen; use none")
+            raise PolicyError(
+                f"freeze.policy: until: {self.stage!r} is the first stage, so nothing is frozen; use none"
+            )
         return cut(stages, index)
 
 

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from visiontl import distributed
 from visiontl.config import resolve
 from visiontl.console import Console
+from visiontl.device import to_device
 from visiontl.environment import run_folder, write_text
 from visiontl.errors import ConfigError, DataError, did_you_mean
 from visiontl.evaluation import place
@@ -67,7 +67,7 @@ class Predictor:
                 images = [to_rgb(p) if isinstance(p, Image.Image) else open_image(p) for _, p in chunk]
                 batch = task.collate(cfg, [prepare(image) for image in images], None, meta)
                 batch |= {"id": torch.tensor([i for i, _ in chunk]), "step": 0, "progress": 1.0}
-                yield send_to_device(batch, self.accelerator.device, non_blocking=True)
+                yield to_device(batch, self.accelerator.device)
 
         with torch.no_grad(), self.accelerator.autocast():
             yield from task.predict(cfg, model, batches(), meta, options)
@@ -94,13 +94,15 @@ def parse_options(task: Task, values: Mapping[str, Any]) -> BaseModel | None:
         for found in error.errors():
             key = ".".join(map(str, found["loc"]))
             unknown = found["type"] == "extra_forbidden"
-            what = f"no such option{did_you_mean(key, fields)}" if unknown else f"{found['msg']}; got {found['input']!r}"
+            what = (
+                f"no such option{did_you_mean(key, fields)}" if unknown else f"{found['msg']}; got {found['input']!r}"
+            )
             problems.append(f"option {key}: {what}")
         raise ConfigError(problems, f"predict with task {task.name}") from None
 
 
 def find_images(patterns: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
-    """Files, folders (searched in depth) and globs -> (pictures in sorted order per pattern, notes on what was left out)."""
+    """Files, folders (searched in depth), globs -> (pictures, sorted within each; notes on what was left out)."""
     found: dict[Path, None] = {}
     notes = []
     for pattern in map(str, patterns):
@@ -171,7 +173,9 @@ def predict_files(
                 target.parent.mkdir(exist_ok=True)
                 task.draw(image, prediction, built.meta).convert("RGB").save(target, quality=90)
             bar.update(done + len(failed), images=1)
-    write_text(folder / "predictions.jsonl", "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    write_text(
+        folder / "predictions.jsonl", "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    )
     write_csv(folder / "predictions.csv", records)
     console.say(f"{len(records)} predicted" + (f", {len(failed)} could not be read" if failed else ""))
     for record in records[:5]:

@@ -122,7 +122,7 @@ def start_trackers(accelerator: Accelerator, names: Sequence[str], folder: Path,
     if not names:
         return
     accelerator.project_configuration.set_directories(str(folder))
-    flat = {key: value for key, value in _flatten(to_plain(resolved))}
+    flat = dict(_flatten(to_plain(resolved)))
     accelerator.init_trackers("visiontl", config=flat)
 
 

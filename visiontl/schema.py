@@ -42,17 +42,44 @@ def check_image_size(value: tuple[int, int]) -> tuple[int, int]:
 ImageSize = Annotated[tuple[int, int], BeforeValidator(parse_image_size), AfterValidator(check_image_size)]
 
 
+class PreprocessingConfig(Section):
+    """What a local weights file cannot say of itself; null keeps what the weights or the architecture state."""
+
+    crop: float | None = Field(
+        default=None, gt=0, le=1, description="side of the centre crop / side of the resized image"
+    )
+    interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] | None = Field(
+        default=None, description="how images are resized"
+    )
+    mean: list[float] | None = Field(default=None, description="per channel, of pixels 0..1")
+    std: list[float] | None = Field(default=None, description="per channel, of pixels 0..1")
+
+    @model_validator(mode="after")
+    def positive_deviation(self) -> PreprocessingConfig:
+        if self.std is not None and min(self.std, default=0) <= 0:
+            raise ValueError(f"std must be positive for each channel; got {self.std}")
+        return self
+
+    def given(self) -> dict[str, Any]:
+        """Only what is set, as ImageSpec wants it."""
+        set_here = {key: value for key, value in self.model_dump().items() if value is not None}
+        return {key: tuple(value) if isinstance(value, list) else value for key, value in set_here.items()}
+
+
 class BackboneConfig(Section):
     name: str = Field(description="timm/NAME, torchvision/NAME or a plugin's; a bare name means timm")
     weights: str = Field(
-        "default",
+        default="default",
         description="default (the library's recommended tag), a tag, none (random), a local .safetensors or .pth "
         "file, or hf-hub:owner/name",
     )
-    image_size: ImageSize | None = Field(None, description="pixels, N or [H, W]; null: the weights' own")
-    in_channels: int = Field(3, ge=1, description="channels of the input; other than 3 adapts the first layer")
+    image_size: ImageSize | None = Field(default=None, description="pixels, N or [H, W]; null: the weights' own")
+    in_channels: int = Field(default=3, ge=1, description="channels of the input; other than 3 adapts the first layer")
     output_stride: Literal[8, 16, 32] | None = Field(
-        None, description="stride of the deepest map, by dilation, where the backbone can; null: its own"
+        default=None, description="stride of the deepest map, by dilation, where the backbone can; null: its own"
+    )
+    preprocessing: PreprocessingConfig = Field(
+        default_factory=PreprocessingConfig, description="for weights that do not state it, such as local files"
     )
 
 
@@ -61,12 +88,12 @@ PolicyValue = str | dict[str, Any]
 
 class FreezeConfig(Section):
     policy: PolicyValue = Field(
-        "none",
+        default="none",
         description="none | all (linear probe) | {first: n} | {until: stage} | {gradual: k epochs} | "
         "{schedule: {0: all, 1: stage, 3: none}} | norm_and_bias | a plugin's",
     )
     norm_stats: Literal["train", "fixed"] = Field(
-        "train", description="fixed: batch norm statistics of the backbone never move, in no stage"
+        default="train", description="fixed: batch norm statistics of the backbone never move, in no stage"
     )
 
     @model_validator(mode="after")
@@ -77,61 +104,78 @@ class FreezeConfig(Section):
 
 
 class OptimConfig(Section):
-    name: Literal["adamw", "sgd"] = Field("adamw", description="adamw | sgd; fused kernels where they exist")
-    lr: float = Field(1e-3, gt=0, description="peak learning rate of the head, per optimiser update")
-    backbone_scale: float = Field(0.1, gt=0, le=10, description="the backbone's learning rate, relative to lr")
+    name: Literal["adamw", "sgd"] = Field(default="adamw", description="adamw | sgd; fused kernels where they exist")
+    lr: float = Field(default=1e-3, gt=0, description="peak learning rate of the head, per optimiser update")
+    backbone_scale: float = Field(default=0.1, gt=0, le=10, description="the backbone's learning rate, relative to lr")
     layer_decay: float = Field(
-        1.0, gt=0, le=1, description="a stage's learning rate, relative to the next deeper stage's"
+        default=1.0, gt=0, le=1, description="a stage's learning rate, relative to the next deeper stage's"
     )
-    weight_decay: float = Field(0.01, ge=0, description="not applied to norms, biases and other 1-d parameters")
-    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="adamw only")
-    clip_norm: float | None = Field(None, gt=0, description="largest allowed L2 norm of all gradients; null: no clipping")
-    schedule: Literal["cosine", "step", "poly", "constant"] = Field("cosine", description="after the warm-up")
-    warmup: Every | Literal["none"] = Field("none", description="linear warm-up: none, 'N epochs' or 'N steps'")
-    min_factor: float = Field(0.0, ge=0, le=1, description="where cosine and poly end, relative to lr")
-    step_every: Every = Field("7 epochs", description="schedule step only")
-    step_factor: float = Field(0.1, gt=0, le=1, description="schedule step only")
-    power: float = Field(0.9, gt=0, description="schedule poly only")
+    weight_decay: float = Field(default=0.01, ge=0, description="not applied to norms, biases and other 1-d parameters")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd only")
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="adamw only")
+    clip_norm: float | None = Field(
+        default=None, gt=0, description="largest allowed L2 norm of all gradients; null: no clipping"
+    )
+    schedule: Literal["cosine", "step", "poly", "constant"] = Field(default="cosine", description="after the warm-up")
+    warmup: Every | Literal["none"] = Field(default="none", description="linear warm-up: none, 'N epochs' or 'N steps'")
+    min_factor: float = Field(default=0.0, ge=0, le=1, description="where cosine and poly end, relative to lr")
+    step_every: Every = Field(default="7 epochs", description="schedule step only")
+    step_factor: float = Field(default=0.1, gt=0, le=1, description="schedule step only")
+    power: float = Field(default=0.9, gt=0, description="schedule poly only")
 
 
 class EmaConfig(Section):
-    decay: float = Field(0.999, gt=0, lt=1, description="per optimiser update, warmed up as (1 + n) / (10 + n)")
+    decay: float = Field(default=0.999, gt=0, lt=1, description="per optimiser update, warmed up as (1 + n) / (10 + n)")
 
 
 class TrainConfig(Section):
-    epochs: int = Field(10, ge=0, description="passes over the training split; 0 evaluates the model as it is built")
-    batch_size: int = Field(32, ge=1, description="images per process and forward pass")
-    accumulate: int = Field(1, ge=1, description="forward passes per optimiser update")
-    eval_batch_size: int | None = Field(None, ge=1, description="null: batch_size")
-    seed: int = Field(0, ge=0, lt=2**31, description="everything random is a function of it")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: by device and model family, printed"
+    epochs: int = Field(
+        default=10, ge=0, description="passes over the training split; 0 evaluates the model as it is built"
     )
-    channels_last: Literal["auto"] | bool = Field("auto", description="memory layout; auto: on for conv nets, printed")
-    compile: bool = Field(False, description="torch.compile the model")
-    ema: EmaConfig | None = Field(None, description="{decay: 0.999}: average the weights; best and model/ hold the average")
-    evaluate_every: Every = Field("1 epoch", description="'N epochs' or 'N steps'")
-    checkpoint_every: Every = Field("1 epoch", description="'N epochs' or 'N steps'")
-    early_stop: int | None = Field(None, ge=1, description="stop after N evaluations without improvement")
-    log_every: int = Field(10, ge=1, description="optimiser updates between two logged lines")
+    batch_size: int = Field(default=32, ge=1, description="images per process and forward pass")
+    accumulate: int = Field(default=1, ge=1, description="forward passes per optimiser update")
+    eval_batch_size: int | None = Field(default=None, ge=1, description="null: batch_size")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="everything random is a function of it")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto", description="auto: by device and model family, printed"
+    )
+    channels_last: Literal["auto"] | bool = Field(
+        default="auto", description="memory layout; auto: on for conv nets, printed"
+    )
+    compile: bool = Field(default=False, description="torch.compile the model")
+    ema: EmaConfig | None = Field(
+        default=None, description="{decay: 0.999}: average the weights; best and model/ hold the average"
+    )
+    evaluate_every: Every = Field(default="1 epoch", description="'N epochs' or 'N steps'")
+    checkpoint_every: Every = Field(default="1 epoch", description="'N epochs' or 'N steps'")
+    early_stop: int | None = Field(default=None, ge=1, description="stop after N evaluations without improvement")
+    log_every: int = Field(default=10, ge=1, description="optimiser updates between two logged lines")
     cache: bool = Field(
-        True, description="keep the features of a backbone that is frozen for the whole run, where that is exact"
+        default=True,
+        description="keep the features of a backbone that is frozen for the whole run, where that is exact",
     )
     cache_views: int | None = Field(
-        None, ge=1, description="augmented views per image in the feature cache; null: cache only unaugmented images"
+        default=None,
+        ge=1,
+        description="augmented views per image in the feature cache; null: cache only unaugmented images",
     )
 
 
 class LoaderConfig(Section):
-    workers: int = Field(2, ge=0, description="loader processes per training process; the result does not depend on it")
+    workers: int = Field(
+        default=2, ge=0, description="loader processes per training process; the result does not depend on it"
+    )
 
 
 class RunConfig(Section):
-    folder: str = Field("runs", description="where run folders are made; none is ever overwritten")
-    name: str | None = Field(None, description="null: the config file's name with date and time")
-    trackers: list[str] = Field([], description="tensorboard, wandb, mlflow ...; asked for and missing is an error")
-    processes: int | None = Field(None, ge=1, description="refuse to run on another number of processes; null: any")
+    folder: str = Field(default="runs", description="where run folders are made; none is ever overwritten")
+    name: str | None = Field(default=None, description="null: the config file's name with date and time")
+    trackers: list[str] = Field(
+        default=[], description="tensorboard, wandb, mlflow ...; asked for and missing is an error"
+    )
+    processes: int | None = Field(
+        default=None, ge=1, description="refuse to run on another number of processes; null: any"
+    )
 
 
 class Config(Section):
@@ -144,4 +188,6 @@ class Config(Section):
     train: TrainConfig = Field(default_factory=TrainConfig)
     loader: LoaderConfig = Field(default_factory=LoaderConfig)
     run: RunConfig = Field(default_factory=RunConfig)
-    resume: str | None = Field(None, description="continue an unfinished run: its folder, or auto; null: a new run")
+    resume: str | None = Field(
+        default=None, description="continue an unfinished run: its folder, or auto; null: a new run"
+    )

@@ -11,28 +11,32 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
 from torch import Tensor
 from torch.optim import Optimizer
 
 from visiontl import __version__, data, distributed, features, freeze, optim, plugins
 from visiontl.backbone import Features
-from visiontl.config import Resolved, to_yaml, with_task_data
+from visiontl.config import Resolved, to_yaml
 from visiontl.console import Console, human
-from visiontl.device import choose_channels_last, choose_precision, current_device, describe, make_accelerator
+from visiontl.device import (
+    choose_channels_last,
+    choose_precision,
+    current_device,
+    describe,
+    make_accelerator,
+    to_device,
+)
 from visiontl.ema import Ema
 from visiontl.environment import command_line, environment, named_folder, run_folder, write_text
 from visiontl.errors import CheckpointError, DataError
-from visiontl.evaluation import check_processes, set_layout
-from visiontl.model import Built, build_model, pretrained_backbone, through_json
+from visiontl.evaluation import INIT, check_processes, say_backbone, set_layout, with_example
+from visiontl.model import Built, build_model, through_json
 from visiontl.policies import Mode
 from visiontl.policies import describe as describe_policy
 from visiontl.probe import Probe, probe
 from visiontl.randomness import mix, seeded
 from visiontl.record import check_trackers, start_trackers
 from visiontl.task import Data
-
-INIT = 5  # the stream of seeds for random weights, beside those of visiontl.data
 
 
 @dataclass
@@ -69,9 +73,7 @@ def set_up(resolved: Resolved, limit: int | None = None, parent: Path | None = N
     precision, why = choose_precision(config.train.precision, device)
 
     with seeded(mix(config.train.seed, INIT)):
-        backbone, loaded, note = distributed.main_first(lambda: pretrained_backbone(resolved))
-        for line in filter(None, [note, str(loaded)]):
-            console.say(line, keep=True)
+        backbone = distributed.main_first(lambda: say_backbone(resolved, console))
         found: Data = distributed.main_first(lambda: task.data(resolved.cfg, backbone.spec, None))
         for line in found.notes:
             console.say(line, keep=True)
@@ -83,9 +85,7 @@ def set_up(resolved: Resolved, limit: int | None = None, parent: Path | None = N
 
     def order(epoch: int) -> data.Order:
         section = config.train
-        return data.epoch_order(
-            found, section.seed, epoch, section.batch_size, section.accumulate, distributed.world()
-        )
+        return data.epoch_order(found, section.seed, epoch, section.batch_size, section.accumulate, distributed.world())
 
     first = order(0)
     steps_per_epoch = len(first)
@@ -105,7 +105,9 @@ def set_up(resolved: Resolved, limit: int | None = None, parent: Path | None = N
     phases = freeze.phases(policy, config.train.epochs, layout, backbone)
     for edge in getattr(policy, "edges", ()):
         if edge >= config.train.epochs:
-            console.warn(f"freeze.policy: the change at epoch {edge} never comes; train.epochs is {config.train.epochs}")
+            console.warn(
+                f"freeze.policy: the change at epoch {edge} never comes; train.epochs is {config.train.epochs}"
+            )
     ever = {name for _, modes in phases for name, _ in freeze.trainable(layout, backbone, modes)}
     optimizer = optim.make_optimizer(config.optim, built.model, layout, ever, accelerator.device)
     ema = Ema(built.model, config.train.ema.decay) if config.train.ema else None
@@ -126,8 +128,7 @@ def set_up(resolved: Resolved, limit: int | None = None, parent: Path | None = N
         "data": {name: len(split) for name, split in found.splits().items()},
         "backbone": {
             "name": backbone.name,
-            "weights": loaded.source,
-            "matched": loaded.fraction,
+            "weights": config.backbone.weights,
             "parameters": sum(parameter.numel() for parameter in backbone.parameters()),
         },
         "policy": describe_policy(config.freeze.policy),
@@ -157,7 +158,7 @@ def probe_first_batch(
     batch = source[ids, 0, 0]
     if isinstance(batch, data.Failure):
         raise batch.error
-    batch = send_to_device(batch, accelerator.device)
+    batch = to_device(batch, accelerator.device)
 
     def losses() -> dict[str, Tensor]:
         with seeded(config.train.seed):
@@ -192,7 +193,7 @@ def make_caches(
     if reasons:
         console.say(f"features of the frozen backbone are not cached: {reasons[0]}", keep=True)
         return {}
-    image, maps, pooled, layers = measured.calls[0]
+    _, maps, pooled, layers = measured.calls[0]
     backbone = built.backbone.eval()
 
     def forward(images: Tensor, *ask: Any) -> Features:
@@ -228,7 +229,7 @@ def asks_otherwise(accelerator: Accelerator, built: Built, found: Data, measured
     batch = source[data.evaluation_keys(len(found.val), min(2, config.batch_size))[0]]
     if isinstance(batch, data.Failure):
         raise batch.error
-    batch = send_to_device(batch, accelerator.device)
+    batch = to_device(batch, accelerator.device)
     built.model.eval()
     built.backbone.calls = calls = []
     with torch.no_grad(), accelerator.autocast():
@@ -236,19 +237,6 @@ def asks_otherwise(accelerator: Accelerator, built: Built, found: Data, measured
     built.backbone.calls = None
     alike = len(calls) == 1 and calls[0][0] is batch["image"] and calls[0][1:] == measured.calls[0][1:]
     return "" if alike else "the model asks its backbone otherwise in evaluation than in training"
-
-
-def with_example(resolved: Resolved, console: Console) -> Resolved:
-    """`task.data: example` -> a small data set made on the spot, beside the runs."""
-    if not resolved.example:
-        return resolved
-    make = resolved.task.example
-    if make is None:
-        raise DataError(f"task {resolved.task.name} makes no example data; give task.data a path")
-    folder = Path(resolved.config.run.folder) / f"example-{resolved.task.name}"
-    place = distributed.on_main(lambda: make(folder))
-    console.say(f"the data is a small example made on the spot, in {folder}; no real photos", keep=True)
-    return with_task_data(resolved, place)
 
 
 def open_folder(resolved: Resolved, parent: Path | None = None) -> Path:
@@ -290,10 +278,13 @@ def say_data(resolved: Resolved, found: Data, first: data.Order, total: int, con
     console.say(f"images: {counts}; {total} updates in {section.epochs} epochs; processes: {world}")
     effective = section.batch_size * section.accumulate * world
     console.say(
-        f"batch: {section.batch_size} per process x {section.accumulate} accumulated x {world} processes = {effective} per update"
+        f"batch: {section.batch_size} per process x {section.accumulate} accumulated x {world} processes "
+        f"= {effective} per update"
     )
     if first.dropped:
-        console.say(f"{first.dropped} images of each epoch, other ones every time, are left over and not used", keep=True)
+        console.say(
+            f"{first.dropped} images of each epoch, other ones every time, are left over and not used", keep=True
+        )
     if found.val is None:
         console.warn("there is no val split: no score picks the best weights, the last ones are kept")
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from visiontl import checkpoint, data, distributed, features, freeze, html, optim, plugins
 from visiontl.config import Resolved, resolve
+from visiontl.device import to_device
 from visiontl.environment import write_text
 from visiontl.errors import TrainingError, did_you_mean
-from visiontl.evaluation import gather_rows, report_items, scalars, score_rows
+from visiontl.evaluation import gather_rows, report_items, say_scores, scalars, score_rows
 from visiontl.randomness import mix
 from visiontl.record import Metrics, Watch
 from visiontl.saving import Progress, read_previews, resume, save, save_previews, write_best
@@ -69,12 +69,15 @@ def fit(run: Run) -> Progress:
         if epoch not in orders:
             if len(orders) > 2:  # the loader reads a little ahead of the loop
                 orders.pop(min(orders))
-            orders[epoch] = data.epoch_order(run.data, section.seed, epoch, section.batch_size, section.accumulate, world)
+            orders[epoch] = data.epoch_order(
+                run.data, section.seed, epoch, section.batch_size, section.accumulate, world
+            )
         return orders[epoch]
 
     keys = data.training_keys(order, rank, progress.step, run.steps_per_epoch, section.epochs)
     loader = training_batches(run, keys)
-    wrapped: nn.Module | None = None
+    assert run.data.train is not None
+    wrapped: Any = None
     prepared: Any = None
     fresh_phase = False
     began = time.perf_counter() - progress.seconds
@@ -88,7 +91,12 @@ def fit(run: Run) -> Progress:
                 say_phase(run, edge // run.steps_per_epoch, modes)
                 accelerator.free_memory()
                 wrapped, prepared = accelerator.prepare(compiled(Step(built.model), section.compile), optimizer)
-                chosen = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.requires_grad]
+                chosen = [
+                    parameter
+                    for group in optimizer.param_groups
+                    for parameter in group["params"]
+                    if parameter.requires_grad
+                ]
                 fresh_phase = True
 
             epoch = step // run.steps_per_epoch
@@ -98,7 +106,7 @@ def fit(run: Run) -> Progress:
             optim.set_lr(optimizer, factor)
             seen: list[int] = []
             for index, micro in enumerate(group):
-                batch = send_to_device(next(loader), device, non_blocking=True)
+                batch = to_device(next(loader), device)
                 batch["progress"] = step / run.total
                 # dropout, drop path, a detector's samplers; only now, because a loader's start draws a number too
                 torch.manual_seed(mix(section.seed, data.STEP, step, rank, index))
@@ -207,7 +215,9 @@ def evaluate_split(run: Run, progress: Progress, metrics: Metrics, at: float) ->
     rows = split_rows(run, "val")
     scores = score_rows(run.built, rows)
     if key not in scores:
-        raise TrainingError(f"the task's best score is {key!r}, but `score` gave {', '.join(scores)}{did_you_mean(key, scores)}")
+        raise TrainingError(
+            f"the task's best score is {key!r}, but `score` gave {', '.join(scores)}{did_you_mean(key, scores)}"
+        )
     if task.preview is not None and run.accelerator.is_main_process:
         shown = task.preview(run.resolved.cfg, rows, run.built.meta, run.data.val.image)
         save_previews(run.folder, progress.step, shown)
@@ -257,11 +267,7 @@ def finish(run: Run, progress: Progress) -> dict[str, Any]:
         scores[name] = score_rows(run.built, rows)
         if run.accelerator.is_main_process:
             items += report_items(run.built, rows, split, name)
-        run.console.table(
-            f"{name}: {len(split)} images, best weights",
-            ["score", "value"],
-            [[key, f"{value:.4f}"] for key, value in scalars(scores[name]).items()],
-        )
+        say_scores(run.console, f"{name}: {len(split)} images, best weights", scores[name])
     report = {
         **run.report,
         "status": run.report["status"] if run.report["status"] == "stopped early" else "finished",

@@ -56,9 +56,7 @@ def report(
         )
     pairs = _pairs(matrix, names)
     if pairs:
-        shown.append(
-            Table("Most confused pairs", ("true", "predicted", "images", "share of the true class"), pairs)
-        )
+        shown.append(Table("Most confused pairs", ("true", "predicted", "images", "share of the true class"), pairs))
     shown.append(_class_table(matrix, names))
     error = calibration_error(confidence, true == predicted)
     shown.append(
@@ -94,9 +92,7 @@ def draw_reliability(axes: Any, confidence: np.ndarray, right: np.ndarray) -> No
     number, _, accuracy = calibration_bins(confidence, right)
     edges = np.arange(BINS) / BINS
     filled = number > 0
-    axes.bar(
-        edges[filled], accuracy[filled], width=1 / BINS, align="edge", edgecolor="white", label="accuracy"
-    )
+    axes.bar(edges[filled], accuracy[filled], width=1 / BINS, align="edge", edgecolor="white", label="accuracy")
     axes.plot([0, 1], [0, 1], linestyle="--", color="grey", label="perfect")
     for left, height, images in zip(edges[filled], accuracy[filled], number[filled], strict=True):
         axes.text(left + 0.5 / BINS, height + 0.01, str(images), ha="center", fontsize=7)
@@ -112,9 +108,7 @@ def _pairs(matrix: np.ndarray, names: Sequence[str]) -> list[tuple[Any, ...]]:
     order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
     found = [divmod(int(place), len(names)) for place in order]
     return [
-        (names[t], names[p], int(wrong[t, p]), f"{wrong[t, p] / matrix[t].sum():.1%}")
-        for t, p in found
-        if wrong[t, p]
+        (names[t], names[p], int(wrong[t, p]), f"{wrong[t, p] / matrix[t].sum():.1%}") for t, p in found if wrong[t, p]
     ]
 
 
@@ -146,8 +140,7 @@ def _label_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Tab
         "Labels",
         ("label", "images", "average precision", "recall", "precision"),
         lines,
-        f"Recall and precision are at probability {THRESHOLD}. Labels without an image in this split "
-        "are not listed.",
+        f"Recall and precision are at probability {THRESHOLD}. Labels without an image in this split are not listed.",
     )
 
 

@@ -58,12 +58,8 @@ class DataConfig(Section):
         description="csv: the folder that paths start from (null: the table's own); torchvision: its "
         "files (null: data)",
     )
-    download: bool = Field(
-        False, description="torchvision only: fetch the data set where it is not there yet"
-    )
-    separator: str = Field(
-        "|", min_length=1, description="csv with labels: multi: between the labels of one image"
-    )
+    download: bool = Field(False, description="torchvision only: fetch the data set where it is not there yet")
+    separator: str = Field("|", min_length=1, description="csv with labels: multi: between the labels of one image")
     split: Literal["auto", "stratified", "none"] = Field(
         "auto",
         description="data without given splits; stratified: by class into train, val and test; none: "
@@ -75,18 +71,15 @@ class DataConfig(Section):
     split_seed: int = Field(0, ge=0, description="the split is a function of it and of the file names")
     val_from: Literal["train", "test"] = Field(
         "train",
-        description="given splits without val; train: split val_fraction off train; test: use test as "
-        "val, and no test",
+        description="given splits without val; train: split val_fraction off train; test: use test as val, and no test",
     )
     lists: str | None = Field(
         None,
-        description="a folder with train.txt, val.txt, test.txt of file names, such as a run saves: "
-        "that split",
+        description="a folder with train.txt, val.txt, test.txt of file names, such as a run saves: that split",
     )
     class_names: str | None = Field(
         None,
-        description="a text file of lines 'folder name': readable class names, such as ImageNet's "
-        "synset words",
+        description="a text file of lines 'folder name': readable class names, such as ImageNet's synset words",
     )
     unreadable: Literal["error", "skip"] = Field(
         "error",
@@ -107,13 +100,10 @@ class DataConfig(Section):
     def one_source(self) -> DataConfig:
         given = [key for key in ("folder", "csv", "torchvision") if getattr(self, key) is not None]
         if len(given) != 1:
-            raise ValueError(
-                f"give exactly one of folder, csv and torchvision; got {' and '.join(given) or 'none'}"
-            )
+            raise ValueError(f"give exactly one of folder, csv and torchvision; got {' and '.join(given) or 'none'}")
         if self.val_fraction + self.test_fraction >= 1:
             raise ValueError(
-                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing "
-                "to train on"
+                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to train on"
             )
         return self
 
@@ -132,8 +122,7 @@ def expand_head(value: Any) -> Any:
 class HeadConfig(Section):
     kind: Literal["linear", "original"] = Field(
         default="linear",
-        description="linear: a new layer on the pooled embedding; original: the classifier that the "
-        "weights came with",
+        description="linear: a new layer on the pooled embedding; original: the classifier that the weights came with",
     )
     hidden: int | None = Field(
         default=None, ge=1, description="linear only: width of one hidden layer with GELU; null: none"
@@ -147,9 +136,7 @@ class HeadConfig(Section):
     @model_validator(mode="after")
     def original_is_fixed(self) -> HeadConfig:
         if self.kind == "original" and (self.hidden or self.dropout or self.norm != "none"):
-            raise ValueError(
-                "an original head has its own layers; hidden, dropout and norm are for kind: linear"
-            )
+            raise ValueError("an original head has its own layers; hidden, dropout and norm are for kind: linear")
         return self
 
 
@@ -170,9 +157,7 @@ class ClassificationConfig(Section):
         "standard: 35 to "
         "100 %, flips and colour; trivialaugment, randaugment: crops, flips and these",
     )
-    flip: bool = Field(
-        True, description="mirror half of the training images; false for text, digits, left and right"
-    )
+    flip: bool = Field(True, description="mirror half of the training images; false for text, digits, left and right")
     mixup: float = Field(0.0, ge=0, description="alpha of mixup's Beta distribution; 0: off; 0.2 is usual")
     cutmix: float = Field(0.0, ge=0, description="alpha of CutMix's Beta distribution; 0: off; 1.0 is usual")
     mix_probability: float = Field(1.0, ge=0, le=1, description="share of the batches that are mixed")
@@ -202,9 +187,7 @@ class ClassificationConfig(Section):
             if self.head.kind == "original":
                 raise ValueError("an original head answers with one class per image; use labels: single")
         if self.class_weights != "none" and self.sampler == "balanced":
-            raise ValueError(
-                "class_weights and sampler: balanced would correct the imbalance twice; choose one"
-            )
+            raise ValueError("class_weights and sampler: balanced would correct the imbalance twice; choose one")
         return self
 
 

@@ -93,9 +93,7 @@ def data(cfg: ClassificationConfig, spec: ImageSpec, meta: Mapping[str, Any] | N
 def _listing(cfg: ClassificationConfig, meta: Mapping[str, Any] | None) -> Listing:
     source = cfg.data
     if meta is not None and meta["labels"] != cfg.labels:
-        raise ConfigError(
-            f"task.labels: the model was trained with labels: {meta['labels']}; got {cfg.labels}"
-        )
+        raise ConfigError(f"task.labels: the model was trained with labels: {meta['labels']}; got {cfg.labels}")
     if source.folder is not None:
         return folder_listing(source.folder, source.format)
     if source.csv is not None:
@@ -122,9 +120,7 @@ def _readable_only(listing: Listing, notes: list[str]) -> Listing:
             bad += [item.name for item, flag in zip(items, flags, strict=True) if flag]
             parts[part] = [item for item, flag in zip(items, flags, strict=True) if not flag]
     if bad:
-        notes.append(
-            f"{listing.where}: {count(len(bad), 'picture')} that cannot be read left out: {some(bad)}"
-        )
+        notes.append(f"{listing.where}: {count(len(bad), 'picture')} that cannot be read left out: {some(bad)}")
     return replace(listing, parts=parts)
 
 
@@ -138,14 +134,10 @@ def _splits(
     if not any(parts.values()):
         raise DataError(f"{listing.where}: no pictures found")
     if source.lists is not None:
-        parts, more = from_lists(
-            source.lists, [item for items in parts.values() for item in items], listing.where
-        )
+        parts, more = from_lists(source.lists, [item for items in parts.values() for item in items], listing.where)
         notes += more
         if "train" not in parts and not evaluation:
-            raise DataError(
-                f"task.data.lists: {source.lists} has no train.txt; a model needs images to learn from"
-            )
+            raise DataError(f"task.data.lists: {source.lists} has no train.txt; a model needs images to learn from")
         return parts
     for name, items in parts.items():
         if name != WHOLE and not items:
@@ -164,9 +156,7 @@ def _splits(
     elif "val" not in parts and not evaluation and "train" in parts:
         if source.val_from == "test" and "test" in parts:
             parts["val"] = parts.pop("test")
-            notes.append(
-                f"{listing.where}: no val given; test serves as val, so the best score is chosen on it"
-            )
+            notes.append(f"{listing.where}: no val given; test serves as val, so the best score is chosen on it")
         elif source.val_fraction > 0:
             fractions = {"val": source.val_fraction}
             if "test" not in parts:
@@ -227,9 +217,7 @@ def _new_meta(
         if unnamed:
             notes.append(f"{listing.where}: no readable name known for {some(unnamed)}")
     if len(ids) < 2 and cfg.labels == "single":
-        raise DataError(
-            f"{listing.where}: has {count(len(ids), 'class')} ({some(ids)}); classification needs two"
-        )
+        raise DataError(f"{listing.where}: has {count(len(ids), 'class')} ({some(ids)}); classification needs two")
     if not ids:
         raise DataError(f"{listing.where}: no image has a label")
     frequency = Counter(label for item in parts.get("train", ()) for label in item.classes)
@@ -287,10 +275,7 @@ def _count_classes(
     notes: list[str],
 ) -> None:
     """Refuses a class that cannot be learnt; notes classes absent from a split, or with one image."""
-    counts = {
-        part: Counter(index[label] for item in items for label in item.classes)
-        for part, items in parts.items()
-    }
+    counts = {part: Counter(index[label] for item in items for label in item.classes) for part, items in parts.items()}
     for part, tally in counts.items():
         absent = [i for i in range(len(names)) if not tally[i]]
         if not absent:
@@ -300,8 +285,7 @@ def _count_classes(
             holders = [other for other in counts if counts[other][absent[0]]]
             where = f" (only in {' and '.join(holders)})" if holders else " (the folder is empty)"
             raise DataError(
-                f"{listing.where}: no training image {missing}{where}; put some in train, or take the "
-                "class out"
+                f"{listing.where}: no training image {missing}{where}; put some in train, or take the class out"
             )
         notes.append(f"{part}: no image {missing}")
     single = [names[i] for i, number in sorted(counts.get("train", {}).items()) if number == 1]

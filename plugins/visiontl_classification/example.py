@@ -36,9 +36,7 @@ def example(folder: Path) -> str:
                 place = unfinished / split / shape
                 place.mkdir(parents=True)
                 for number in range(count):
-                    picture(shape, np.random.default_rng([SEED, part, label, number])).save(
-                        place / f"{number:03d}.png"
-                    )
+                    picture(shape, np.random.default_rng([SEED, part, label, number])).save(place / f"{number:03d}.png")
         unfinished.chmod(0o755)  # mkdtemp gives 700
         os.rename(unfinished, final)
     except OSError:
@@ -77,10 +75,7 @@ def picture(shape: str, rng: np.random.Generator) -> Image.Image:
     else:
         angles = [turn + 2 * math.pi * k / corners for k in range(corners)]
         pen.polygon(
-            [
-                (4 * (centre[0] + radius * math.cos(a)), 4 * (centre[1] + radius * math.sin(a)))
-                for a in angles
-            ],
+            [(4 * (centre[0] + radius * math.cos(a)), 4 * (centre[1] + radius * math.sin(a))) for a in angles],
             fill=colour,
         )
     small = np.asarray(fine.resize((width, height), Image.Resampling.LANCZOS), dtype=np.float64)

@@ -31,9 +31,7 @@ def folder_listing(folder: str, layout: str) -> Listing:
     if not root.exists():
         raise DataError(f"task.data.folder: {root}: no such folder{_nearby(root)}")
     if not root.is_dir():
-        raise DataError(
-            f"task.data.folder: {root}: is a file; give a folder of class folders, or a .csv file"
-        )
+        raise DataError(f"task.data.folder: {root}: is a file; give a folder of class folders, or a .csv file")
     strays: list[str] = []
     notes: list[str] = []
     given = _split_folders(root, layout, strays, notes)
@@ -44,8 +42,7 @@ def folder_listing(folder: str, layout: str) -> Listing:
         parts = {WHOLE: _class_folders(root, root, strays)}
     if strays:
         notes.append(
-            f"{root}: skipped what is no picture in a class folder ({count(len(strays), 'name')}): "
-            f"{some(strays)}"
+            f"{root}: skipped what is no picture in a class folder ({count(len(strays), 'name')}): {some(strays)}"
         )
     ids = sorted({item for part in parts.values() for item in part})
     return Listing(
@@ -119,9 +116,7 @@ def _pictures(folder: Path, root: Path, strays: list[str]) -> list[str]:
             folders.clear()
             continue
         seen.add(real)
-        strays += [
-            f"{Path(place, name).relative_to(root).as_posix()}/" for name in folders if name.startswith(".")
-        ]
+        strays += [f"{Path(place, name).relative_to(root).as_posix()}/" for name in folders if name.startswith(".")]
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = Path(place, name)
@@ -130,9 +125,7 @@ def _pictures(folder: Path, root: Path, strays: list[str]) -> list[str]:
 
 
 def _folders(folder: Path) -> list[str]:
-    return sorted(
-        entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")
-    )
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _loose_files(folder: Path) -> list[str]:

@@ -47,9 +47,7 @@ def library_listing(name: str, root: str | None, download: bool) -> Listing:
         next(iter(sets.values())), "categories", None
     )
     ids = (
-        [_text(value) for value in names]
-        if names is not None and len(names) >= most
-        else [str(i) for i in range(most)]
+        [_text(value) for value in names] if names is not None and len(names) >= most else [str(i) for i in range(most)]
     )
     if len(set(ids)) != len(ids):
         ids = [f"{text} ({i})" if ids.count(text) > 1 else text for i, text in enumerate(ids)]
@@ -87,9 +85,7 @@ def _open(name: str, root: str | None, download: bool, **part: Any) -> Any:
             advice = "the download failed or is incomplete; check the network, or put the files there by hand"
         else:
             advice = "set task.data.download=true to fetch it, or task.data.root to the folder that holds it"
-        raise DataError(
-            f"task.data.torchvision: {name} cannot be read from {where} ({error}); {advice}"
-        ) from None
+        raise DataError(f"task.data.torchvision: {name} cannot be read from {where} ({error}); {advice}") from None
 
 
 def _targets(dataset: Any) -> np.ndarray:

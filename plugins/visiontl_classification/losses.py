@@ -33,9 +33,7 @@ def loss(
         value = F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
         plain = F.binary_cross_entropy_with_logits(logits.detach(), label)
         return {"loss": value, "binary_cross_entropy": plain}
-    value = F.cross_entropy(
-        logits, label, weight=weight, label_smoothing=cfg.label_smoothing, reduction="none"
-    ).mean()
+    value = F.cross_entropy(logits, label, weight=weight, label_smoothing=cfg.label_smoothing, reduction="none").mean()
     return {"loss": value, "cross_entropy": F.cross_entropy(logits.detach(), label)}
 
 

@@ -18,8 +18,7 @@ def model(cfg: ClassificationConfig, backbone: Backbone, meta: Mapping[str, Any]
     """The classifier that cfg.head describes. Raises BackboneError for a backbone that cannot serve."""
     if backbone.in_channels not in (1, 3):
         raise BackboneError(
-            f"backbone.in_channels: {backbone.in_channels}: classification reads photos, so 3 (RGB) or "
-            "1 (grey)"
+            f"backbone.in_channels: {backbone.in_channels}: classification reads photos, so 3 (RGB) or 1 (grey)"
         )
     classes = len(meta["classes"])
     if cfg.head.kind == "linear":

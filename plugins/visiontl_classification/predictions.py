@@ -41,9 +41,7 @@ def predict(
             if cfg.labels == "single":
                 answer.update(top[0])
             else:
-                answer["labels"] = [
-                    name for name, p in zip(names, values, strict=True) if p >= options.threshold
-                ]
+                answer["labels"] = [name for name, p in zip(names, values, strict=True) if p >= options.threshold]
             answer["top"] = top
             if listed:
                 answer["probabilities"] = dict(zip(names, values, strict=True))
@@ -69,9 +67,7 @@ def draw(image: Image.Image, prediction: Mapping[str, Any], meta: Mapping[str, A
     height = round(size * 1.3)
     width = max(round(face.getlength(text)) for face, text in zip(fonts, lines, strict=True))
     pen = ImageDraw.Draw(picture, "RGBA")
-    pen.rectangle(
-        (0, 0, min(picture.width, width + 2 * margin), height * len(lines) + margin), fill=(0, 0, 0, 190)
-    )
+    pen.rectangle((0, 0, min(picture.width, width + 2 * margin), height * len(lines) + margin), fill=(0, 0, 0, 190))
     for i, (face, text) in enumerate(zip(fonts, lines, strict=True)):
         pen.text((margin, margin // 2 + i * height), text, font=face, fill="white")
     return picture

@@ -43,9 +43,7 @@ def rows(
     ]
 
 
-def score(
-    cfg: ClassificationConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]
-) -> dict[str, Any]:
+def score(cfg: ClassificationConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> dict[str, Any]:
     """Scores of a split.
 
     single: accuracy (top-1), top5 (top-K where there are fewer classes), macro_f1, ece, nll (nats), per_class

@@ -63,18 +63,12 @@ def from_lists(folder: str, pool: Sequence[Item], where: str) -> tuple[dict[str,
             )
         for line in lines:
             if line in place:
-                raise DataError(
-                    f"{path}: {line} is already in {place[line]}.txt; an image belongs to one split"
-                )
+                raise DataError(f"{path}: {line} is already in {place[line]}.txt; an image belongs to one split")
             place[line] = name
         if lines:
             split[name] = [known[line] for line in lines]
     if not split:
         raise DataError(f"task.data.lists: {base}: holds no train.txt, val.txt or test.txt with names")
     left = [name for name in known if name not in place]
-    notes = (
-        [f"split lists of {base}: {count(len(left), 'image')} not listed, not used: {some(left)}"]
-        if left
-        else []
-    )
+    notes = [f"split lists of {base}: {count(len(left), 'image')} not listed, not used: {some(left)}"] if left else []
     return split, notes

@@ -37,9 +37,7 @@ def table_listing(table: str, root: str | None, separator: str | None) -> Listin
             problems.append(f"line {line}: no path")
             continue
         if os.path.isabs(name) or name.split("/")[0] == "..":
-            problems.append(
-                f"line {line}: {record['path']!r} leaves the folder {base}; paths must stay inside it"
-            )
+            problems.append(f"line {line}: {record['path']!r} leaves the folder {base}; paths must stay inside it")
             continue
         real = os.path.realpath(base / name)
         if not real.startswith(inside):
@@ -114,9 +112,7 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
                     )
                 records.append((reader.line_num, {column: row[i].strip() for column, i in places.items()}))
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
-        ) from None
+        raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
     except csv.Error as error:
         raise DataError(f"{path}: not a readable table ({error})") from None
     return header, records

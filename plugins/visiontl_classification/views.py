@@ -25,9 +25,7 @@ COLOUR = 0.2  # relative change of brightness, contrast and saturation, at most
 GREY = [128, 128, 128]  # fills what a rotation uncovers
 
 
-def sample(
-    cfg: ClassificationConfig, spec: ImageSpec, meta: Mapping[str, Any]
-) -> Callable[..., dict[str, Any]]:
+def sample(cfg: ClassificationConfig, spec: ImageSpec, meta: Mapping[str, Any]) -> Callable[..., dict[str, Any]]:
     """photo -> sample, as in evaluation. The function pickles."""
     return partial(evaluation_view, spec=spec)
 
@@ -60,9 +58,7 @@ def training_view(cfg: ClassificationConfig, spec: ImageSpec) -> RandomView:
     from torchvision.transforms import v2
 
     interpolation = v2.InterpolationMode(spec.interpolation)
-    steps: list[Any] = [
-        v2.RandomResizedCrop(spec.size, scale=CROP_AREA[cfg.augment], interpolation=interpolation)
-    ]
+    steps: list[Any] = [v2.RandomResizedCrop(spec.size, scale=CROP_AREA[cfg.augment], interpolation=interpolation)]
     if cfg.flip:
         steps.append(v2.RandomHorizontalFlip())
     if cfg.augment == "standard":

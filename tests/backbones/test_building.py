@@ -59,9 +59,9 @@ def test_offering_entries_imports_no_torch():
         "registry.find('resnet18'); heavy = ('torch', 'timm', 'torchvision');"
         "print(n, len(rows), [m for m in heavy if m in sys.modules])"
     )
-    out = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split(maxsplit=2)
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split(
+        maxsplit=2
+    )
     assert int(out[0]) > 1000
     assert int(out[1]) > 20
     assert out[2].strip() == "[]"
@@ -116,9 +116,7 @@ def test_image_size_follows_the_request_and_odd_sizes_work():
     assert fixed(torch.rand(1, 3, 96, 96), maps=[0]).maps[0].shape[2:] == (6, 6)
 
 
-@pytest.mark.parametrize(
-    "name", ["timm/test_resnet", "timm/test_vit", "torchvision/squeezenet1_1", "visiontl/tiny"]
-)
+@pytest.mark.parametrize("name", ["timm/test_resnet", "timm/test_vit", "torchvision/squeezenet1_1", "visiontl/tiny"])
 @pytest.mark.parametrize("channels", [1, 4])
 def test_input_channels(name, channels):
     backbone = build(name, in_channels=channels)
@@ -171,9 +169,9 @@ def test_a_saved_specification_wins(name):
     image = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8)
     with torch.no_grad():
         assert torch.equal(own(image, pooled=True).pooled, again(image, pooled=True).pooled)
-        by_hand = (image / 255 - torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)) / torch.tensor(
-            [0.9, 0.8, 0.7]
-        ).view(1, 3, 1, 1)
+        by_hand = (image / 255 - torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)) / torch.tensor([0.9, 0.8, 0.7]).view(
+            1, 3, 1, 1
+        )
         torch.testing.assert_close(own.normalise(image), by_hand)
 
 

@@ -62,9 +62,7 @@ def test_patterns_match_full_and_bare_names():
     names = {row.name for row in rows}
     assert {"timm/resnet50", "torchvision/resnet50", "timm/resnet18"} <= names
     assert not any("swin" in name for name in names)
-    assert {row.name for row in listing("torchvision/*")[0]} == {
-        n for n in read().rows if n.startswith("torchvision/")
-    }
+    assert {row.name for row in listing("torchvision/*")[0]} == {n for n in read().rows if n.startswith("torchvision/")}
     assert listing("no_such_*")[0] == []
     assert len(listing()[0]) > 1400
     cells = next(row for row in rows if row.name == "timm/resnet50").cells()

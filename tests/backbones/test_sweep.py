@@ -128,8 +128,7 @@ def check_shapes(backbone, size):
         if not list(module.children()) and list(module.parameters(recurse=False))
     ]
     handles = [
-        module.register_forward_hook(lambda _m, _a, _o, name=name: calls.update([name]))
-        for name, module in leaves
+        module.register_forward_hook(lambda _m, _a, _o, name=name: calls.update([name])) for name, module in leaves
     ]
     image = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
     with torch.no_grad():
@@ -211,9 +210,7 @@ def test_stages_leave_the_body_as_it_was(small, monkeypatch):
     from visiontl.backbones.stages import partition
 
     monkeypatch.setattr(stages, "SMALL", small)
-    body = nn.Sequential(
-        nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.Dropout(), nn.Conv2d(4, 8, 3, stride=2)
-    )
+    body = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.Dropout(), nn.Conv2d(4, 8, 3, stride=2))
     body[0].weight.requires_grad_(False)
     body.train()
     body[1].eval()
@@ -254,7 +251,7 @@ def test_names_of_stages(name, stages):
     backbone = find(name)[0].build()
     assert backbone.stages == stages
     if "vit" in name:
-        assert {
-            backbone.stage_of[f"body.{n}"] for n in ("cls_token", "pos_embed", "patch_embed.proj.weight")
-        } == {"stem"}
+        assert {backbone.stage_of[f"body.{n}"] for n in ("cls_token", "pos_embed", "patch_embed.proj.weight")} == {
+            "stem"
+        }
         assert backbone.stage_of["body.norm.weight"] == "final"

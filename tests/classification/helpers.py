@@ -19,9 +19,7 @@ SPEC = ImageSpec(size=(32, 32))
 
 
 def config(data: Any = "somewhere", **keys: Any) -> ClassificationConfig:
-    return ClassificationConfig.model_validate(
-        {"data": data if isinstance(data, dict) else str(data), **keys}
-    )
+    return ClassificationConfig.model_validate({"data": data if isinstance(data, dict) else str(data), **keys})
 
 
 def read(data: Any, meta: Any = None, spec: ImageSpec = SPEC, **keys: Any) -> visiontl.Data:

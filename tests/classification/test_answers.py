@@ -63,9 +63,7 @@ def test_many_classes_are_listed_on_demand():
 
 
 @pytest.mark.parametrize("size", [(32, 32), (400, 300), (1200, 90), (90, 1200)])
-@pytest.mark.parametrize(
-    "label", ["bee", "Straßenbahn", "пчела и муравей", "a very long name of a class " * 4, "o"]
-)
+@pytest.mark.parametrize("label", ["bee", "Straßenbahn", "пчела и муравей", "a very long name of a class " * 4, "o"])
 def test_the_answer_is_written_on_the_picture(size, label):
     photo = Image.new("RGB", size, "white")
     drawn = TASK.draw(photo, {"label": label, "probability": 0.973, "top": []}, {})

@@ -57,9 +57,7 @@ def test_flat_test_folder_is_named_and_flat_val_folder_refused(tmp_path):
     data = read(tmp_path)
     assert any("4 files without class folders" in note for note in data.notes)
     folders(tmp_path, {"val": 2})
-    with pytest.raises(
-        DataError, match=r"val: holds 2 pictures but no class folders; expected one folder per class"
-    ):
+    with pytest.raises(DataError, match=r"val: holds 2 pictures but no class folders; expected one folder per class"):
         read(tmp_path)
 
 
@@ -212,9 +210,7 @@ def test_evaluating_elsewhere_keeps_the_class_order(tmp_path):
     }
     assert data.meta["classes"] == ["ants", "bees", "wasps"]
     assert any("no image of 1 class: bees" in note for note in data.notes)
-    with pytest.raises(
-        DataError, match=r"2 classes that the model does not know: ant, hornets; did you mean 'ants'"
-    ):
+    with pytest.raises(DataError, match=r"2 classes that the model does not know: ant, hornets; did you mean 'ants'"):
         read(folders(tmp_path / "strange", {"ant": 2, "hornets": 1, "bees": 1}), meta)
     (tmp_path / "away/unknown_but_empty").mkdir()
     assert len(read(tmp_path / "away", meta).test) == 3

@@ -44,9 +44,7 @@ def test_single_label_scores(classes, ties):
         predicted = logits.argmax(1)  # the first of equals
         assert scores["accuracy"] == pytest.approx(metrics.accuracy_score(true, predicted))
         top = 1.0
-        if (
-            classes > 5
-        ):  # scikit-learn prefers the last of equals: with the classes in reverse that is our first
+        if classes > 5:  # scikit-learn prefers the last of equals: with the classes in reverse that is our first
             mirrored = classes - 1 - true
             top = metrics.top_k_accuracy_score(mirrored, logits[:, ::-1], k=5, labels=range(classes))
         assert scores["top5"] == pytest.approx(top)

@@ -20,13 +20,9 @@ from visiontl import DataError
     seed=st.integers(0, 99),
 )
 def test_every_class_is_in_every_split_in_proportion(counts, val, test, seed):
-    items = [
-        Item(f"{label}/{i}.jpg", (str(label),)) for label, count in enumerate(counts) for i in range(count)
-    ]
+    items = [Item(f"{label}/{i}.jpg", (str(label),)) for label, count in enumerate(counts) for i in range(count)]
     split = stratified(items, {"val": val, "test": test}, seed)
-    assert sorted(item.name for part in split.values() for item in part) == sorted(
-        item.name for item in items
-    )
+    assert sorted(item.name for part in split.values() for item in part) == sorted(item.name for item in items)
     assert ("test" in split) == (test > 0)
     share = {"val": val, "test": test, "train": 1 - val - test}
     for label, count in enumerate(counts):

@@ -35,17 +35,13 @@ def test_paths_and_labels_with_a_given_split(photos):
 def test_a_stratified_split_with_a_root_elsewhere(photos, delimiter, tmp_path_factory):
     lines = "".join(f"{i}.png{delimiter}{'xyz'[i % 3]}\n" for i in range(12))
     table = write(tmp_path_factory.mktemp("tables"), f"path{delimiter}label\n{lines}\n")
-    data = read(
-        {"csv": str(table), "root": str(photos / "images"), "val_fraction": 0.25, "test_fraction": 0.25}
-    )
+    data = read({"csv": str(table), "root": str(photos / "images"), "val_fraction": 0.25, "test_fraction": 0.25})
     for split, each in (("train", 2), ("val", 1), ("test", 1)):
         assert Counter(data.splits()[split].targets.tolist()) == {0: each, 1: each, 2: each}
 
 
 def test_several_labels(photos):
-    text = (
-        "path,label,split\nimages/0.png,cat|dog,train\nimages/1.png, dog | bird ,train\nimages/2.png,,val\n"
-    )
+    text = "path,label,split\nimages/0.png,cat|dog,train\nimages/1.png, dog | bird ,train\nimages/2.png,,val\n"
     text += "images/3.png,cat|cat,val\n"
     data = read(write(photos, text), labels="multi")
     assert data.meta["classes"] == ["bird", "cat", "dog"]

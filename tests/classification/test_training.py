@@ -47,9 +47,7 @@ def test_collate_in_evaluation_and_for_predict():
     assert batch["label"].tolist() == [0, 1, 2, 0]
     assert batch["label"].dtype == torch.int64
     assert batch["size"].tolist() == [[20, 10], [20, 11], [20, 12], [20, 13]]
-    unlabelled = [
-        {key: value for key, value in sample.items() if key != "label"} for sample in fake_samples()
-    ]
+    unlabelled = [{key: value for key, value in sample.items() if key != "label"} for sample in fake_samples()]
     assert "label" not in TASK.collate(cfg, unlabelled, None, meta)
     assert TASK.collate(config(), fake_samples(), generator(0), meta)["image"].dtype == torch.uint8
 
@@ -199,13 +197,10 @@ def test_class_weights_count_images_and_add_up_over_parts():
     plain = F.cross_entropy(logits, label, reduction="none")
     assert float(whole) == pytest.approx(float((plain * weights[label]).mean()), rel=1e-5)
     parts = [
-        TASK.loss(cfg, {"logits": logits[s]}, {"label": label[s]}, meta)["loss"]
-        for s in (slice(0, 4), slice(4, 12))
+        TASK.loss(cfg, {"logits": logits[s]}, {"label": label[s]}, meta)["loss"] for s in (slice(0, 4), slice(4, 12))
     ]
     assert float(parts[0] * 4 + parts[1] * 8) / 12 == pytest.approx(float(whole), rel=1e-5)
-    given = TASK.loss(config(class_weights=[0.0, 0.0, 3.0]), {"logits": logits}, {"label": label}, meta)[
-        "loss"
-    ]
+    given = TASK.loss(config(class_weights=[0.0, 0.0, 3.0]), {"logits": logits}, {"label": label}, meta)["loss"]
     assert float(given) == pytest.approx(float(plain[-2:].sum() * 3 / 12), rel=1e-5)
 
 
@@ -232,9 +227,7 @@ def test_multi_label_loss(tmp_path):
     loss = TASK.loss(cfg, {"logits": logits}, batch, data.meta)
     assert float(loss["loss"]) == pytest.approx(float(by_hand), rel=1e-5)
     balanced = config(source, labels="multi", class_weights="balanced")
-    weighted = TASK.loss(balanced, {"logits": logits}, batch, {**data.meta, "counts": [1, 2], "images": 4})[
-        "loss"
-    ]
+    weighted = TASK.loss(balanced, {"logits": logits}, batch, {**data.meta, "counts": [1, 2], "images": 4})["loss"]
     rates = torch.tensor([3.0, 1.0])
     by_hand = -(rates * batch["label"] * p.log() + (1 - batch["label"]) * (1 - p).log()).mean()
     assert float(weighted) == pytest.approx(float(by_hand), rel=1e-5)

@@ -13,7 +13,9 @@ from visiontl import checkpoint
 @pytest.fixture
 def folder(tmp_path):
     made = tmp_path / "step-00000004"
-    checkpoint.write_folder(made, {"model.safetensors": {"w": torch.arange(12.0).view(3, 4)}, "state.json": '{"step": 4}'})
+    checkpoint.write_folder(
+        made, {"model.safetensors": {"w": torch.arange(12.0).view(3, 4)}, "state.json": '{"step": 4}'}
+    )
     return made
 
 

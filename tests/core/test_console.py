@@ -15,9 +15,7 @@ import pytest
 from visiontl import console as console_module
 from visiontl.console import Console, cell, duration, human, number, scientific
 
-LINE = re.compile(
-    r"epoch 2/10  step 120/600  loss 0\.4312  lr 1\.0e-3  grad 0\.82  \d+(\.\d+)? img/s  ETA \d+:\d\d"
-)
+LINE = re.compile(r"epoch 2/10  step 120/600  loss 0\.4312  lr 1\.0e-3  grad 0\.82  \d+(\.\d+)? img/s  ETA \d+:\d\d")
 
 
 class Clock:

@@ -213,9 +213,7 @@ def test_curves_show_what_the_records_hold(written: tuple[Path, Page, str]) -> N
         assert title in text
     for title in ("Learning rate", "Gradient norm", "epoch 2", "best"):
         assert title in text
-    assert (
-        sum(attrs.get("role") == "img" for tag, attrs in page.tags if tag == "svg") == 6 + 2
-    )  # curves, figures
+    assert sum(attrs.get("role") == "img" for tag, attrs in page.tags if tag == "svg") == 6 + 2  # curves, figures
 
 
 def test_phases_are_folded_but_the_first(written: tuple[Path, Page, str]) -> None:

@@ -192,7 +192,11 @@ def test_loss_that_is_not_finite_names_step_samples_and_advice(case):
 
 def test_early_stop_and_step_intervals(case):
     run = case.run(
-        "train.epochs=30", "train.early_stop=2", "train.evaluate_every=2 steps", "optim.lr=1e-30", "freeze.norm_stats=fixed"
+        "train.epochs=30",
+        "train.early_stop=2",
+        "train.evaluate_every=2 steps",
+        "optim.lr=1e-30",
+        "freeze.norm_stats=fixed",
     )
     progress = fit(run)
     assert run.report["status"] == "stopped early"

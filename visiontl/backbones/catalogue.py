@@ -68,9 +68,7 @@ def read(path: Path = PATH) -> Catalogue:
     first, header, *lines = path.read_text(encoding="utf-8").splitlines()
     versions = dict(word.split("=", 1) for word in first.lstrip("# ").split())
     if tuple(header.split("\t")) != COLUMNS:
-        raise ValueError(
-            f"{path}: columns {header.split()}; expected {list(COLUMNS)}; run tools/catalogue.py again"
-        )
+        raise ValueError(f"{path}: columns {header.split()}; expected {list(COLUMNS)}; run tools/catalogue.py again")
     rows = (parse(line) for line in lines if line)
     return Catalogue({row.name: row for row in rows}, versions)
 
@@ -92,9 +90,7 @@ def parse(line: str) -> Row:
 
 
 def write_line(row: Row) -> str:
-    tags = ";".join(
-        "|".join(cells).rstrip("|") for cells in (_tag_cells(row.name, tag) for tag in row.weights)
-    )
+    tags = ";".join("|".join(cells).rstrip("|") for cells in (_tag_cells(row.name, tag) for tag in row.weights))
     cells = (
         row.name,
         "" if row.params is None else str(row.params),
@@ -111,9 +107,7 @@ def write_line(row: Row) -> str:
 
 def parse_tag(name: str, text: str) -> Tag:
     tag, licence, accuracy, source = (*text.split("|"), "", "", "")[:4]
-    return Tag(
-        tag, licence or "unknown", source or default_source(name, tag), float(accuracy) if accuracy else None
-    )
+    return Tag(tag, licence or "unknown", source or default_source(name, tag), float(accuracy) if accuracy else None)
 
 
 def _tag_cells(name: str, tag: Tag) -> tuple[str, str, str, str]:
@@ -135,8 +129,7 @@ def listing(pattern: str = "*", path: Path = PATH) -> tuple[list[Row], str | Non
     rows = [
         row
         for name, row in catalogue.rows.items()
-        if fnmatch.fnmatchcase(name.lower(), wanted)
-        or fnmatch.fnmatchcase(name.partition("/")[2].lower(), wanted)
+        if fnmatch.fnmatchcase(name.lower(), wanted) or fnmatch.fnmatchcase(name.partition("/")[2].lower(), wanted)
     ]
     return rows, stale(catalogue)
 

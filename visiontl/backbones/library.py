@@ -150,9 +150,7 @@ def adapted_conv(key: str, weight: Tensor, own: Tensor) -> tuple[Tensor, list[st
     given, channels = weight.shape[1], own.shape[1]
     if weight.dim() != 4 or own.dim() != 4 or given == channels:
         return weight, []
-    if (
-        given % 3 == 0 and channels == given // 3
-    ):  # one image channel; several inputs each in space-to-depth stems
+    if given % 3 == 0 and channels == given // 3:  # one image channel; several inputs each in space-to-depth stems
         changed = weight.float().unflatten(1, (given // 3, 3)).sum(2)
         channels = 1
     elif given == 3:

@@ -25,9 +25,7 @@ class Build:
     arch: str
     problem: str = ""
 
-    def __call__(
-        self, spec: Any = None, in_channels: int = 3, output_stride: Any = None, image_size: Any = None
-    ):
+    def __call__(self, spec: Any = None, in_channels: int = 3, output_stride: Any = None, image_size: Any = None):
         if self.problem:
             raise BackboneError(f"{self.library}/{self.arch} {self.problem}")
         module = importlib.import_module(f"visiontl.backbones.{self.library}")
@@ -96,9 +94,7 @@ def find(
         if len(others) == 1:
             return table[others[0]], f"backbone {name} means {others[0]}"
         if others:
-            raise BackboneError(
-                f"backbone {name!r} is offered as {' and '.join(sorted(others))}: write one in full"
-            )
+            raise BackboneError(f"backbone {name!r} is offered as {' and '.join(sorted(others))}: write one in full")
     library, _, arch = name.rpartition("/")
     if not library or library in LIBRARIES:
         for candidate in [library] if library else LIBRARIES:

@@ -12,9 +12,7 @@ from visiontl.backbones import catalogue
 SKIPPED = "num_batches_tracked"  # absent from old files; says nothing about the weights
 
 
-def from_torchvision(
-    backbone: Any, state: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], list[str]] | None:
+def from_torchvision(backbone: Any, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]] | None:
     """Zip the file's tensors, in the order of torchvision's own model (a file may be ordered otherwise), with
     the backbone's. Accepted only if the state has all of that model's names, and if each pair agrees in its
     last name and its shape. None where that does not hold."""
@@ -48,9 +46,7 @@ def twins(backbone: Any) -> Sequence[str]:
         weight = backbone.body.get_submodule(conv).weight
         count += weight.numel() // backbone.in_channels * (3 - backbone.in_channels)
     rows = catalogue.read().rows
-    return [
-        n.partition("/")[2] for n, row in rows.items() if n.startswith("torchvision/") and row.params == count
-    ]
+    return [n.partition("/")[2] for n, row in rows.items() if n.startswith("torchvision/") and row.params == count]
 
 
 def zipped(

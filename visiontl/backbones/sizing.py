@@ -42,9 +42,7 @@ def nearest_power(ratio: float) -> int:
     return 2 ** max(round(math.log2(ratio)), 0)
 
 
-def same_geometry(
-    size: tuple[int, int], shapes: Shapes, layout: Layout, at: tuple[int, int], base: Shapes
-) -> bool:
+def same_geometry(size: tuple[int, int], shapes: Shapes, layout: Layout, at: tuple[int, int], base: Shapes) -> bool:
     """True if the maps at `size` lie on the same grid as those at `at`: each side within one cell of size / stride,
     counted from where it lay at `at` (nets without padding lose a constant number of pixels)."""
     if shapes[1] != base[1] or len(shapes[0]) != len(base[0]):
@@ -88,18 +86,14 @@ def takes(layout: Layout, size: tuple[int, int]) -> bool:
     return layout.sizing == "any"
 
 
-def check_size(
-    name: str, size: tuple[int, int], native: tuple[int, int], layout: Layout, reason: str = ""
-) -> None:
+def check_size(name: str, size: tuple[int, int], native: tuple[int, int], layout: Layout, reason: str = "") -> None:
     """Raise BackboneError, in words, for a size that a body made for `native` cannot take.
 
     reason: why it cannot be made for that size either.
     """
     if takes(layout, size) or tuple(size) == tuple(native):
         return
-    asked = f"{size[0]} x {size[1]} was asked for" + (
-        f", which it cannot be made for ({reason})" if reason else ""
-    )
+    asked = f"{size[0]} x {size[1]} was asked for" + (f", which it cannot be made for ({reason})" if reason else "")
     if layout.sizing == "fixed":
         raise BackboneError(
             f"{name} takes images of {native[0]} x {native[1]} pixels only; {asked}; leave backbone.image_size out, "

@@ -59,9 +59,7 @@ def meta_copy(body: nn.Module) -> nn.Module:
     """A copy whose parameters and buffers live on the meta device: no memory is copied."""
     memo: dict[int, Any] = {}
     for parameter in body.parameters():
-        memo[id(parameter)] = nn.Parameter(
-            parameter.detach().to("meta"), requires_grad=parameter.requires_grad
-        )
+        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
     for buffer in body.buffers():
         memo[id(buffer)] = buffer.detach().to("meta")
     return copy.deepcopy(body, memo)
@@ -138,9 +136,7 @@ def _name_stages(
         members = [name for name in parameters if known.get(name) == level]
         labels = {name: _label(name, spans) for name in members}
         if level == 0:
-            inside = {
-                name for name in members if name != labels[name] and _continued(labels[name], spans, depth)
-            }
+            inside = {name for name in members if name != labels[name] and _continued(labels[name], spans, depth)}
             if len(inside) < len(members):  # the rest is a true stem
                 stage_of.update({name: STEM for name in members if name not in inside})
                 members = [name for name in members if name in inside]

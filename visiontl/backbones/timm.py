@@ -88,22 +88,16 @@ class TimmBackbone(LibraryBackbone):
         Raises BackboneError where the logits are no function of the pooled embedding.
         """
         count = num_classes or self.head_classes or default_classes(self.arch)
-        names, flat, averaged = head_plan(
-            self.arch, tuple(sorted(self.plan.kwargs.items())), count, self.embed_dim
-        )
+        names, flat, averaged = head_plan(self.arch, tuple(sorted(self.plan.kwargs.items())), count, self.embed_dim)
         full: Any = meta_body(self.arch, {**self.plan.kwargs, "num_classes": count})
         modules = [fresh(full.get_submodule(name)) for name in names]
         loaded = self.head_state and count == self.head_classes
         if loaded:
             for name, module in zip(names, modules, strict=True):
-                inside = {
-                    k[len(name) + 1 :]: v for k, v in self.head_state.items() if k.startswith(f"{name}.")
-                }
+                inside = {k[len(name) + 1 :]: v for k, v in self.head_state.items() if k.startswith(f"{name}.")}
                 module.load_state_dict(inside)
         if not flat:
-            modules = [
-                nn.Sequential(nn.Unflatten(1, (self.embed_dim, 1, 1)), m, nn.Flatten()) for m in modules
-            ]
+            modules = [nn.Sequential(nn.Unflatten(1, (self.embed_dim, 1, 1)), m, nn.Flatten()) for m in modules]
         head = Averaged(modules) if averaged else modules[0]
         classes = imagenet_names() if loaded and count == 1000 else None
         return OriginalHead(head, "pooled", count, classes)
@@ -121,9 +115,7 @@ class TimmBackbone(LibraryBackbone):
         try:
             with quiet():
                 changed = dict(convert(dict(state), self.body))
-        except (
-            Exception
-        ):  # the library's converters expect certain names and fail on others: nothing to convert
+        except Exception:  # the library's converters expect certain names and fail on others: nothing to convert
             return state, []
         own = set(self.body.state_dict())
         if len(own & set(changed)) <= len(own & set(state)):
@@ -152,9 +144,7 @@ class TimmBackbone(LibraryBackbone):
 
     def own_head(self) -> dict[str, Tensor]:
         """Meta tensors of the original classifier with PROBE_CLASSES classes, in module order."""
-        names, _, _ = head_plan(
-            self.arch, tuple(sorted(self.plan.kwargs.items())), PROBE_CLASSES, self.embed_dim
-        )
+        names, _, _ = head_plan(self.arch, tuple(sorted(self.plan.kwargs.items())), PROBE_CLASSES, self.embed_dim)
         full = meta_body(self.arch, {**self.plan.kwargs, "num_classes": PROBE_CLASSES})
         return {k: v for k, v in full.state_dict().items() if any(k.startswith(f"{n}.") for n in names)}
 
@@ -211,9 +201,7 @@ def default_spec(arch: str, tag: str | None = None) -> ImageSpec:
     found = timm.get_pretrained_cfg(f"{arch}.{tag}" if tag else arch)
     if found is None:
         return ImageSpec()
-    interpolation = (
-        found.interpolation if found.interpolation in ("bilinear", "nearest", "lanczos") else "bicubic"
-    )
+    interpolation = found.interpolation if found.interpolation in ("bilinear", "nearest", "lanczos") else "bicubic"
     return ImageSpec(
         size=(found.input_size[1], found.input_size[2]),
         mean=tuple(found.mean),
@@ -319,34 +307,57 @@ def _layout(arch: str, body: Any, in_channels: int, native: tuple[int, int]) -> 
 def head_plan(
     arch: str, kwargs: tuple[tuple[str, Any], ...], num_classes: int, embed_dim: int
 ) -> tuple[list[str], bool, bool]:
-    """(names of the classifier modules, their input is (B, C) rather than (B, C, 1, 1), their mean is the logits)."""
+    """(names of the classifier modules, their input is (B, C) rather than (B, C, 1, 1), their mean is the logits).
+
+    A classifier is the outermost module that holds nothing of the backbone and reads something of the pooled
+    embedding's shape: a linear layer, or one with its own norm. Everything that the backbone lacks must be in one.
+    """
     full: Any = meta_body(arch, {**dict(kwargs), "num_classes": num_classes})
-    own = full.get_classifier()
-    own = [m for m in (own if isinstance(own, (tuple, list)) else [own]) if isinstance(m, nn.Module)]
-    names = [name for name, module in full.named_modules() if any(module is m for m in own)]
-    seen: list[tuple[Tensor, Tensor]] = []
+    body = set(meta_body(arch, {**dict(kwargs), "num_classes": 0}).state_dict())
+    extra = [key for key in full.state_dict() if key not in body]
+    outside = {
+        prefix
+        for key in extra
+        for prefix in prefixes(key.rpartition(".")[0])
+        if not any(k.startswith(f"{prefix}.") for k in body)
+    }
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def keep(_module: nn.Module, args: Any, output: Any) -> None:
-        seen.append((args[0], output))
+    def keep(name: str):
+        def hook(_module: nn.Module, args: Any, output: Any) -> None:
+            if isinstance(args[0], Tensor) and args[0].flatten(1).shape == (2, embed_dim):
+                seen[name] = (args[0], output)
 
-    handles = [module.register_forward_hook(keep) for module in own]
+        return hook
+
+    handles = [full.get_submodule(name).register_forward_hook(keep(name)) for name in outside]
     size = dict(kwargs).get("img_size") or default_spec(arch).size
     with torch.no_grad():
         logits = full(torch.zeros(2, dict(kwargs)["in_chans"], *size, device="meta"))
     for handle in handles:
         handle.remove()
+    names = [name for name in seen if not any(name.startswith(f"{other}.") for other in seen)]
+    given = [seen[name][0] for name in names]
     reason = None
-    if not names or len(seen) != len(own):
-        reason = "it has none"
-    elif any(given.numel() != 2 * embed_dim or given.shape[:2] != (2, embed_dim) for given, _ in seen):
-        reason = "its classifiers read something else than the pooled embedding"
-    elif len(seen) == 1 and seen[0][1].flatten(1).shape != logits.shape:
-        reason = "its logits are more than its classifier's output"
-    elif len(seen) > 1 and any(given is not seen[0][0] for given, _ in seen):
+    if not extra:
+        reason = "it has no classifier"
+    elif not all(any(key.startswith(f"{name}.") for name in names) for key in extra):
+        reason = "its logits are computed from more than the pooled embedding"
+    elif any(one is not given[0] for one in given):
         reason = "each of its classifiers reads an embedding of its own"
+    elif any(seen[name][1].flatten(1).shape != logits.shape for name in names):
+        reason = "its classifiers' output is not yet its logits"
     if reason:
         raise BackboneError(f"timm/{arch} offers no original classifier: {reason}")
-    return names, seen[0][0].dim() == 2, len(seen) > 1
+    order = list(full.state_dict())
+    names.sort(key=lambda name: next(i for i, key in enumerate(order) if key.startswith(f"{name}.")))
+    return names, given[0].dim() == 2, len(names) > 1
+
+
+def prefixes(name: str) -> list[str]:
+    """'a.b.c' -> ['a', 'a.b', 'a.b.c']."""
+    parts = name.split(".")
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]
 
 
 @contextmanager

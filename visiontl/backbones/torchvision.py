@@ -202,9 +202,7 @@ def meta_model(arch: str, kwargs: Mapping[str, Any]) -> nn.Module:
     try:
         with torch.device("meta"):
             return create(arch, **kwargs).eval()
-    except (
-        Exception
-    ):  # RegNet computes its widths with tensors and reads them: build it, then drop the values
+    except Exception:  # RegNet computes its widths with tensors and reads them: build it, then drop the values
         return meta_copy(create(arch, **kwargs)).eval()
 
 
@@ -347,8 +345,7 @@ def find_cuts(body: nn.Module, in_channels: int, size: tuple[int, int]) -> tuple
     tokens = [entry for entry in seen if entry[1] == "tokens"]
     last = {stride: entry for entry in (tokens or seen) for stride in [entry[2]]}
     return tuple(
-        Cut(unit, layout, output._version != version)
-        for _, (unit, layout, _, output, version) in sorted(last.items())
+        Cut(unit, layout, output._version != version) for _, (unit, layout, _, output, version) in sorted(last.items())
     )
 
 
@@ -400,9 +397,7 @@ def tags(arch: str) -> tuple[Tag, ...]:
         accuracy = one.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
         # no licence is stated in the tags: the repository's, and SWAG's own (github.com/facebookresearch/SWAG)
         licence = "cc-by-nc-4.0" if "SWAG" in one.name else "bsd-3-clause"
-        found.append(
-            Tag(one.name, licence, one.url, accuracy if accuracy == accuracy else None)
-        )  # one is NaN
+        found.append(Tag(one.name, licence, one.url, accuracy if accuracy == accuracy else None))  # one is NaN
     return tuple(found)
 
 

@@ -8,6 +8,7 @@ import re
 import socket
 import urllib.parse
 import urllib.request
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -52,6 +53,8 @@ class LoadReport:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        if self.source == "none":
+            return "the backbone starts from random weights: nothing pretrained is loaded"
         lines = [f"weights {self.source}: {self.fraction:.1%} of the backbone's values loaded"]
         if self.missing:
             lines.append(f"  missing: {some(self.missing)}")
@@ -97,9 +100,7 @@ def make_backbone(
     state = downloaded(value) if kind == "hub" else None
     if state is not None:
         spec = state[1]
-    backbone = entry.build(
-        spec=spec, in_channels=in_channels, output_stride=output_stride, image_size=image_size
-    )
+    backbone = entry.build(spec=spec, in_channels=in_channels, output_stride=output_stride, image_size=image_size)
     chosen = backbone.spec.size
     report = _load(backbone, entry, source, kind, value, state)
     if backbone.spec.size != chosen:
@@ -178,7 +179,7 @@ def _load(
     hub: tuple[dict[str, Tensor], ImageSpec | None] | None,
 ) -> LoadReport:
     if kind == "none":
-        return LoadReport("none", 0, _total(backbone), 0.0, notes=("random weights",))
+        return LoadReport("none", 0, _total(backbone), 0.0)
     if kind == "file":
         found = read_file(Path(value))
         kept = "the file states no input specification: the architecture's own is kept"
@@ -256,14 +257,10 @@ def adopt(
     broken = [k for k, v in best.tensors.items() if v.is_floating_point() and not torch.isfinite(v).all()]
     if broken:
         said.append(f"values that are not finite: {some(broken)}")
-    return LoadReport(
-        source, best.matched, best.total, best.fraction, best.missing, best.unexpected, tuple(said)
-    )
+    return LoadReport(source, best.matched, best.total, best.fraction, best.missing, best.unexpected, tuple(said))
 
 
-def fit(
-    backbone: Backbone, entry: BackboneEntry | None, state: dict[str, Tensor], notes: Sequence[str]
-) -> Fit:
+def fit(backbone: Backbone, entry: BackboneEntry | None, state: dict[str, Tensor], notes: Sequence[str]) -> Fit:
     """Compare one reading of a checkpoint with the backbone, name by name and shape by shape."""
     said = list(notes)
     if isinstance(backbone, LibraryBackbone):
@@ -319,9 +316,7 @@ def readings(found: Mapping[str, Any], own: set[str]) -> Iterator[tuple[dict[str
     yield from ((inside, said) for *_, inside, said in candidates[:12])
 
 
-def tables(
-    found: Mapping[str, Any], path: str = "", depth: int = 0
-) -> Iterator[tuple[str, dict[str, Tensor]]]:
+def tables(found: Mapping[str, Any], path: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """(path, table) of each mapping from names to tensors within nested mappings."""
     tensors = {k: v for k, v in found.items() if isinstance(k, str) and isinstance(v, Tensor)}
     if tensors:
@@ -363,9 +358,7 @@ def refusal(backbone: Backbone, best: Fit, source: str) -> str:
 
 def owners(best: Fit) -> list[str]:
     """Architectures of the catalogue with as many parameters as the file, or the file without its classifier."""
-    weights = {
-        k: v for k, v in best.state.items() if not k.endswith((COUNTER, "running_mean", "running_var"))
-    }
+    weights = {k: v for k, v in best.state.items() if not k.endswith((COUNTER, "running_mean", "running_var"))}
     count = sum(v.numel() for v in weights.values())
     counts = {count}
     for name, value in weights.items():
@@ -423,9 +416,7 @@ def read_file(path: Path) -> Mapping[str, Any]:
         try:
             return load_file(path)
         except (SafetensorError, OSError, ValueError) as error:
-            raise WeightsError(
-                f"weights file {path}: cannot be read as safetensors ({first_line(error)})"
-            ) from None
+            raise WeightsError(f"weights file {path}: cannot be read as safetensors ({first_line(error)})") from None
     return _read_pickle(path)
 
 
@@ -437,9 +428,9 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
     if not head.startswith((b"PK", b"\x80")):  # a zip archive, or a pickle of protocol 2 and later
         raise WeightsError(f"weights file {path}: damaged, or no file of weights (it begins with {head!r})")
     try:
-        with torch.serialization.safe_globals(
-            [argparse.Namespace]
-        ):  # plain values; DINO and MAE save their options
+        # plain values; DINO and MAE save their options
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         text = str(error)
@@ -450,17 +441,13 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
                 f"weights file {path}: refused, because loading it would run code from the file ({what}). Only "
                 "tensors and plain values are read; save model.state_dict() alone, best as .safetensors"
             ) from None
-        raise WeightsError(
-            f"weights file {path}: damaged, or no file of weights ({first_line(error)})"
-        ) from None
+        raise WeightsError(f"weights file {path}: damaged, or no file of weights ({first_line(error)})") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
         if "TorchScript" in str(error):
             raise WeightsError(
                 f"weights file {path}: a TorchScript program, which holds code; save its state_dict() instead"
             ) from None
-        raise WeightsError(
-            f"weights file {path}: damaged, or no file of weights ({first_line(error)})"
-        ) from None
+        raise WeightsError(f"weights file {path}: damaged, or no file of weights ({first_line(error)})") from None
     if not isinstance(found, Mapping):
         raise WeightsError(
             f"weights file {path}: holds a {type(found).__name__}; expected a state dict (names -> tensors)"
@@ -483,16 +470,12 @@ def fetch(backbone: LibraryBackbone, tag: str) -> Mapping[str, Any]:
         raise WeightsError(
             f"{backbone.name}: the weights {tag!r} are published in a JAX format only; choose another tag"
         )
-    return torch.hub.load_state_dict_from_url(
-        found.url, map_location="cpu", progress=False, weights_only=True
-    )
+    return torch.hub.load_state_dict_from_url(found.url, map_location="cpu", progress=False, weights_only=True)
 
 
 def hub_state(repository: str, filename: str | None = None) -> Mapping[str, Any]:
     """The weights of a hub repository (owner/name[@revision]), from the cache where they are there."""
-    names = (
-        [filename] if filename else ["model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin"]
-    )
+    names = [filename] if filename else ["model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin"]
     for one in names:
         path = hub_file(repository, one)
         if path is not None:

@@ -12,13 +12,21 @@ from torch import Tensor
 
 from visiontl import freeze
 from visiontl.config import Resolved, resolve
-from visiontl.setup import Run, set_up, with_example
 from visiontl.console import Console
+from visiontl.evaluation import with_example
+from visiontl.setup import Run, set_up
 
 # fp32 and contiguous: what is compared bit for bit must not depend on the machine's choice of precision
 SETTINGS: dict[str, Any] = {
     "backbone": {"name": "visiontl/tiny", "weights": "none", "image_size": 64},
-    "train": {"epochs": 2, "batch_size": 4, "precision": "fp32", "channels_last": False, "log_every": 1, "cache": False},
+    "train": {
+        "epochs": 2,
+        "batch_size": 4,
+        "precision": "fp32",
+        "channels_last": False,
+        "log_every": 1,
+        "cache": False,
+    },
     "optim": {"lr": 0.01, "backbone_scale": 1.0},
     "loader": {"workers": 0},
 }

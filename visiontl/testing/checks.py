@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from visiontl import checkpoint, data, freeze, plugins
+from visiontl import freeze, plugins
 from visiontl.config import resolve
 from visiontl.evaluation import evaluate
 from visiontl.hookspecs import hookimpl
@@ -123,16 +123,19 @@ def optimises_every_trainable_parameter_once(case: Case) -> None:
     for policy in POLICIES:
         run = case.run(f"freeze.policy={policy}")
         grouped = [id(p) for group in run.optimizer.param_groups for p in group["params"]]
-        ever = {
-            id(p) for _, modes in run.phases for _, p in freeze.trainable(run.layout, run.built.backbone, modes)
-        }
+        ever = {id(p) for _, modes in run.phases for _, p in freeze.trainable(run.layout, run.built.backbone, modes)}
         assert len(grouped) == len(set(grouped)), f"{policy}: a parameter is in two groups"
         assert set(grouped) == ever, f"{policy}: {len(ever ^ set(grouped))} parameters are missing or too many"
 
 
 def resumes_with_the_same_bits(case: Case) -> None:
     """A run cut off in the middle and resumed ends with the weights, average and metrics of one that was not."""
-    settings = ["train.ema={decay: 0.9}", "train.checkpoint_every=1 step", "freeze.policy={gradual: 1}", "train.accumulate=2"]
+    settings = [
+        "train.ema={decay: 0.9}",
+        "train.checkpoint_every=1 step",
+        "freeze.policy={gradual: 1}",
+        "train.accumulate=2",
+    ]
     whole = case.run(*settings)
     fit(whole)
     for cut in (1, whole.steps_per_epoch, whole.total - 1):
@@ -177,7 +180,9 @@ def caches_features_without_changing_the_head(case: Case) -> None:
         fit(run)
     for name, tensor in state(plain).items():
         other = state(cached)[name]
-        assert torch.allclose(tensor.float(), other.float(), rtol=1e-4, atol=1e-5), f"{name} differs with cached features"
+        assert torch.allclose(tensor.float(), other.float(), rtol=1e-4, atol=1e-5), (
+            f"{name} differs with cached features"
+        )
 
 
 def scores_a_saved_run_as_in_training(case: Case) -> None:
@@ -228,7 +233,14 @@ def refuses_a_change_that_changes_nothing(case: Case) -> None:
 def finishes_with_a_report(case: Case) -> None:
     run = case.run("train.epochs=1")
     report = finish(run, fit(run))
-    for name in ("report.json", "report.html", "metrics.jsonl", "metrics.csv", "config.yaml", "model/model.safetensors"):
+    for name in (
+        "report.json",
+        "report.html",
+        "metrics.jsonl",
+        "metrics.csv",
+        "config.yaml",
+        "model/model.safetensors",
+    ):
         assert (run.folder / name).exists(), f"the run folder has no {name}"
     assert report["environment"]["processes"] == 1
     assert resolve(run.folder / "config.yaml").config.task == run.resolved.config.task

@@ -8,6 +8,7 @@ and evaluation gives the numbers that one process gives. Prints a line per case 
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -24,9 +25,7 @@ from visiontl.training import fit
 def check_policy(case: Case, policy: str) -> list[str]:
     """What is wrong with a short run under the policy; empty when nothing is."""
     run = case.run(f"freeze.policy={policy}", "train.batch_size=2")
-    frozen_always = {
-        stage for stage in run.layout.stages if all(modes[stage] == "frozen" for _, modes in run.phases)
-    }
+    frozen_always = {stage for stage in run.layout.stages if all(modes[stage] == "frozen" for _, modes in run.phases)}
     before = stage_states(run)
     fit(run)  # checks once per phase that gradients are equal on the ranks
     after = stage_states(run)
@@ -72,10 +71,14 @@ def main(arguments: list[str]) -> int:
         case = Case(task, folder / task)
         cases = [(f"policy {policy}", lambda p=policy, c=case: check_policy(c, p)) for policy in POLICIES]
         for name, check in [*cases, ("evaluation", lambda c=case: check_evaluation(c))]:
-            problems = sum(distributed.gather_objects(check()), [])
+            problems = list(itertools.chain.from_iterable(distributed.gather_objects(check())))
             failed += bool(problems)
             if distributed.rank() == 0:
-                print(f"{'FAILED' if problems else 'ok'}  {distributed.world()} processes  {task}  {name}", *problems, sep="  ")
+                print(
+                    f"{'FAILED' if problems else 'ok'}  {distributed.world()} processes  {task}  {name}",
+                    *problems,
+                    sep="  ",
+                )
     distributed.shutdown()
     return 1 if failed else 0
 

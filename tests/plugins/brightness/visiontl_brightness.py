@@ -124,11 +124,16 @@ def example(folder: Path) -> str:
 
 @visiontl.hookimpl
 def visiontl_tasks():
-    functions = dict(data=data, sample=sample, collate=collate, model=model, loss=loss, rows=rows, score=score)
     task = visiontl.Task(
         name="brightness",
         config=BrightnessConfig,
-        **functions,
+        data=data,
+        sample=sample,
+        collate=collate,
+        model=model,
+        loss=loss,
+        rows=rows,
+        score=score,
         best=("mae", "min"),
         predict=predict,
         options=Options,

@@ -23,7 +23,7 @@ def test_contract(task, check, tmp_path):
 
 
 def test_contract_on_two_processes(tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
         [*command, "-m", "visiontl.testing.ranks", str(tmp_path), *TASKS], capture_output=True, text=True, timeout=600
     )

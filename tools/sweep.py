@@ -66,7 +66,7 @@ def table(sweep: dict, path: Path, records: list[dict]) -> str:
         "Mean ± standard deviation over seeds. The best epoch is chosen on the same validation images that it is "
         "scored on, which flatters it a little; the last epoch is not chosen.",
         "",
-        f"| variant | seeds | {first['score']}, last epoch | {first['score']}, best epoch | seconds a run | overrides |",
+        f"| variant | seeds | {first['score']}, last epoch | {first['score']}, best epoch | seconds | overrides |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, overrides in sweep["variants"].items():

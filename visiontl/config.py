@@ -97,7 +97,7 @@ def resolve(config: str | Path | Mapping[str, Any] | Config | Resolved, override
     core = _validate(Config, values, (), problems, task)
     cfg = _validate_task(values, task, problems) if task is not None else None
     if core is not None:
-        _check_policy(core, problems)
+        _check_policy(core, task, cfg, problems)
     problems.raise_any()
     assert task is not None
     assert core is not None
@@ -311,11 +311,18 @@ def _validate_task(values: dict[str, Any], task: Task, problems: _Problems) -> B
     return _validate(task.config, section, ("task",), problems, task)
 
 
-def _check_policy(core: Config, problems: _Problems) -> None:
+def _check_policy(core: Config, task: Task | None, cfg: BaseModel | None, problems: _Problems) -> None:
+    value = core.freeze.policy
     try:
-        plugins.policy(core.freeze.policy)
+        plugins.policy(value)
     except (VisionTLError, ValueError, TypeError) as error:
         problems.add(("freeze", "policy"), str(error).removeprefix("freeze.policy: "))
+        return
+    if task is not None and cfg is not None and task.refuse is not None:
+        name = next(iter(value)) if isinstance(value, Mapping) else value.partition(":")[0].strip()
+        reason = task.refuse(cfg, name)
+        if reason:
+            problems.add(("freeze", "policy"), f"{name} makes no sense for task {task.name}: {reason}")
 
 
 def _validate(

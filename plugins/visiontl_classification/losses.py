@@ -18,7 +18,8 @@ def loss(
     batch: Mapping[str, Any],
     meta: Mapping[str, Any],
 ) -> dict[str, Tensor]:
-    """{"loss": what is minimised, and the plain "cross_entropy" or "binary_cross_entropy"}, in nats.
+    """{"loss": what is minimised, in nats}; where weights or smoothing change it, the plain "cross_entropy" or
+    "binary_cross_entropy" too.
 
     Class weights multiply each image's loss, and the mean is over images: unlike PyTorch's mean by the sum of
     the weights it adds up over micro-batches and ranks. Label smoothing: Szegedy et al. 2016, section 7; for
@@ -28,13 +29,15 @@ def loss(
     label = batch["label"].to(logits.device)  # (B,) or (B, K)
     weight = class_weights(cfg, meta)
     weight = None if weight is None else weight.to(logits.device)
+    plain = weight is None and cfg.label_smoothing == 0
     if cfg.labels == "multi":
         target = label * (1 - cfg.label_smoothing) + cfg.label_smoothing / 2
         value = F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
-        plain = F.binary_cross_entropy_with_logits(logits.detach(), label)
-        return {"loss": value, "binary_cross_entropy": plain}
+        other = {} if plain else {"binary_cross_entropy": F.binary_cross_entropy_with_logits(logits.detach(), label)}
+        return {"loss": value, **other}
     value = F.cross_entropy(logits, label, weight=weight, label_smoothing=cfg.label_smoothing, reduction="none").mean()
-    return {"loss": value, "cross_entropy": F.cross_entropy(logits.detach(), label)}
+    other = {} if plain else {"cross_entropy": F.cross_entropy(logits.detach(), label)}
+    return {"loss": value, **other}
 
 
 def class_weights(cfg: ClassificationConfig, meta: Mapping[str, Any]) -> Tensor | None:

@@ -179,7 +179,7 @@ def test_loss_is_cross_entropy():
     loss = TASK.loss(config(), {"logits": logits}, {"label": label}, meta)
     by_hand = -torch.log(torch.exp(logits) / torch.exp(logits).sum(1, keepdim=True))
     assert loss["loss"] == pytest.approx(float(by_hand[range(5), label].mean()), rel=1e-5)
-    assert loss["loss"] == pytest.approx(float(loss["cross_entropy"]), rel=1e-6)
+    assert set(loss) == {"loss"}
     smooth = TASK.loss(config(label_smoothing=0.3), {"logits": logits}, {"label": label}, meta)
     target = F.one_hot(label, 3) * 0.7 + 0.1
     assert smooth["loss"] == pytest.approx(float((by_hand * target).sum(1).mean()), rel=1e-5)

@@ -48,9 +48,11 @@ def page() -> str:
 
 def rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, info in model.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            continue
         key = f"{prefix}.{name}" if prefix else name
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            if prefix:  # the sections themselves have tables of their own
+                yield from rows(info.annotation, key)
+            continue
         default = "required" if info.default is PydanticUndefined else f"`{dump_value(plain(info.default))}`"
         yield f"| `{key}` | {default} | {cell(info.description)} |"
         if name == "ema":

@@ -179,7 +179,7 @@ def predict_files(
     write_csv(folder / "predictions.csv", records)
     console.say(f"{len(records)} predicted" + (f", {len(failed)} could not be read" if failed else ""))
     for record in records[:5]:
-        shown = {key: value for key, value in _flat(record).items() if key != "file" and "." not in key}
+        shown = {k: v for k, v in record.items() if k != "file" and isinstance(v, str | int | float)}
         console.say(f"  {record['file']}: " + ", ".join(f"{key} {_short(value)}" for key, value in shown.items()))
     console.say(f"written to {folder}")
     return {"folder": str(folder), "predicted": len(records), "failed": failed}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from accelerate import Accelerator
 
@@ -40,6 +42,20 @@ def _cpu_name() -> str:
         return names[0] if names else platform.machine()
     except OSError:
         return platform.processor() or platform.machine()
+
+
+def asked_processes() -> int | None:
+    """How many processes the `accelerate launch` above this process was asked for, where its command line says so.
+
+    On a CPU it starts one whatever it was asked for (seen with Accelerate 1.15), and says nothing about it.
+    """
+    try:
+        parent = psutil.Process().parent()
+        words = parent.cmdline() if parent else []
+    except psutil.Error:
+        return None
+    found = re.search(r"\blaunch .*--num[_-]processes[ =](\d+)", " ".join(words))
+    return int(found[1]) if found else None
 
 
 def command_line() -> str:

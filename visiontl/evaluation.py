@@ -27,7 +27,7 @@ from visiontl.device import (
     make_accelerator,
     to_device,
 )
-from visiontl.environment import command_line, environment, run_folder, write_text
+from visiontl.environment import asked_processes, command_line, environment, run_folder, write_text
 from visiontl.errors import ConfigError, DataError, TrainingError
 from visiontl.features import FeatureCache, split_batches
 from visiontl.model import Built, build_model, load_model, model_folder, pretrained_backbone, through_json
@@ -281,10 +281,12 @@ def set_layout(built: Built, channels_last: bool) -> None:
 
 
 def check_processes(resolved: Resolved, actual: int) -> None:
-    wanted = resolved.config.run.processes
+    wanted, who = resolved.config.run.processes, "run.processes is"
+    if wanted is None:
+        wanted, who = asked_processes(), "accelerate launch was asked for"
     if wanted is not None and wanted != actual:
         raise ConfigError(
-            f"run.processes is {wanted}, but {actual} {'process' if actual == 1 else 'processes'} started; on CPU use "
+            f"{who} {wanted}, but {actual} {'process' if actual == 1 else 'processes'} started; on CPU use "
             f"`torchrun --nproc_per_node {wanted}` (accelerate launch starts one there), see docs/distributed.md"
         )
 

@@ -105,6 +105,7 @@ def fit(run: Run) -> Progress:
             factor = optim.lr_factor(config.optim, step, run.total, run.steps_per_epoch)
             optim.set_lr(optimizer, factor)
             seen: list[int] = []
+            total_loss = torch.zeros((), device=device)
             for index, micro in enumerate(group):
                 batch = to_device(next(loader), device)
                 batch["progress"] = step / run.total
@@ -118,6 +119,7 @@ def fit(run: Run) -> Progress:
                     losses = task.loss(cfg, outputs, batch, meta)
                     share = len(micro[rank]) * world / images  # ranks are averaged by DDP; samples must be
                     accelerator.backward(losses["loss"] * share)
+                total_loss += losses["loss"].detach() * share
                 for name, value in losses.items():
                     add(window, name, value, len(micro[rank]))
                 add(window, "images", 1.0, len(micro[rank]))
@@ -127,7 +129,7 @@ def fit(run: Run) -> Progress:
             accelerator.unscale_gradients(prepared)
             gradients = [parameter.grad for parameter in chosen if parameter.grad is not None]
             norm = nn.utils.get_total_norm(gradients)
-            watch.see(step, seen, losses["loss"], norm, run.data.train)
+            watch.see(step, seen, total_loss, norm, run.data.train)
             if config.optim.clip_norm is not None:
                 nn.utils.clip_grads_with_norm_(chosen, config.optim.clip_norm, norm)
             prepared.step()

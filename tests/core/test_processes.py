@@ -49,3 +49,12 @@ def test_mistakes_are_said_once_and_end_all_processes(tmp_path):
         assert done.returncode != 0
         assert done.stderr.count(words) == 1, done.stderr
         assert "/visiontl/" not in done.stderr, "a stack trace of ours; torchrun prints one of its own"
+
+
+def test_accelerate_launch_that_starts_too_few_is_refused(tmp_path):
+    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--num_processes", "2", "--cpu"]
+    arguments = [str(ROOT / "tools/train.py"), str(CONFIG), f"run.folder={tmp_path}"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=300)
+    said = done.stdout + done.stderr
+    two_ran = "processes: 2" in said
+    assert two_ran or "accelerate launch was asked for 2, but 1 process started" in said, said[-2000:]

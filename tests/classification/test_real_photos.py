@@ -36,7 +36,7 @@ def test_fine_tuning_moves_the_backbone_and_keeps_the_probes_score(tmp_path):
     data = shared("data/classification/hymenoptera")
     weights = shared("weights/mobilenet_v2_imagenet/mobilenet_v2_torchvision.pth")
     report = visiontl.train(
-        CONFIGS / "hymenoptera_mobilenetv2_schedule.yaml",
+        CONFIGS / "hymenoptera_mobilenetv2_gradual.yaml",
         f"task.data={data}",
         f"backbone.weights={weights}",
         f"run.folder={tmp_path}",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -37,7 +38,7 @@ def write_folder(folder: Path, files: Mapping[str, Content]) -> None:
             if isinstance(content, str):
                 path.write_text(content, encoding="utf-8")
             else:
-                save_file({key: _plain(tensor) for key, tensor in content.items()}, path)
+                _save_tensors(content, path)
             _sync(path)
             sums[name] = {"sha256": _sha256(path), "bytes": path.stat().st_size}
         manifest = temporary / MANIFEST
@@ -119,14 +120,21 @@ def newest_whole(folder: Path, tell: Callable[[str], None]) -> Path | None:
     return None
 
 
-def prune(folder: Path, keep: int = 2) -> None:
-    """Remove all but the newest `keep` whole checkpoints, and damaged ones among the older."""
+def prune(folder: Path, keep: int = 2, known: Path | None = None) -> None:
+    """Remove all older than the newest `keep` whole checkpoints. known: one that was just read back."""
     whole = 0
     for path in step_folders(folder):
         if whole >= keep:
             shutil.rmtree(path, ignore_errors=True)
-        elif damage(path) is None:
+        elif path == known or damage(path) is None:
             whole += 1
+
+
+def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        save_file({key: _plain(tensor) for key, tensor in tensors.items()}, path)
+    except SafetensorError as error:  # its word for a full disk
+        raise OSError(str(error)) from error
 
 
 def _plain(tensor: Tensor) -> Tensor:

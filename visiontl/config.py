@@ -372,7 +372,7 @@ def _explain(
         deeper = [other for other in found if len(other) > len(path) and other[: len(path)] == path]
         if deeper:  # a union: what went wrong within one of its members says more
             continue
-        if (*prefix, *path) == ("task",):  # said by `_find_task`
+        if not prefix and path == ("task",):  # said by `_find_task`
             continue
         unknown = next((e for e in errors if e["type"] == "extra_forbidden"), None)
         text = _unknown_key(path, model, prefix, task) if unknown else _expectation(errors)

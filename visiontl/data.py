@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -150,7 +152,8 @@ def load(batches: Dataset, keys: Iterable[Key], workers: int, pin: bool) -> Iter
         batches,
         sampler=keys,  # type: ignore[arg-type]
         batch_size=None,
-        num_workers=workers,
+        num_workers=min(workers, os.cpu_count() or 1),
+        worker_init_fn=leave_interrupts_to_the_main_process,
         collate_fn=identity,
         pin_memory=pin,
     )
@@ -158,6 +161,11 @@ def load(batches: Dataset, keys: Iterable[Key], workers: int, pin: bool) -> Iter
         if isinstance(batch, Failure):
             raise batch.error
         yield batch
+
+
+def leave_interrupts_to_the_main_process(worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal; a worker that dies of it turns an interruption into an error."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def identity(batch: Any) -> Any:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import DistributedType, parse_flag_from_env, send_to_device
 from torch import nn
 
+from visiontl import distributed
 from visiontl.errors import ConfigError, TrainingError
 from visiontl.schema import TrainConfig
 
@@ -23,7 +23,7 @@ SUPPORTED = {
 }
 
 
-def make_accelerator(precision: str, trackers: list[str] | None = None, folder: Path | None = None) -> Accelerator:
+def make_accelerator(precision: str, trackers: Sequence[str] = ()) -> Accelerator:
     """One per run. Its state is a singleton of the process, so an earlier run's is put away first."""
     current_device()
     AcceleratorState._reset_state()
@@ -32,7 +32,6 @@ def make_accelerator(precision: str, trackers: list[str] | None = None, folder: 
         accelerator = Accelerator(
             mixed_precision={"fp32": "no"}.get(precision, precision),
             log_with=list(trackers) if trackers else None,
-            project_dir=str(folder) if folder else None,
             gradient_accumulation_steps=1,
         )
     except ValueError as error:
@@ -47,7 +46,7 @@ def make_accelerator(precision: str, trackers: list[str] | None = None, folder: 
             "(multi-CPU or multi-GPU), see docs/distributed.md"
         )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != launched:
+    if accelerator.num_processes != launched or distributed.world() != launched:
         raise TrainingError(
             f"{launched} processes were launched, but {accelerator.num_processes} found each other; on CPU launch with "
             "torchrun, see docs/distributed.md"
@@ -60,6 +59,8 @@ def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if wanted != "auto":
         return wanted, "config"
+    if launched not in ("no", "bf16", "fp16"):
+        raise ConfigError(f"accelerate launch asks for {launched}; visiontl trains in fp32, bf16 or fp16")
     if launched in ("bf16", "fp16"):
         return launched, "accelerate launch"
     if device.type == "cuda":

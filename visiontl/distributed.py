@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from visiontl.errors import TrainingError
+
 
 def active() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
@@ -51,10 +53,17 @@ def all_gather(tensor: Tensor) -> Tensor:
 
 
 def sum_across(tensor: Tensor) -> Tensor:
-    """The elementwise sum over ranks; no gradient."""
+    """The elementwise sum over ranks, in place; no gradient."""
     if active():
         dist.all_reduce(tensor)
     return tensor
+
+
+def broadcast_module(module: nn.Module) -> None:
+    """Give every rank rank 0's parameters and buffers."""
+    if active():
+        for tensor in (*module.parameters(), *module.buffers()):
+            dist.broadcast(tensor.detach(), src=0)
 
 
 def broadcast_buffers(module: nn.Module) -> None:
@@ -64,18 +73,28 @@ def broadcast_buffers(module: nn.Module) -> None:
             dist.broadcast(buffer, src=0)
 
 
-def on_main(function: Callable[[], Any]) -> Any:
-    """Run a function on rank 0 alone; its value, or its error, is everyone's."""
+def agree(function: Callable[[], Any]) -> Any:
+    """Run a function on every rank; each gets its own value. An error on one is an error on all, so that no
+    rank waits for one that is gone."""
     failure, value = None, None
-    if rank() == 0:
-        try:
-            value = function()
-        except Exception as error:
-            failure = error
-    failure, value = broadcast_object((failure, value))
+    try:
+        value = function()
+    except Exception as error:
+        failure = error
+    # as text: a plugin's error need not survive pickling
+    told = gather_objects(None if failure is None else f"{type(failure).__name__}: {failure}")
     if failure is not None:
         raise failure
+    for other, text in enumerate(told):
+        if text is not None:
+            raise TrainingError(f"rank {other} failed: {text}")
     return value
+
+
+def on_main(function: Callable[[], Any]) -> Any:
+    """Run a function on rank 0 alone; its value, or its error, is everyone's."""
+    value = agree(lambda: function() if rank() == 0 else None)
+    return broadcast_object(value)
 
 
 def main_first(function: Callable[[], Any]) -> Any:

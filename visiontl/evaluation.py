@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -60,20 +61,24 @@ def gather_rows(
     backbone = next(module for module in model.modules() if isinstance(module, Backbone))
     distributed.broadcast_buffers(model)
     model.eval()
-    mine: dict[int, Any] = {}
-    with torch.no_grad(), console.progress(total=len(keys), unit="batch", what=what) as bar:
-        for done, batch in enumerate(data.load(batches, keys, workers, accelerator.device.type == "cuda"), start=1):
-            ids = batch["id"].tolist()
-            batch = to_device(batch, accelerator.device)
-            replay = backbone.replay(cache.at(batch, 0, accelerator.device)) if cache else nullcontext()
-            with replay, accelerator.autocast():
-                outputs = model(batch)
-            rows = task.rows(cfg, in_fp32(outputs), batch, meta)
-            if len(rows) != len(ids):
-                raise TrainingError(f"the task's `rows` gave {len(rows)} records for {len(ids)} images")
-            mine.update(zip(ids, rows, strict=True))
-            bar.update(done, images=len(ids) * distributed.world())
-    return merge_rows(distributed.gather_objects(mine), len(split))
+
+    def compute() -> dict[int, Any]:
+        mine: dict[int, Any] = {}
+        with torch.no_grad(), console.progress(total=len(keys), unit="batch", what=what) as bar:
+            for done, batch in enumerate(data.load(batches, keys, workers, accelerator.device.type == "cuda"), start=1):
+                ids = batch["id"].tolist()
+                replay = backbone.replay(cache.at(ids, 0, accelerator.device)) if cache else nullcontext()
+                batch = to_device(batch, accelerator.device)
+                with replay, accelerator.autocast():
+                    outputs = model(batch)
+                rows = task.rows(cfg, in_fp32(outputs), batch, meta)
+                if len(rows) != len(ids):
+                    raise TrainingError(f"the task's `rows` gave {len(rows)} records for {len(ids)} images")
+                mine.update(zip(ids, rows, strict=True))
+                bar.update(done, images=len(ids) * distributed.world())
+        return mine
+
+    return merge_rows(distributed.gather_objects(distributed.agree(compute)), len(split))
 
 
 def merge_rows(parts: Sequence[Mapping[int, Any]], count: int) -> list[Any]:
@@ -93,7 +98,29 @@ def merge_rows(parts: Sequence[Mapping[int, Any]], count: int) -> list[Any]:
 def score_rows(built: Built, rows: Sequence[Any]) -> dict[str, Any]:
     """The task's scores, computed once, on the main process, and told to all."""
     task, cfg = built.resolved.task, built.resolved.cfg
-    return distributed.on_main(lambda: dict(task.score(cfg, rows, built.meta)))
+    return distributed.on_main(lambda: plain(task.score(cfg, rows, built.meta)))
+
+
+def plain(value: Any) -> Any:
+    """Scores as JSON has them: NumPy and torch numbers become Python's, a number that is not finite stays NaN."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return plain(value.tolist()) if hasattr(value, "tolist") else value
+
+
+def to_json(report: Mapping[str, Any]) -> str:
+    """A report as JSON text; what is not finite becomes null."""
+    return json.dumps(finite(report), indent=1, allow_nan=False)
+
+
+def finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def in_fp32(outputs: Any) -> Any:
@@ -194,7 +221,7 @@ def evaluate(
         "config": to_yaml(resolved, comments=False),
     }
     if accelerator.is_main_process:
-        write_text(folder / "report.json", json.dumps(report, indent=1))
+        write_text(folder / "report.json", to_json(report))
         console.say(f"report: {html.write_report(folder, report, [], items)}")
     distributed.barrier()
     return report
@@ -261,16 +288,16 @@ def say_scores(console: Console, title: str, scores: Mapping[str, Any]) -> None:
     console.table(title, ["score", "value"], [[key, f"{value:.4f}"] for key, value in scalars(scores).items()])
 
 
-def place(built: Built, console: Console) -> tuple[Accelerator, dict[str, Any]]:
-    """Put a model on its device for evaluation or prediction, in the precision and layout that suit it."""
+def place(built: Built, console: Console, trackers: Sequence[str] = ()) -> tuple[Accelerator, dict[str, Any]]:
+    """Put a model on its device, in the precision and layout that suit it; says which, and why."""
     config = built.resolved.config.train
     device = current_device()
     precision, why = choose_precision(config.precision, device)
     layout, layout_why = choose_channels_last(config.channels_last, built.model, device)
-    accelerator = make_accelerator(precision)
+    accelerator = make_accelerator(precision, trackers)
     set_layout(built, layout)
     built.model.to(accelerator.device)
-    console.say(describe(config, precision, why, layout, layout_why))
+    console.say(describe(config, precision, why, layout, layout_why), keep=True)
     return accelerator, {"precision": precision, "channels_last": layout}
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,9 +34,9 @@ class FeatureCache:
     pooled: Tensor | None  # (views * images, embed_dim)
     layers: dict[str, Tensor] = field(default_factory=dict)
 
-    def at(self, batch: Mapping[str, Any], epoch: int, device: torch.device) -> Features:
+    def at(self, ids: Sequence[int], epoch: int, device: torch.device) -> Features:
         """The features of a batch's images, on the device."""
-        rows = batch["id"].cpu() + (epoch % self.views) * self.images  # (B,)
+        rows = torch.tensor(ids) + (epoch % self.views) * self.images  # (B,)
 
         def pick(stored: Tensor) -> Tensor:
             return stored[rows].to(device, non_blocking=True)
@@ -47,25 +48,28 @@ class FeatureCache:
         )
 
 
-def why_not(probe: Probe, batch: Mapping[str, Any], samples: list[dict], again: list[dict], views: int | None) -> str:
+def why_not(
+    probe: Probe, batch: Mapping[str, Any], samples: list[dict], again: list[list[dict]], views: int | None
+) -> str:
     """Why features cannot be cached, or an empty string.
 
-    samples, again: the batch's samples as the data set gave them, under two different seeds.
+    samples: the batch's, as the data set gave them; again: the first of them under other seeds.
     """
     if len(probe.calls) != 1:
         return f"the model calls its backbone {len(probe.calls)} times per batch"
     image = batch.get("image")
     if not isinstance(image, Tensor) or probe.calls[0][0] is not image:
         return "the backbone is not fed the batch's images as they are"
+    mixed = "collate changes the images (mixing or resizing)"
     given = [sample["image"] for sample in samples if isinstance(sample.get("image"), Tensor)]
     if len(given) != len(samples) or any(one.dtype != image.dtype for one in given):
-        return "collate changes the images (mixing or resizing)"
+        return mixed
     if any(
         one.shape != image.shape[1:] or not torch.equal(one, row) for one, row in zip(given, image.cpu(), strict=True)
     ):
-        return "collate changes the images (mixing or resizing)"
-    fresh = all(torch.equal(a["image"], b["image"]) for a, b in zip(samples, again, strict=True))
-    if not fresh and views is None:
+        return mixed
+    fixed = all(torch.equal(a["image"], b["image"]) for look in again for a, b in zip(samples, look, strict=False))
+    if not fixed and views is None:
         return "the images are augmented anew in each epoch (train.cache_views: k caches k views)"
     return ""
 
@@ -105,8 +109,12 @@ def build(
             **{("layer", name): layer for name, layer in found.layers.items()},
         }
         if not stores:
-            needed = sum(p[0].numel() * p.element_size() for p in parts.values()) * count * views
-            free = psutil.virtual_memory().available * MEMORY_SHARE
+            size = len(batch["samples"])
+            blanked = [{**s, "image": _blank(s["image"])} for s in batch["samples"]]
+            each = sum(p[0].numel() * p.element_size() for p in parts.values()) + _bytes(blanked) / size
+            needed = each * count * views
+            neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that share this machine's memory
+            free = psutil.virtual_memory().available * MEMORY_SHARE / neighbours
             if needed > free:
                 return f"features need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB may be used"
             stores = {k: torch.empty(count * views, *p.shape[1:], dtype=p.dtype) for k, p in parts.items()}
@@ -153,9 +161,20 @@ def split_batches(
     return batches
 
 
-def second_look(split: SampleDataset, ids: tuple[int, ...], seed: int) -> list[dict[str, Any]]:
-    """The same images as another epoch would show them."""
-    return [split[i, mix(seed, data.SAMPLE, 1, i)] for i in ids]
+def other_looks(split: SampleDataset, ids: tuple[int, ...], seed: int) -> list[list[dict[str, Any]]]:
+    """The first images of a batch as 16 other epochs would show them: a flip alone escapes one look half the time."""
+    return [[split[i, mix(seed, data.SAMPLE, epoch, i)] for i in ids[:4]] for epoch in range(1, 17)]
+
+
+def _bytes(value: Any) -> int:
+    """Memory that the tensors and arrays in nested containers hold."""
+    if isinstance(value, Tensor):
+        return value.untyped_storage().nbytes()
+    if isinstance(value, Mapping):
+        return sum(map(_bytes, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_bytes, value))
+    return int(getattr(value, "nbytes", 64))
 
 
 def _keep(cfg: Any, samples: list[dict], generator: Any, meta: Any) -> dict[str, Any]:

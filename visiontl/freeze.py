@@ -40,12 +40,11 @@ def backbone_prefix(model: nn.Module, backbone: Backbone) -> str:
         where = f"under {', '.join(map(repr, names))}" if names else "nowhere"
         raise BackboneError(f"a model must hold its backbone once, under one name; it is {where}")
     seen: dict[int, str] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if id(parameter) in seen:
-            raise BackboneError(
-                f"the parameter {seen[id(parameter)]!r} is in the model again as {name!r}; share the module"
-            )
-        seen[id(parameter)] = name
+    named = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
+    for name, tensor in named:
+        if id(tensor) in seen:
+            raise BackboneError(f"the tensor {seen[id(tensor)]!r} is in the model again as {name!r}; once is enough")
+        seen[id(tensor)] = name
     return names[0] + "." if names[0] else ""
 
 
@@ -157,7 +156,7 @@ def set_training(
         stage = backbone.stage_of.get(name)
         inside = {stage} if stage else spans.get(name, set())
         fixed_statistics = isinstance(module, _BatchNorm | _InstanceNorm) and (
-            norm_stats == "fixed" or (is_norm(module) and inside <= norm_only)
+            norm_stats == "fixed" or (bool(inside) and inside <= norm_only)
         )
         if (inside and inside <= frozen) or fixed_statistics:
             module.training = False

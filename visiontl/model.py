@@ -14,7 +14,7 @@ from visiontl import __version__, checkpoint, plugins
 from visiontl.backbone import Backbone, ImageSpec
 from visiontl.backbones.weights import LoadReport, make_backbone
 from visiontl.config import Resolved, resolve, to_yaml
-from visiontl.errors import CheckpointError
+from visiontl.errors import BackboneError, CheckpointError, ConfigError
 from visiontl.freeze import backbone_prefix
 
 
@@ -36,7 +36,10 @@ def through_json(meta: Mapping[str, Any]) -> dict[str, Any]:
 def pretrained_backbone(resolved: Resolved) -> tuple[Backbone, LoadReport, str | None]:
     """The config's backbone with its weights, and a note on how its name was read."""
     section = resolved.config.backbone
-    entry, note = plugins.backbone_entry(section.name)
+    try:
+        entry, note = plugins.backbone_entry(section.name)
+    except BackboneError as error:
+        raise ConfigError(f"backbone.name: {error}", resolved.source) from None
     backbone, report = make_backbone(
         entry,
         section.weights,

@@ -105,5 +105,7 @@ def load_optimizer_state(
         parameter_name, _, key = name.rpartition("|")
         parameter = parameters[parameter_name]
         on_device = value.ndim > 0 or key != "step" or bool(optimizer.defaults.get("fused"))
-        value = value.to(parameter.device) if on_device else value
-        optimizer.state[parameter][key] = value.clone()
+        value = value.to(parameter.device) if on_device else value.clone()
+        if value.shape == parameter.shape:  # fused kernels walk memory: the strides must be the parameter's
+            value = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+        optimizer.state[parameter][key] = value

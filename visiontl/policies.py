@@ -8,6 +8,7 @@ both in one word (`first:2`). The head always trains.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -126,7 +127,7 @@ def _no_argument(name: str, policy: type) -> Callable[[Any], Policy]:
 
 def _number(name: str, argument: Any) -> float:
     try:
-        if isinstance(argument, bool):
+        if isinstance(argument, bool) or not math.isfinite(float(argument)):
             raise ValueError
         return float(argument)
     except (TypeError, ValueError):

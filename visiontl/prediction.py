@@ -19,12 +19,13 @@ from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from visiontl import distributed
+from visiontl.checkpoint import MANIFEST
 from visiontl.config import resolve
 from visiontl.console import Console
 from visiontl.device import to_device
 from visiontl.environment import run_folder, write_text
 from visiontl.errors import ConfigError, DataError, did_you_mean
-from visiontl.evaluation import place
+from visiontl.evaluation import in_fp32, place
 from visiontl.images import is_image, open_image, to_rgb
 from visiontl.model import Built, load_model, model_folder
 from visiontl.task import Task
@@ -38,6 +39,8 @@ class Predictor:
     def __init__(self, built: Built, accelerator: Accelerator):
         self.built = built
         self.accelerator = accelerator
+        # outputs in fp32, as `rows` and `loss` get them
+        built.model.register_forward_hook(lambda module, given, outputs: in_fp32(outputs))
 
     @property
     def meta(self) -> Mapping[str, Any]:
@@ -64,13 +67,18 @@ class Predictor:
         def batches() -> Iterator[dict[str, Any]]:
             numbered = enumerate(photos)
             while chunk := list(itertools.islice(numbered, size)):
-                images = [to_rgb(p) if isinstance(p, Image.Image) else open_image(p) for _, p in chunk]
+                images = [as_image(photo) for _, photo in chunk]
                 batch = task.collate(cfg, [prepare(image) for image in images], None, meta)
                 batch |= {"id": torch.tensor([i for i, _ in chunk]), "step": 0, "progress": 1.0}
                 yield to_device(batch, self.accelerator.device)
 
-        with torch.no_grad(), self.accelerator.autocast():
-            yield from task.predict(cfg, model, batches(), meta, options)
+        predictions = iter(task.predict(cfg, model, batches(), meta, options))
+        while True:
+            with torch.no_grad(), self.accelerator.autocast():  # not while the caller has its turn
+                prediction = next(predictions, None)
+            if prediction is None:
+                return
+            yield prediction
 
 
 def load(run: str | Path) -> Predictor:
@@ -78,6 +86,17 @@ def load(run: str | Path) -> Predictor:
     built = load_model(run)
     accelerator, _ = place(built, Console(main=False))
     return Predictor(built, accelerator)
+
+
+def as_image(photo: Photo) -> Image.Image:
+    """A path or PIL image -> RGB, turned as its EXIF orientation says."""
+    if isinstance(photo, Image.Image):
+        return to_rgb(photo)
+    if isinstance(photo, str | Path):
+        return open_image(photo)
+    raise DataError(
+        f"a photo is a path or a PIL image; got {type(photo).__name__} (Image.fromarray makes one of an array)"
+    )
 
 
 def parse_options(task: Task, values: Mapping[str, Any]) -> BaseModel | None:
@@ -107,6 +126,8 @@ def find_images(patterns: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
     notes = []
     for pattern in map(str, patterns):
         path = Path(pattern)
+        if (path / "model" / MANIFEST).is_file():
+            raise DataError(f"{path} is a run folder, not images; name one RUN (a glob may have matched several)")
         if path.is_dir():
             inside = sorted(file for file in path.rglob("*") if file.is_file())
             chosen = [file for file in inside if is_image(file)]
@@ -179,9 +200,13 @@ def predict_files(
     write_csv(folder / "predictions.csv", records)
     console.say(f"{len(records)} predicted" + (f", {len(failed)} could not be read" if failed else ""))
     for record in records[:5]:
-        shown = {k: v for k, v in record.items() if k != "file" and isinstance(v, str | int | float)}
-        console.say(f"  {record['file']}: " + ", ".join(f"{key} {_short(value)}" for key, value in shown.items()))
+        shown = {key: _short(value) for key, value in record.items() if key != "file"}
+        console.say(f"  {record['file']}: " + ", ".join(f"{key} {value}" for key, value in shown.items() if value))
+    if failed:
+        write_text(folder / "unreadable.json", json.dumps(failed, indent=1, ensure_ascii=False))
     console.say(f"written to {folder}")
+    if not records:
+        raise DataError(f"none of the {len(files)} images could be read; {folder / 'unreadable.json'} names them")
     return {"folder": str(folder), "predicted": len(records), "failed": failed}
 
 
@@ -214,7 +239,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple) else value
+            words = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+            nested = "|".join(value) if words else json.dumps(value, ensure_ascii=False)
+            flat[prefix + key] = nested if isinstance(value, list | tuple) else value
     return flat
 
 
@@ -250,7 +277,12 @@ def _plain(text: str) -> str:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)[:80]
+    """A value for the console: plain ones and lists of words; what is nested stays in the files."""
+    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+        return ", ".join(value)[:80] or "none"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)[:80] if isinstance(value, str | int) else ""
 
 
 def _out_folder(folder: Path) -> Path:

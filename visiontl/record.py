@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
+from accelerate.utils import LoggerType
 from torch import Tensor
 
 from visiontl import distributed, plugins
 from visiontl.config import Resolved, to_plain
+from visiontl.environment import write_text
 from visiontl.errors import ConfigError, TrainingError, did_you_mean
 from visiontl.task import SampleDataset
 
@@ -30,8 +32,7 @@ class Metrics:
         self.main = accelerator.is_main_process
         if self.main:
             kept = [record for record in self.read(folder) if record["step"] <= step]
-            text = "".join(json.dumps(record) + "\n" for record in kept)
-            (folder / METRICS).write_text(text, encoding="utf-8")
+            write_text(folder / METRICS, "".join(json.dumps(record) + "\n" for record in kept))
             self.file = (folder / METRICS).open("a", encoding="utf-8")
 
     @staticmethod
@@ -78,67 +79,81 @@ class Watch:
     def __init__(self, device: torch.device, scaled: bool):
         self.device = device
         self.scaled = scaled  # under fp16 the scaler skips updates with infinite gradients; only the loss counts
-        self.pending: tuple[int, Sequence[int], Tensor, SampleDataset] | None = None
+        self.pending: tuple[int, Sequence[int], Tensor, Any, SampleDataset] | None = None
 
     def see(self, step: int, ids: Sequence[int], loss: Tensor, norm: Tensor, split: SampleDataset) -> None:
+        """loss, norm: () on the device; the loss of this rank alone."""
         self.check()
-        numbers = torch.stack([loss.detach().float(), norm.detach().float()])
+        own = loss.detach().float()
+        numbers = torch.stack([distributed.sum_across(own.clone()), norm.detach().float(), own])
+        copied = None
         if self.device.type == "cuda":
             numbers = numbers.to("cpu", non_blocking=True)
-        self.pending = step, ids, numbers, split
+            copied = torch.cuda.Event()
+            copied.record()
+        self.pending = step, ids, numbers, copied, split
         if self.device.type != "cuda":
             self.check()
 
     def check(self) -> None:
-        """Raise TrainingError with step, samples and advice if the step seen last was not finite."""
+        """Raise TrainingError with step, samples and advice if the step seen last was not finite on any rank."""
         if self.pending is None:
             return
-        step, ids, numbers, split = self.pending
+        step, ids, numbers, copied, split = self.pending
         self.pending = None
-        if self.device.type == "cuda":
-            torch.cuda.current_stream().synchronize()
-        loss, norm = numbers.tolist()
-        bad_norm = not math.isfinite(norm) and not self.scaled
-        if math.isfinite(loss) and not bad_norm:
+        if copied is not None:
+            copied.synchronize()
+        total, norm, own = numbers.tolist()
+        if math.isfinite(total) and (math.isfinite(norm) or self.scaled):
             return
-        # an unbounded gradient reaches every rank through the reduction, so every rank comes here
-        found = [(loss, list(ids), [str(split.names[i]) for i in ids[:4]])]
-        if bad_norm:
-            found = distributed.gather_objects(found[0])
+        # the sum over ranks and the reduced gradient are the same everywhere, so every rank comes here
+        found = distributed.gather_objects((own, list(ids), [str(split.names[i]) for i in ids[:4]]))
+        guilty = [rank for rank, (value, _, _) in enumerate(found) if not math.isfinite(value)]
         where = "; ".join(
-            f"rank {rank}: loss {value:g}, sample ids {samples[:16]} ({', '.join(names)})"
-            for rank, (value, samples, names) in enumerate(found)
-            if not math.isfinite(value) or len(found) == 1
+            f"rank {rank}: loss {found[rank][0]:g}, sample ids {found[rank][1][:16]} ({', '.join(found[rank][2])})"
+            for rank in guilty or range(len(found))
         )
         raise TrainingError(
-            f"step {step}: loss {loss:g}, gradient norm {norm:g}; training stopped on all ranks. "
-            f"{where or 'the loss was finite on every rank, the gradient was not'}. Try a smaller optim.lr, a warm-up "
-            "(optim.warmup), optim.clip_norm=1.0 or train.precision=fp32, and look at these images"
+            f"step {step}: loss or gradient is not finite (gradient norm {norm:g}); training stopped on all ranks. "
+            f"{where}. Try a smaller optim.lr, a warm-up (optim.warmup), optim.clip_norm=1.0 or train.precision=fp32, "
+            "and look at these images"
+        )
+
+
+def check_scale(scaler: Any, step: int) -> None:
+    """Under fp16 an update with infinite gradients is skipped and the loss scale halved; below 1 nothing is learned."""
+    if scaler is not None and scaler.get_scale() < 1:
+        raise TrainingError(
+            f"step {step}: the fp16 loss scale fell to {scaler.get_scale():g}, so updates are being skipped; try "
+            "train.precision=bf16 or fp32, or a smaller optim.lr"
         )
 
 
 def start_trackers(accelerator: Accelerator, names: Sequence[str], folder: Path, resolved: Resolved) -> None:
-    """Start the trackers asked for; one that is not installed is an error, never a shrug."""
+    """Start the trackers asked for, on the main process (see check_trackers)."""
     if not names:
         return
     accelerator.project_configuration.set_directories(str(folder))
-    flat = dict(_flatten(to_plain(resolved)))
+    flat = flatten(to_plain(resolved))
     accelerator.init_trackers("visiontl", config=flat)
 
 
 def check_trackers(names: Sequence[str]) -> None:
     available = [str(getattr(kind, "value", kind)) for kind in get_available_trackers()]
+    known = [kind.value for kind in LoggerType if kind.value != "all"]
     missing = [name for name in names if name not in available]
     if missing:
-        hint = did_you_mean(missing[0], available) or "; install its package first"
+        install = missing[0] in known
+        hint = "; install its package first" if install else did_you_mean(missing[0], known)
         raise ConfigError(f"run.trackers: {', '.join(missing)} cannot be used here{hint}")
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    flat: list[tuple[str, Any]] = []
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections -> {"optim.lr": 0.001}; what is no plain value becomes text."""
+    flat: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat += _flatten(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
-            flat.append((prefix + key, value if isinstance(value, int | float | str | bool) else str(value)))
+            flat[f"{prefix}{key}"] = value if isinstance(value, int | float | str | bool) else str(value)
     return flat

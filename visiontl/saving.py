@@ -13,9 +13,10 @@ from typing import Any
 from PIL import Image
 
 from visiontl import __version__, checkpoint, distributed, optim
-from visiontl.config import config_hash
+from visiontl.config import config_hash, resolve, to_plain
 from visiontl.errors import CheckpointError
 from visiontl.model import export, through_json
+from visiontl.record import flatten
 from visiontl.report import Pictures
 from visiontl.setup import Run
 from visiontl.task import Data
@@ -28,22 +29,27 @@ class Progress:
     step: int = 0
     best: dict[str, Any] | None = None
     without_gain: int = 0
-    window: list[dict[str, float]] = field(default_factory=list)  # per rank: sums since the last logged line
+    window: list[dict[str, list[float]]] = field(default_factory=list)  # per rank: [sum, samples] since the last line
     seconds: float = 0.0
 
 
-def save(run: Run, progress: Progress, window: Mapping[str, Any], began: float, best: bool) -> None:
-    """A checkpoint of this step, or (best) the exported model and `checkpoints/best`. A full disk is said aloud;
-    training goes on and the next interval tries again."""
-    progress.window = distributed.gather_objects({name: float(value) for name, value in window.items()})
+def save(run: Run, progress: Progress, window: Mapping[str, Any], began: float, best: bool) -> bool:
+    """A checkpoint of this step, or (best) the exported model and `checkpoints/best`; True when it was written.
+    A full disk is said aloud; training goes on and the next interval tries again."""
+    local = {name: [float(total), count] for name, (total, count) in window.items()}
+    progress.window = distributed.gather_objects(local)
     progress.seconds = time.perf_counter() - began
     distributed.broadcast_buffers(run.built.model)
-    if run.accelerator.is_main_process:
+
+    def write() -> bool:
         try:
-            write_best(run, progress) if best else write_checkpoint(run, progress)
-        except OSError as error:
-            run.console.warn(f"step {progress.step} could not be saved ({error.strerror or error}); training goes on")
-    distributed.barrier()
+            write_best(run) if best else write_checkpoint(run, progress)
+        except (OSError, CheckpointError) as error:
+            run.console.warn(f"step {progress.step} could not be saved ({error}); training goes on")
+            return False
+        return True
+
+    return distributed.on_main(write)
 
 
 def write_checkpoint(run: Run, progress: Progress) -> None:
@@ -66,15 +72,18 @@ def write_checkpoint(run: Run, progress: Progress) -> None:
         "ema_updates": run.ema.updates if run.ema else 0,
         "scaler": scaler.state_dict() if scaler is not None else None,
         "processes": distributed.world(),
+        "precision": run.report["environment"]["precision"],
+        "cached": run.report["cached_features"],
         "config_hash": config_hash(run.resolved),
         "data_fingerprint": fingerprint(run.data),
     }
     files["state.json"] = json.dumps(state, indent=1)
-    checkpoint.write_folder(folder / f"step-{progress.step:08d}", files)
-    checkpoint.prune(folder)
+    written = folder / f"step-{progress.step:08d}"
+    checkpoint.write_folder(written, files)
+    checkpoint.prune(folder, known=written)
 
 
-def write_best(run: Run, progress: Progress) -> None:
+def write_best(run: Run) -> None:
     model = run.ema.model if run.ema else run.built.model
     export(run.folder / "model", run.built, model.state_dict())
     checkpoint.copy_folder(run.folder / "model", run.folder / "checkpoints" / "best")
@@ -89,12 +98,26 @@ def resume(run: Run) -> Progress:
         raise CheckpointError(f"{run.folder}: holds no checkpoint that could be continued")
     state = checkpoint.read_json(folder, "state.json")
     if state["config_hash"] != config_hash(run.resolved):
+        then, now = flatten(to_plain(resolve(run.folder / "config.yaml"))), flatten(to_plain(run.resolved))
+        free = ("run.", "loader.", "resume")
+        keys = [key for key in {**then, **now} if then.get(key) != now.get(key) and not key.startswith(free)]
+        changed = ", ".join(f"{key}: {then.get(key)} -> {now.get(key)}" for key in keys[:5])
         raise CheckpointError(
-            f"{folder}: belongs to another config; resume continues a run exactly, so only run, loader and resume "
-            f"settings may differ (compare with {run.folder / 'config.yaml'})"
+            f"{folder}: belongs to another config ({changed}); resume continues a run exactly, so only run, loader "
+            "and resume settings may differ"
         )
     if state["data_fingerprint"] != fingerprint(run.data):
         raise CheckpointError(f"{folder}: the data has changed since (other files or classes); start a new run")
+    here = {
+        "processes": distributed.world(),
+        "precision": run.report["environment"]["precision"],
+        "cached": run.report["cached_features"],
+    }
+    for key, value in here.items():
+        if state[key] != value:
+            raise CheckpointError(
+                f"{folder}: the run had {key} {state[key]}, here it would be {value}: not the same run"
+            )
     model = run.built.model
     model.load_state_dict(checkpoint.read_tensors(folder, "model.safetensors"))
     parameters = dict(model.named_parameters())
@@ -105,10 +128,7 @@ def resume(run: Run) -> Progress:
     if run.accelerator.scaler is not None and state["scaler"]:
         run.accelerator.scaler.load_state_dict(state["scaler"])
     run.console.say(f"resumed from {folder} at step {state['step']} of {run.total}", keep=True)
-    same_ranks = state["processes"] == distributed.world()
-    return Progress(
-        state["step"], state["best"], state["without_gain"], state["window"] if same_ranks else [], state["seconds"]
-    )
+    return Progress(state["step"], state["best"], state["without_gain"], state["window"], state["seconds"])
 
 
 def save_previews(folder: Path, step: int, shown: Pictures) -> None:

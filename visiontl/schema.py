@@ -163,7 +163,9 @@ class TrainConfig(Section):
 
 class LoaderConfig(Section):
     workers: int = Field(
-        default=2, ge=0, description="loader processes per training process; the result does not depend on it"
+        default=2,
+        ge=0,
+        description="loader processes per training process, at most one per CPU; the result does not depend on it",
     )
 
 
@@ -188,6 +190,4 @@ class Config(Section):
     train: TrainConfig = Field(default_factory=TrainConfig)
     loader: LoaderConfig = Field(default_factory=LoaderConfig)
     run: RunConfig = Field(default_factory=RunConfig)
-    resume: str | None = Field(
-        default=None, description="continue an unfinished run: its folder, or auto; null: a new run"
-    )
+    resume: str | None = Field(default=None, description="continue an unfinished run: its folder; null: a new run")

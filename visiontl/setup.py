@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,23 +20,19 @@ from visiontl.backbone import Features
 from visiontl.config import Resolved, to_yaml
 from visiontl.console import Console, human
 from visiontl.device import (
-    choose_channels_last,
-    choose_precision,
     current_device,
-    describe,
-    make_accelerator,
     to_device,
 )
 from visiontl.ema import Ema
 from visiontl.environment import command_line, environment, named_folder, run_folder, write_text
 from visiontl.errors import CheckpointError, DataError
-from visiontl.evaluation import INIT, check_processes, say_backbone, set_layout, with_example
+from visiontl.evaluation import INIT, check_processes, in_fp32, place, say_backbone, with_example
 from visiontl.model import Built, build_model, through_json
 from visiontl.policies import Mode
 from visiontl.policies import describe as describe_policy
 from visiontl.probe import Probe, probe
 from visiontl.randomness import mix, seeded
-from visiontl.record import check_trackers, start_trackers
+from visiontl.record import check_trackers
 from visiontl.task import Data
 
 
@@ -65,15 +62,14 @@ def set_up(resolved: Resolved, limit: int | None = None, parent: Path | None = N
     limit: optimiser updates at most; parent: where the run folder is made, in place of run.folder.
     """
     config, task = resolved.config, resolved.task
-    device = current_device()  # starts the process group
+    current_device()  # starts the process group
     console = Console(main=distributed.rank() == 0)
     check_processes(resolved, distributed.world())
     check_trackers(config.run.trackers)
-    resolved = with_example(resolved, console)
-    precision, why = choose_precision(config.train.precision, device)
-
+    check_folder(resolved, parent)
     with seeded(mix(config.train.seed, INIT)):
         backbone = distributed.main_first(lambda: say_backbone(resolved, console))
+        resolved = with_example(resolved, console)
         found: Data = distributed.main_first(lambda: task.data(resolved.cfg, backbone.spec, None))
         for line in found.notes:
             console.say(line, keep=True)
@@ -81,7 +77,6 @@ def set_up(resolved: Resolved, limit: int | None = None, parent: Path | None = N
             raise DataError("the data has no train split; `visiontl evaluate` measures without training")
         meta = through_json(found.meta)
         built = build_model(resolved, backbone, meta)
-    layout_on, layout_why = choose_channels_last(config.train.channels_last, built.model, device)
 
     def order(epoch: int) -> data.Order:
         section = config.train
@@ -92,11 +87,8 @@ def set_up(resolved: Resolved, limit: int | None = None, parent: Path | None = N
     total = steps_per_epoch * config.train.epochs
     total = total if limit is None else min(total, limit)
 
-    accelerator = make_accelerator(precision, config.run.trackers)
-    set_layout(built, layout_on)
-    built.model.to(accelerator.device)
-    console.say(describe(config.train, precision, why, layout_on, layout_why), keep=True)
-    measured, batch, samples = probe_first_batch(accelerator, built, found, first)
+    accelerator, how = place(built, console, config.run.trackers)
+    measured, batch, samples = distributed.agree(lambda: probe_first_batch(accelerator, built, found, first))
     read = set().union(*distributed.gather_objects(measured.read))
     layout = freeze.make_layout(built.model, backbone, read)
     say_unread(layout, backbone.stages, console)
@@ -108,6 +100,9 @@ def set_up(resolved: Resolved, limit: int | None = None, parent: Path | None = N
             console.warn(
                 f"freeze.policy: the change at epoch {edge} never comes; train.epochs is {config.train.epochs}"
             )
+    asleep = [stage for stage in layout.stages if all(modes[stage] == "frozen" for _, modes in phases)]
+    if len(phases) > 1 and asleep:
+        console.say(f"frozen for the whole run, in every phase: {', '.join(asleep)}", keep=True)
     ever = {name for _, modes in phases for name, _ in freeze.trainable(layout, backbone, modes)}
     optimizer = optim.make_optimizer(config.optim, built.model, layout, ever, accelerator.device)
     ema = Ema(built.model, config.train.ema.decay) if config.train.ema else None
@@ -124,7 +119,7 @@ def set_up(resolved: Resolved, limit: int | None = None, parent: Path | None = N
         "started": datetime.now().isoformat(timespec="seconds"),
         "command": command_line(),
         "seed": config.train.seed,
-        "environment": {**environment(accelerator), "precision": precision, "channels_last": layout_on},
+        "environment": {**environment(accelerator), **how},
         "data": {name: len(split) for name, split in found.splits().items()},
         "backbone": {
             "name": backbone.name,
@@ -140,7 +135,6 @@ def set_up(resolved: Resolved, limit: int | None = None, parent: Path | None = N
     }
     if accelerator.is_main_process:
         write_lists(folder, resolved, found)
-        start_trackers(accelerator, config.run.trackers, folder, resolved)
     return Run(
         resolved, folder, console, accelerator, built, found, layout, phases, optimizer, steps_per_epoch, total,
         report, ema, caches,
@@ -164,7 +158,7 @@ def probe_first_batch(
         with seeded(config.train.seed):
             with accelerator.autocast():
                 outputs = built.model(batch)
-            return task.loss(cfg, outputs, batch, meta)
+            return task.loss(cfg, in_fp32(outputs), batch, meta)
 
     return probe(built.model, built.backbone, losses), batch, source.samples(ids, 0)
 
@@ -186,10 +180,13 @@ def make_caches(
     if not frozen or not section.cache or section.epochs == 0:
         return {}
     assert found.train is not None
-    again = features.second_look(found.train, first.group(0)[0][distributed.rank()], section.seed)
+    ids, train = first.group(0)[0][distributed.rank()], found.train
+    again = distributed.agree(lambda: features.other_looks(train, ids, section.seed))
     reason = features.why_not(measured, batch, samples, again, section.cache_views)
-    reason = reason or asks_otherwise(accelerator, built, found, measured)
     reasons = [text for text in distributed.gather_objects(reason) if text]
+    if not reasons:
+        reason = distributed.agree(lambda: asks_otherwise(accelerator, built, found, measured))
+        reasons = [text for text in distributed.gather_objects(reason) if text]
     if reasons:
         console.say(f"features of the frozen backbone are not cached: {reasons[0]}", keep=True)
         return {}
@@ -201,18 +198,21 @@ def make_caches(
             return backbone(images, *ask)
 
     caches: dict[str, features.FeatureCache] = {}
+    splits = found.splits()
     for name, views in (("train", section.cache_views or 1), ("val", 1)):
-        split = found.splits().get(name)
+        split = splits.get(name)
         if split is None:
             continue
         size = section.batch_size
         with console.progress(total=len(split) * views, unit="image", what=f"features of {name}") as bar:
-            cache = features.build(
-                split, (maps, pooled, layers), forward, size, views, section.seed,
-                built.resolved.config.loader.workers, accelerator.device, lambda done, bar=bar: bar.update(done),
+            build = functools.partial(
+                features.build, split, (maps, pooled, layers), forward, size, views, section.seed,
+                built.resolved.config.loader.workers, accelerator.device, bar.update,
             )  # fmt: skip
-        if isinstance(cache, str):
-            console.say(f"features of the frozen backbone are not cached: {cache}", keep=True)
+            cache = distributed.agree(build)
+        refused = [text for text in distributed.gather_objects(cache if isinstance(cache, str) else "") if text]
+        if isinstance(cache, str) or refused:
+            console.say(f"features of the frozen backbone are not cached: {refused[0]}", keep=True)
             return {}
         caches[name] = cache
     views = section.cache_views or 1
@@ -235,18 +235,28 @@ def asks_otherwise(accelerator: Accelerator, built: Built, found: Data, measured
     with torch.no_grad(), accelerator.autocast():
         built.model(batch)
     built.backbone.calls = None
-    alike = len(calls) == 1 and calls[0][0] is batch["image"] and calls[0][1:] == measured.calls[0][1:]
+    alike = len(calls) == 1 and calls[0][1:] == measured.calls[0][1:]
+    alike = alike and not features.why_not(Probe(set(), calls), batch, source.samples(batch["id"].tolist(), 0), [], 1)
     return "" if alike else "the model asks its backbone otherwise in evaluation than in training"
+
+
+def check_folder(resolved: Resolved, parent: Path | None) -> None:
+    """Refuse a taken name, or a folder that cannot be resumed, before anything else is done."""
+    section = resolved.config.run
+    if resolved.config.resume is not None:
+        if not (Path(resolved.config.resume) / "checkpoints").is_dir():
+            raise CheckpointError(f"resume: {resolved.config.resume} is no run folder with checkpoints")
+    elif section.name is not None and ((parent or Path(section.folder)) / section.name).exists():
+        raise CheckpointError(
+            f"{Path(section.folder) / section.name} exists already and is never overwritten; choose another run.name"
+        )
 
 
 def open_folder(resolved: Resolved, parent: Path | None = None) -> Path:
     """The folder of a new run, or of the one that is resumed."""
     section = resolved.config.run
     if resolved.config.resume is not None:
-        folder = Path(resolved.config.resume)
-        if not (folder / "checkpoints").is_dir():
-            raise CheckpointError(f"resume: {folder} is no run folder with checkpoints")
-        return folder
+        return Path(resolved.config.resume)
     parent = parent or Path(section.folder)
     if section.name is not None:
         return named_folder(parent, section.name)
@@ -254,9 +264,10 @@ def open_folder(resolved: Resolved, parent: Path | None = None) -> Path:
 
 
 def write_lists(folder: Path, resolved: Resolved, found: Data) -> None:
-    """What the run was: its config and the files of each split, one JSON string a line."""
-    if not (folder / "config.yaml").exists():
-        write_text(folder / "config.yaml", to_yaml(resolved))
+    """What a new run is: its config and the files of each split, one JSON string a line."""
+    if resolved.config.resume is not None:
+        return
+    write_text(folder / "config.yaml", to_yaml(resolved))
     (folder / "splits").mkdir(exist_ok=True)
     for name, split in found.splits().items():
         lines = "".join(json.dumps(file, ensure_ascii=False) + "\n" for file in split.names)

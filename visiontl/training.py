@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,9 +16,9 @@ from visiontl.config import Resolved, resolve
 from visiontl.device import to_device
 from visiontl.environment import write_text
 from visiontl.errors import TrainingError, did_you_mean
-from visiontl.evaluation import gather_rows, report_items, say_scores, scalars, score_rows
+from visiontl.evaluation import gather_rows, report_items, say_scores, scalars, score_rows, to_json
 from visiontl.randomness import mix
-from visiontl.record import Metrics, Watch
+from visiontl.record import Metrics, Watch, check_scale, start_trackers
 from visiontl.saving import Progress, read_previews, resume, save, save_previews, write_best
 from visiontl.setup import Run, say_phase, set_up
 
@@ -62,7 +61,8 @@ def fit(run: Run) -> Progress:
     edges = {epoch * run.steps_per_epoch: modes for epoch, modes in run.phases}
     metrics = Metrics(run.folder, progress.step, accelerator)
     watch = Watch(device, run.report["environment"]["precision"] == "fp16")
-    window = progress.window[rank] if rank < len(progress.window) else {}
+    start_trackers(accelerator, config.run.trackers, run.folder, run.resolved)
+    window: dict[str, Any] = progress.window[rank] if progress.window else {}
     orders: dict[int, data.Order] = {}
 
     def order(epoch: int) -> data.Order:
@@ -80,15 +80,17 @@ def fit(run: Run) -> Progress:
     wrapped: Any = None
     prepared: Any = None
     fresh_phase = False
+    stop = section.early_stop is not None and progress.without_gain >= section.early_stop
     began = time.perf_counter() - progress.seconds
     with run.console.progress(run.total, progress.step, every=section.log_every, epochs=section.epochs) as bar:
-        for step in range(progress.step, run.total):
+        for step in range(progress.step, progress.step if stop else run.total):
             if step in edges or wrapped is None:
                 edge = max(start for start in edges if start <= step)
                 modes = edges[edge]
                 freeze.apply(built.model, built.backbone, run.layout, modes)
                 freeze.set_training(built.model, built.backbone, run.layout, modes, config.freeze.norm_stats)
                 say_phase(run, edge // run.steps_per_epoch, modes)
+                wrapped = prepared = None  # the old wrapper's gradient buckets go before the new one's come
                 accelerator.free_memory()
                 wrapped, prepared = accelerator.prepare(compiled(Step(built.model), section.compile), optimizer)
                 chosen = [
@@ -107,14 +109,16 @@ def fit(run: Run) -> Progress:
             seen: list[int] = []
             total_loss = torch.zeros((), device=device)
             for index, micro in enumerate(group):
-                batch = to_device(next(loader), device)
+                batch = next(loader)
+                features_of = replayed(run, batch["id"].tolist(), epoch)
+                batch = to_device(batch, device)
                 batch["progress"] = step / run.total
                 # dropout, drop path, a detector's samplers; only now, because a loader's start draws a number too
                 torch.manual_seed(mix(section.seed, data.STEP, step, rank, index))
                 seen += micro[rank]
                 last = index == len(group) - 1
                 with contextlib.nullcontext() if last else accelerator.no_sync(wrapped):
-                    with replayed(run, "train", batch, epoch):
+                    with features_of:
                         outputs = wrapped(batch)
                     losses = task.loss(cfg, outputs, batch, meta)
                     share = len(micro[rank]) * world / images  # ranks are averaged by DDP; samples must be
@@ -122,7 +126,6 @@ def fit(run: Run) -> Progress:
                 total_loss += losses["loss"].detach() * share
                 for name, value in losses.items():
                     add(window, name, value, len(micro[rank]))
-                add(window, "images", 1.0, len(micro[rank]))
             if fresh_phase:
                 check_gradients(run, chosen)
                 fresh_phase = False
@@ -142,27 +145,29 @@ def fit(run: Run) -> Progress:
             values: dict[str, float] = {}
             if progress.step % section.log_every == 0 or done:
                 watch.check()
-                values = {**averages(window, world), "lr": config.optim.lr * factor, "grad_norm": float(norm)}
+                check_scale(accelerator.scaler, progress.step)
+                values = {**averages(window), "lr": config.optim.lr * factor, "grad_norm": float(norm)}
                 metrics.add("train", progress.step, at, values, images_per_second=bar.images_per_second or 0.0)
                 window.clear()
             bar.update(progress.step, images=images, values=values)
 
-            stop = False
             if progress.step % evaluate_every == 0 or done:
                 watch.check()
+                before = progress.best
                 improved = evaluate_split(run, progress, metrics, at)
                 freeze.set_training(built.model, built.backbone, run.layout, modes, config.freeze.norm_stats)
                 stop = section.early_stop is not None and progress.without_gain >= section.early_stop
-                if improved:
-                    save(run, progress, window, began, best=True)
+                if improved and not save(run, progress, window, began, best=True):
+                    progress.best = before
             if progress.step % checkpoint_every == 0 or done or stop:
                 watch.check()
                 save(run, progress, window, began, best=False)
             if stop:
-                run.console.say(f"stopped early: {progress.without_gain} evaluations without improvement", keep=True)
-                run.report["status"] = "stopped early"
                 break
     watch.check()
+    if stop:
+        run.console.say(f"stopped early: {progress.without_gain} evaluations without improvement", keep=True)
+        run.report["status"] = "stopped early"
     progress.seconds = time.perf_counter() - began
     metrics.close()
     accelerator.free_memory()
@@ -179,11 +184,11 @@ def training_batches(run: Run, keys: Iterator[data.Key]) -> Iterator[dict[str, A
     return data.load(batches, keys, workers, run.accelerator.device.type == "cuda")
 
 
-def replayed(run: Run, split: str, batch: Mapping[str, Any], epoch: int) -> contextlib.AbstractContextManager[None]:
-    """Within the block the backbone answers with its cached features, where there are any."""
-    if split not in run.caches:
+def replayed(run: Run, ids: list[int], epoch: int) -> contextlib.AbstractContextManager[None]:
+    """Within the block the backbone answers with the cached features of these images, where there are any."""
+    if "train" not in run.caches:
         return contextlib.nullcontext()
-    return run.built.backbone.replay(run.caches[split].at(batch, epoch, run.accelerator.device))
+    return run.built.backbone.replay(run.caches["train"].at(ids, epoch, run.accelerator.device))
 
 
 def compiled(step: nn.Module, wanted: bool) -> nn.Module:
@@ -193,18 +198,19 @@ def compiled(step: nn.Module, wanted: bool) -> nn.Module:
 
 
 def add(window: dict[str, Any], name: str, value: Any, count: int) -> None:
-    """Sum of value * count, kept on the device in double precision where it has any: no synchronisation."""
+    """[sum of value * count, count], kept on the device in double precision where it has any: no waiting."""
     if isinstance(value, Tensor):
         value = value.detach().to(torch.float32 if value.device.type == "mps" else torch.float64)
-    window[name] = window.get(name, 0.0) + value * count
+    total, samples = window.get(name, (0.0, 0))
+    window[name] = [total + value * count, samples + count]
 
 
-def averages(window: Mapping[str, Any], world: int) -> dict[str, float]:
-    """Means over the samples of all ranks since the last logged line."""
-    local = {name: float(value) for name, value in window.items()}
-    ranks = distributed.gather_objects(local)
-    images = sum(part["images"] for part in ranks)
-    return {name: sum(part[name] for part in ranks) / images for name in local if name != "images"}
+def averages(window: Mapping[str, Any]) -> dict[str, float]:
+    """Means since the last logged line, over the samples of all ranks that each value was given for."""
+    ranks = distributed.gather_objects({name: (float(total), count) for name, (total, count) in window.items()})
+    names = dict.fromkeys(name for part in ranks for name in part)
+    sums = {name: [part[name] for part in ranks if name in part] for name in names}
+    return {name: sum(total for total, _ in found) / sum(count for _, count in found) for name, found in sums.items()}
 
 
 def evaluate_split(run: Run, progress: Progress, metrics: Metrics, at: float) -> bool:
@@ -220,9 +226,10 @@ def evaluate_split(run: Run, progress: Progress, metrics: Metrics, at: float) ->
         raise TrainingError(
             f"the task's best score is {key!r}, but `score` gave {', '.join(scores)}{did_you_mean(key, scores)}"
         )
-    if task.preview is not None and run.accelerator.is_main_process:
-        shown = task.preview(run.resolved.cfg, rows, run.built.meta, run.data.val.image)
-        save_previews(run.folder, progress.step, shown)
+    preview = task.preview
+    if preview is not None:
+        arguments = (run.resolved.cfg, rows, run.built.meta, run.data.val.image)
+        distributed.on_main(lambda: save_previews(run.folder, progress.step, preview(*arguments)))
     values = scalars(scores)
     metrics.add("val", progress.step, at, values)
     value = values[key]
@@ -252,23 +259,13 @@ def split_rows(run: Run, split: str) -> list[Any]:
 
 def finish(run: Run, progress: Progress) -> dict[str, Any]:
     """Score val and test once with the best weights, and write the report."""
-    best = run.folder / "model"
-    if (best / "model.safetensors").exists():
-        weights = checkpoint.read_tensors(best, "model.safetensors")
-        (run.ema.model if run.ema else run.built.model).load_state_dict(weights)
-    elif run.accelerator.is_main_process:
-        write_best(run, progress)  # train.epochs: 0
-    distributed.barrier()
-    scores: dict[str, Any] = {}
-    items: list[Any] = []
-    for name in ("val", "test"):
-        split = run.data.splits().get(name)
-        if split is None:
-            continue
-        rows = split_rows(run, name)
-        scores[name] = score_rows(run.built, rows)
-        if run.accelerator.is_main_process:
-            items += report_items(run.built, rows, split, name)
+    model = run.ema.model if run.ema else run.built.model
+    distributed.on_main(lambda: load_best(run, model))
+    distributed.broadcast_module(model)
+    splits = {name: split for name, split in run.data.splits().items() if name != "train"}
+    rows = {name: split_rows(run, name) for name in splits}
+    scores = {name: score_rows(run.built, rows[name]) for name in splits}
+    for name, split in splits.items():
         say_scores(run.console, f"{name}: {len(split)} images, best weights", scores[name])
     report = {
         **run.report,
@@ -279,22 +276,33 @@ def finish(run: Run, progress: Progress) -> dict[str, Any]:
         "scores": scores,
         "notes": run.console.notes,
     }
-    if run.accelerator.is_main_process:
-        write_text(run.folder / "report.json", json.dumps(report, indent=1))
+
+    def write() -> None:
+        items = [item for name, split in splits.items() for item in report_items(run.built, rows[name], split, name)]
+        write_text(run.folder / "report.json", to_json(report))
         page = html.write_report(run.folder, report, Metrics.read(run.folder), [*read_previews(run.folder), *items])
         run.console.say(f"report: {page}")
         run.console.say(f"model:  {run.folder / 'model'}")
         plugins.manager().hook.visiontl_finished(report=report)
-    if run.resolved.config.run.trackers:
-        run.accelerator.end_training()
-    distributed.barrier()
+
+    distributed.on_main(write)
+    for tracker in run.accelerator.trackers:
+        tracker.finish()
     return report
+
+
+def load_best(run: Run, model: nn.Module) -> None:
+    """The exported weights into the model; a run that never evaluated exports what it has."""
+    if not (run.folder / "model" / "model.safetensors").exists():
+        write_best(run)
+    model.load_state_dict(checkpoint.read_tensors(run.folder / "model", "model.safetensors"))
 
 
 def check_gradients(run: Run, chosen: list[nn.Parameter]) -> None:
     """Once per phase: every parameter that was declared trainable has a gradient, the same on every rank."""
     names = {id(parameter): name for name, parameter in run.built.model.named_parameters()}
     silent = [names[id(parameter)] for parameter in chosen if parameter.grad is None]
+    silent = list(dict.fromkeys(name for part in distributed.gather_objects(silent) for name in part))
     if silent:
         raise TrainingError(
             f"{len(silent)} trainable parameters got no gradient, such as {', '.join(silent[:3])}; the loss must read "

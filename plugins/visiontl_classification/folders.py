@@ -21,7 +21,10 @@ class Files:
     root: str
 
     def open(self, name: str) -> Image.Image:
-        return open_image(Path(self.root) / name)
+        try:
+            return open_image(Path(self.root) / name)
+        except DataError as error:
+            raise DataError(f"{error}; task.data.unreadable: skip leaves such files out and names them") from None
 
 
 def folder_listing(folder: str, layout: str) -> Listing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,6 +42,16 @@ def stratified(items: Sequence[Item], fractions: Mapping[str, float], seed: int)
     return {name: sorted(part, key=lambda item: item.name) for name, part in split.items()}
 
 
+def listed(line: str) -> str:
+    """A line of a list: a name as it is, or as a JSON string, which is how a run saves it (names may hold newlines)."""
+    if line.startswith('"'):
+        try:
+            return str(json.loads(line))
+        except ValueError:
+            return line
+    return line
+
+
 def from_lists(folder: str, pool: Sequence[Item], where: str) -> tuple[dict[str, list[Item]], list[str]]:
     """The split that train.txt, val.txt and test.txt state, one name a line, in their order; and notes."""
     base = Path(folder).expanduser()
@@ -52,7 +63,7 @@ def from_lists(folder: str, pool: Sequence[Item], where: str) -> tuple[dict[str,
         if not path.is_file():
             continue
         try:
-            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            lines = [listed(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         except UnicodeDecodeError:
             raise DataError(f"{path}: not UTF-8 text") from None
         unknown = [line for line in lines if line not in known]

@@ -457,3 +457,34 @@ def test_third_party_backbones_may_remap_a_files_names(tmp_path):
     assert report.fraction == 1.0
     assert "names of the first edition" in report.notes
     assert all(torch.equal(v, source[k]) for k, v in backbone.state_dict().items())
+
+
+def test_a_download_in_the_cache_that_would_run_code_does_not_run(tmp_path, monkeypatch):
+    """A file in the cache is not hashed again, so only reading it without code keeps it harmless."""
+    import timm
+
+    url = "https://host.invalid/weights.pth"
+    backbone, _ = make("timm/test_resnet")
+    published = argparse.Namespace(hf_hub_id=None, custom_load=False, url=url)
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda *_: published)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    marker, cache = tmp_path / "ran", tmp_path / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    torch.save({"weight": torch.zeros(2), "x": Bomb(str(marker))}, cache / "weights.pth")
+    with pytest.raises(pickle.UnpicklingError, match=r"(?i)weights.only"):
+        loading.fetch(backbone, "any")
+    assert not marker.exists()
+
+
+def test_a_torchvision_download_that_would_run_code_does_not_run(tmp_path, monkeypatch):
+    from torchvision import models
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    marker, cache = tmp_path / "ran", tmp_path / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    name = models.SqueezeNet1_1_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    torch.save({"weight": torch.zeros(2), "x": Bomb(str(marker))}, cache / name)
+    backbone, _ = make("torchvision/squeezenet1_1")
+    with pytest.raises(pickle.UnpicklingError, match=r"(?i)weights.only"):
+        loading.fetch(backbone, "IMAGENET1K_V1")
+    assert not marker.exists()

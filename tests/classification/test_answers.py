@@ -53,6 +53,8 @@ def test_multi_label_predictions():
     assert first["labels"] == ["class 0", "class 2"]
     assert first["probabilities"]["class 1"] == pytest.approx(1 / (1 + np.exp(2)), rel=1e-5)
     assert second["labels"] == []
+    strict, _ = answers([[2.0, -2.0, 0.0], [-9.0, -9.0, -9.0]], "multi", threshold=0.8)
+    assert strict["labels"] == ["class 0"]
 
 
 def test_many_classes_are_listed_on_demand():

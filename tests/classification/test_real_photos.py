@@ -15,7 +15,12 @@ def accuracy(config: str, weights: str | None, folder) -> float:
     """Validation accuracy after the last epoch, which nothing chose."""
     data = shared("data/classification/hymenoptera")
     source = "none" if weights is None else str(shared(weights))
-    overrides = [f"task.data={data}", f"backbone.weights={source}", f"run.folder={folder}", "train.evaluate_every=1000 epochs"]
+    overrides = [
+        f"task.data={data}",
+        f"backbone.weights={source}",
+        f"run.folder={folder}",
+        "train.evaluate_every=1000 epochs",
+    ]
     return visiontl.train(CONFIGS / config, *overrides)["scores"]["val"]["accuracy"]
 
 

@@ -64,8 +64,8 @@ def test_single_label_scores(classes, ties):
 def test_calibration_error_by_hand():
     # bins of width 1/15: 0.95 and 0.97 share the last (14/15, 1], 0.6 = 9/15 closes the ninth, 0.61 is in the tenth
     confidence = np.array([0.95, 0.97, 0.6, 0.61])
-    right = np.array([True, False, True, True])
-    by_hand = 2 / 4 * abs(0.5 - 0.96) + 1 / 4 * abs(1 - 0.6) + 1 / 4 * abs(1 - 0.61)
+    right = np.array([True, False, True, False])
+    by_hand = 2 / 4 * abs(0.5 - 0.96) + 1 / 4 * abs(1 - 0.6) + 1 / 4 * abs(0 - 0.61)
     assert calibration_error(confidence, right) == pytest.approx(by_hand)
     assert calibration_error(np.array([1.0, 1.0]), np.array([True, True])) == 0.0
     assert calibration_error(np.array([0.0, 1.0]), np.array([True, False])) == 1.0

@@ -235,3 +235,15 @@ def test_multi_label_loss(tmp_path):
     mixed = TASK.collate(mixing, [data.train[i, 0] for i in range(4)], generator(1), data.meta)
     assert mixed["label"].shape == (4, 2)
     assert torch.isfinite(TASK.loss(mixing, {"logits": logits}, mixed, data.meta)["loss"])
+
+
+def test_multi_label_smoothing_moves_every_target_towards_a_half():
+    logits, label = torch.randn(5, 3), torch.tensor([[1, 0, 0], [0, 1, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0]]).float()
+    cfg = config({"csv": "x.csv"}, labels="multi", label_smoothing=0.2)
+    loss = TASK.loss(cfg, {"logits": logits}, {"label": label}, shapes_meta(["a", "b", "c"], "multi"))
+    p, target = torch.sigmoid(logits), label * 0.8 + 0.1
+    assert float(loss["loss"]) == pytest.approx(
+        float(-(target * p.log() + (1 - target) * (1 - p).log()).mean()), rel=1e-5
+    )
+    plain = float(-(label * p.log() + (1 - label) * (1 - p).log()).mean())
+    assert float(loss["binary_cross_entropy"]) == pytest.approx(plain, rel=1e-5)

@@ -19,8 +19,8 @@ PLUGINS = ROOT / "plugins"
 
 # A module imports only from layers above its own line here. A folder is one entry, free inside itself.
 LAYERS = [
-    {"errors", "report", "console", "distributed", "hookspecs", "randomness"},
-    {"entry", "schema", "task", "yaml_text", "html"},
+    {"errors", "report", "console", "hookspecs", "randomness"},
+    {"distributed", "entry", "schema", "task", "yaml_text", "html"},
     {"backbone", "policies"},
     {"freeze", "images", "probe", "backbones"},
     {"plugins", "optim", "data", "checkpoint", "device", "ema"},

@@ -88,3 +88,24 @@ def test_preprocessing_is_torchvisions(shape):
     ours, theirs = to_tensor(fit_image(image, spec)), functional.pil_to_tensor(theirs)
     assert ours.shape == (3, 224, 224)
     assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["bilinear", "bicubic", "nearest", "lanczos"])
+def test_the_interpolation_of_the_weights_is_used(name):
+    random = np.random.default_rng(1)
+    image = Image.fromarray(random.integers(0, 256, (90, 120, 3), dtype=np.uint8))
+    fitted = fit_image(image, visiontl.ImageSpec(size=(45, 60), crop=1.0, interpolation=name))
+    by_hand = image.resize((60, 45), getattr(Image.Resampling, name.upper()))
+    assert np.array_equal(np.asarray(fitted), np.asarray(by_hand))
+
+
+def test_the_value_range_of_the_weights_is_used():
+    """Weights of the Caffe kind read 0..255 less a mean: 200 - 104, and a deviation of 1."""
+    from visiontl.backbones import tiny
+
+    spec = visiontl.ImageSpec(size=(32, 32), mean=(104.0,) * 3, std=(1.0,) * 3, value_range=(0.0, 255.0))
+    backbone = tiny.build(spec=spec)
+    assert float(backbone.normalise(torch.full((1, 3, 32, 32), 200, dtype=torch.uint8)).mean()) == pytest.approx(
+        96, rel=1e-4
+    )
+    assert float(backbone.normalise(torch.full((1, 3, 32, 32), 200 / 255)).mean()) == pytest.approx(96, rel=1e-4)

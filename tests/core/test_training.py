@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,13 +17,15 @@ import visiontl
 from visiontl import optim, plugins
 from visiontl.data import Order, epoch_order
 from visiontl.errors import CheckpointError, ConfigError, PolicyError, TrainingError
+from visiontl.evaluation import gather_rows
 from visiontl.hookspecs import hookimpl
 from visiontl.optim import lr_factor
 from visiontl.policies import make_policy
 from visiontl.randomness import mix
 from visiontl.schema import OptimConfig
+from visiontl.setup import set_up
 from visiontl.testing import Case
-from visiontl.testing.case import state
+from visiontl.testing.case import same, state
 from visiontl.training import finish, fit
 
 
@@ -318,3 +323,181 @@ def test_optimizer_state_survives_its_files(case):
     again = optim.optimizer_state(other.optimizer, {id(p): name for name, p in parameters.items()})
     assert flat.keys() == again.keys()
     assert all(torch.equal(flat[key], again[key]) for key in flat)
+
+
+def test_optimizers_get_what_the_config_says(case):
+    sgd = case.run("optim.name=sgd", "optim.momentum=0.5").optimizer
+    assert isinstance(sgd, torch.optim.SGD)
+    assert {group["momentum"] for group in sgd.param_groups} == {0.5}
+    adamw = case.run("optim.betas=[0.8, 0.95]").optimizer
+    assert isinstance(adamw, torch.optim.AdamW)
+    assert {tuple(group["betas"]) for group in adamw.param_groups} == {(0.8, 0.95)}
+
+
+def test_averages_since_the_last_logged_line_survive_a_resume(case):
+    """8 updates, a line every 4: a run cut off after update 7 still logs the mean over updates 5 to 8."""
+    settings = ["train.log_every=4", "train.checkpoint_every=7 steps"]
+    run = case.run(*settings)
+    fit(run)
+    checkpoints = sorted((run.folder / "checkpoints").glob("step-*"))
+    assert [path.name for path in checkpoints] == ["step-00000007", "step-00000008"]
+    logged = [line for line in read_metrics(run.folder) if line["kind"] == "train"]
+    assert [line["step"] for line in logged] == [4, 8]
+    shutil.rmtree(checkpoints[-1])
+    fit(case.run(*settings, f"resume={run.folder}"))
+    again = [line for line in read_metrics(run.folder) if line["kind"] == "train"]
+    for one, other in zip(logged, again, strict=True):
+        assert [one[key] for key in ("step", "loss", "mae", "grad_norm")] == [
+            other[key] for key in ("step", "loss", "mae", "grad_norm")
+        ]
+
+
+def read_metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(("direction", "epoch"), [("min", 3), ("max", 4)])
+def test_the_best_weights_are_kept_exported_and_scored(case, direction, epoch):
+    """A score that is not a number is never the best, and a gain starts early stopping's count anew."""
+    given, seen = [math.nan, 0.5, 0.2, 0.9, 0.6], []
+
+    def score(cfg, rows, meta):
+        seen.append(state(run))
+        return {"mae": given[len(seen) - 1] if len(seen) <= 5 else 0.0}
+
+    run = case.run("train.epochs=5", "train.early_stop=2")
+    task = dataclasses.replace(run.resolved.task, score=score, best=("mae", direction))
+    run.resolved = dataclasses.replace(run.resolved, task=task)
+    run.built = dataclasses.replace(run.built, resolved=run.resolved)
+    progress = fit(run)
+    assert len(seen) == 5
+    assert progress.best == {"score": "mae", "value": given[epoch - 1], "step": 4 * epoch, "epoch": epoch}
+    finish(run, progress)
+    assert not same(seen[epoch - 1], state(run))
+    assert not same(seen[epoch - 1], visiontl.load(run.folder).built.model.state_dict())
+    assert all(not same(seen[epoch - 1], scored) for scored in seen[5:])
+    assert same(seen[4], state(run))
+
+
+def test_what_the_loss_does_not_read_never_trains(case):
+    def model(cfg, backbone, meta):
+        class Early(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.backbone, self.head = backbone, torch.nn.Linear(backbone.channels[0], 1)
+
+            def forward(self, batch):
+                first = self.backbone(batch["image"], maps=(0, 3)).maps[0]  # (B, C, H/2, W/2)
+                return {"brightness": self.head(first.mean((2, 3))).squeeze(1)}
+
+        return Early()
+
+    resolved = case.resolved("train.epochs=1")
+    run = set_up(dataclasses.replace(resolved, task=dataclasses.replace(resolved.task, model=model)))
+    assert run.layout.stages == ("stem",)
+    assert any(name.startswith("backbone.body.stage3") for name in run.layout.unread)
+    before = state(run)
+    fit(run)
+    moved = same(before, state(run))
+    assert {name.split(".")[2] for name in moved if name.startswith("backbone")} == {"stem"}
+
+
+def test_evaluation_computes_in_the_precision_of_the_run(case):
+    run = case.run("train.precision=bf16")
+    kinds = set()
+    run.built.model.head[1].register_forward_hook(lambda module, given, made: kinds.add(made.dtype))
+    gather_rows(run.accelerator, run.built, run.data.val, run.built.model, 4, 0, run.console, "val")
+    assert kinds == {torch.bfloat16}
+
+
+def test_training_mode_returns_after_each_evaluation(case):
+    run = case.run("train.evaluate_every=1 step", "train.epochs=1")
+    modes = []
+    for module in (run.built.model.head, *run.built.backbone.modules()):
+        if isinstance(module, torch.nn.Sequential | torch.nn.BatchNorm2d):
+            module.register_forward_hook(
+                lambda module, given, made: modes.append((torch.is_grad_enabled(), module.training))
+            )
+    fit(run)
+    assert set(modes) == {(True, True), (False, False)}
+
+
+def test_a_model_that_is_damaged_is_not_loaded(case):
+    run = case.run("train.epochs=0")
+    finish(run, fit(run))
+    visiontl.load(run.folder)
+    path = run.folder / "model/model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(CheckpointError, match="does not match its sha256"):
+        visiontl.load(run.folder)
+
+
+def test_preprocessing_of_the_config_is_used_and_travels_with_the_model(case):
+    given = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "crop": 0.5, "interpolation": "lanczos"}
+    stated = {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
+    run = case.run(f"backbone.preprocessing={json.dumps(stated)}", "train.epochs=0")
+    finish(run, fit(run))
+    for backbone in (run.built.backbone, visiontl.load(run.folder).built.backbone):
+        assert {key: getattr(backbone.spec, key) for key in given} == given
+        assert backbone.mean.flatten().tolist() == pytest.approx(given["mean"])
+        assert backbone.std.flatten().tolist() == pytest.approx(given["std"])
+
+
+def test_resume_refuses_data_that_has_changed(case):
+    run = case.run("train.epochs=1")
+    fit(run)
+    folder = Path(run.resolved.cfg.data)
+    shutil.copy(folder / "00.png", folder / "99.png")
+    with pytest.raises(CheckpointError, match="the data has changed since"):
+        fit(case.run("train.epochs=1", f"resume={run.folder}"))
+
+
+def test_every_update_follows_the_schedule_and_enters_the_average(case):
+    run = case.run("train.ema={decay: 0.5}", "train.epochs=1", "optim.layer_decay=0.5")
+    weight = run.built.model.head[1].weight
+    average, rates = weight.detach().clone(), []
+
+    class Watcher:
+        @hookimpl
+        def visiontl_logged(self, step, values):
+            if "train/loss" in values:  # one line per update
+                decay = min(0.5, (1 + step) / (10 + step))
+                average.mul_(decay).add_(weight.detach(), alpha=1 - decay)
+                rates.append([group["lr"] / group["peak_lr"] for group in run.optimizer.param_groups])
+
+    watcher = Watcher()
+    plugins.register(watcher, "each update")
+    try:
+        fit(run)
+    finally:
+        plugins.manager().unregister(watcher)
+    cosine = [0.5 * (1 + math.cos(math.pi * step / 4)) for step in range(4)]
+    assert len(rates) == 4
+    assert all(found == pytest.approx([factor] * len(found)) for found, factor in zip(rates, cosine, strict=True))
+    assert run.ema is not None
+    assert torch.allclose(run.ema.model.head[1].weight, average)
+    assert not torch.equal(run.ema.model.head[1].weight, weight)
+
+
+def test_a_part_that_the_loss_stops_reading_is_named(case):
+    run = case.run()
+    model, read = run.resolved.task.model, []
+
+    def forgetful(cfg, backbone, meta):
+        made = model(cfg, backbone, meta)
+        made.extra = torch.nn.Parameter(torch.zeros(1))
+        forward = made.forward
+
+        def once(batch):
+            read.append(0)
+            found = forward(batch)
+            return {"brightness": found["brightness"] + made.extra} if len(read) == 1 else found
+
+        made.forward = once
+        return made
+
+    run = set_up(dataclasses.replace(run.resolved, task=dataclasses.replace(run.resolved.task, model=forgetful)))
+    with pytest.raises(TrainingError, match="1 trainable parameters got no gradient, such as extra"):
+        fit(run)

@@ -112,7 +112,7 @@ def find(
     bare = [full.partition("/")[2] for full in table]
     options = list(table) if library else bare
     raise BackboneError(
-        f"no backbone {name!r}{did_you_mean(name, options)}. See `visiontl list backbones '{arch[:4]}*'`"
+        f"no backbone {name!r}{did_you_mean(name, options)} (see `visiontl list backbones '{arch[:4]}*'`)"
     )
 
 

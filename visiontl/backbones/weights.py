@@ -460,7 +460,7 @@ def fetch(backbone: LibraryBackbone, tag: str) -> Mapping[str, Any]:
     if backbone.family == "torchvision":
         from visiontl.backbones.torchvision import weights_enum
 
-        return weights_enum(backbone.arch)[tag].get_state_dict(progress=False, check_hash=True)
+        return weights_enum(backbone.arch)[tag].get_state_dict(progress=False, check_hash=True, weights_only=True)
     import timm
 
     found: Any = timm.get_pretrained_cfg(f"{backbone.arch}.{tag}")

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from visiontl import plugins, testing
+from visiontl.testing.checks import POLICIES
 
 TASKS = sorted(plugins.tasks())
 
@@ -29,5 +30,5 @@ def test_contract_on_two_processes(tmp_path):
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith(("ok", "FAILED"))]
     assert done.returncode == 0, "\n".join([*lines, done.stderr[-2000:]])
-    assert len(lines) == 8 * len(TASKS)
+    assert len(lines) == (len(POLICIES) + 1) * len(TASKS)
     assert all(line.startswith("ok  2 processes") for line in lines)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 import visiontl
+from visiontl.config import resolve
 from visiontl.testing import Case
 
 
@@ -23,3 +25,36 @@ def test_a_run_says_that_its_data_has_changed(tmp_path):
     min((data / "train").rglob("*.png")).unlink()
     with pytest.raises(visiontl.DataError, match="other classes or counts now"):
         visiontl.evaluate(run)
+
+
+def test_the_lists_of_a_run_give_its_split_again(tmp_path):
+    """What a run saves under splits/ is what task.data.lists reads."""
+    report = visiontl.train(Case("classification", tmp_path).resolved("train.epochs=0"))
+    shapes = tmp_path / "all"
+    for split in ("train", "val", "test"):
+        for file in (tmp_path / "runs/example-classification/shapes" / split).glob("*/*.png"):
+            (shapes / file.parent.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, shapes / file.parent.name / f"{split}-{file.name}")
+    base = {"epochs": 0, "batch_size": 8}
+    config = {
+        "task": {"name": "classification", "data": {"folder": str(shapes), "split_seed": 7}},
+        "backbone": {"name": "visiontl/tiny", "weights": "none"},
+        "train": base,
+        "run": {"folder": str(tmp_path / "runs")},
+    }
+    first = visiontl.train(config)
+    config["task"]["data"] = {"folder": str(shapes), "lists": f"{first['run']}/splits"}
+    second = visiontl.train(config)
+    for name in ("train", "val", "test"):
+        lists = [Path(run["run"], "splits", f"{name}.txt").read_text().splitlines() for run in (first, second)]
+        assert lists[0] == lists[1]
+    assert report["steps"] == 0
+
+
+def test_mistakes_of_the_whole_section_are_said_in_words():
+    config = {
+        "task": {"name": "classification", "data": "photos", "labels": "multi"},
+        "backbone": {"name": "visiontl/tiny"},
+    }
+    with pytest.raises(visiontl.ConfigError, match="csv"):
+        resolve(config)

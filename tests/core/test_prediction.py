@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import visiontl
-from visiontl.prediction import predict_files
+from visiontl.prediction import find_images, predict_files
 from visiontl.testing import Case
 
 
@@ -29,3 +29,23 @@ def test_answers_stand_beside_their_files_and_the_unreadable_is_named(tmp_path):
     alone = [predictor.predict(record["file"])["brightness"] for record in records]
     assert [record["brightness"] for record in records] == pytest.approx(alone, rel=1e-4)
     assert len(set(alone)) == 5
+
+
+def test_a_run_folder_among_the_images_is_refused(tmp_path):
+    report = visiontl.train(Case("brightness", tmp_path).resolved("train.epochs=1"))
+    with pytest.raises(visiontl.DataError, match="is a run folder, not images"):
+        find_images([report["run"]])
+
+
+def test_nothing_readable_is_an_error_that_names_a_list(tmp_path):
+    report = visiontl.train(Case("brightness", tmp_path).resolved("train.epochs=1"))
+    (tmp_path / "page.jpg").write_text("<html></html>")
+    with pytest.raises(visiontl.DataError, match="none of the 1 images could be read"):
+        predict_files(report["run"], [tmp_path / "page.jpg"], out=tmp_path / "out")
+    assert "page.jpg" in (tmp_path / "out" / "unreadable.json").read_text()
+
+
+def test_what_is_no_photo_is_refused_in_words(tmp_path):
+    report = visiontl.train(Case("brightness", tmp_path).resolved("train.epochs=1"))
+    with pytest.raises(visiontl.DataError, match="got ndarray"):
+        visiontl.load(report["run"]).predict([np.zeros((8, 8, 3), dtype=np.uint8)])

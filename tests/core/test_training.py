@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import visiontl
-from visiontl import optim, plugins
+from visiontl import checkpoint, optim, plugins
 from visiontl.data import Order, epoch_order
 from visiontl.errors import CheckpointError, ConfigError, PolicyError, TrainingError
 from visiontl.evaluation import gather_rows
@@ -501,3 +501,81 @@ def test_a_part_that_the_loss_stops_reading_is_named(case):
     run = set_up(dataclasses.replace(run.resolved, task=dataclasses.replace(run.resolved.task, model=forgetful)))
     with pytest.raises(TrainingError, match="1 trainable parameters got no gradient, such as extra"):
         fit(run)
+
+
+def test_a_run_that_stopped_early_does_not_go_on_when_resumed(case):
+    settings = ("train.epochs=30", "train.early_stop=1", "optim.lr=1e-30", "freeze.norm_stats=fixed")
+    run = case.run(*settings)
+    stopped = fit(run)
+    again = case.run(*settings, f"resume={run.folder}")
+    assert fit(again).step == stopped.step
+    assert again.report["status"] == "stopped early"
+
+
+def test_resume_on_another_number_of_processes_is_refused(case):
+    run = case.run()
+    fit(run)
+    newest = checkpoint.step_folders(run.folder / "checkpoints")[0]
+    files = {path.name: checkpoint.read_tensors(newest, path.name) for path in newest.glob("*.safetensors")}
+    state_then = {**checkpoint.read_json(newest, "state.json"), "processes": 2}
+    checkpoint.write_folder(newest, {**files, "state.json": json.dumps(state_then)})
+    with pytest.raises(CheckpointError, match="processes 2, here it would be 1"):
+        fit(case.run(f"resume={run.folder}"))
+
+
+def test_resume_names_what_differs_in_the_config(case):
+    run = case.run()
+    fit(run)
+    with pytest.raises(CheckpointError, match=r"optim.lr: 0.01 -> 0.5"):
+        fit(case.run(f"resume={run.folder}", "optim.lr=0.5"))
+
+
+def test_average_copies_buffers_that_are_no_statistics():
+    from visiontl.ema import Ema
+
+    model = torch.nn.Linear(1, 1)
+    model.register_buffer("mask", torch.tensor([0.0, -math.inf]))
+    ema = Ema(model, decay=0.9)
+    ema.update(model)
+    assert ema.model.mask.tolist() == [0.0, -math.inf]
+
+
+def test_augmentation_that_seldom_shows_is_still_seen(case):
+    """The task only mirrors: with two images a single other look is alike in a quarter of all seeds."""
+    for seed in range(6):
+        run = case.run("freeze.policy=all", "train.cache=true", "train.batch_size=2", f"train.seed={seed}")
+        assert not run.caches
+        assert any("augmented anew" in note for note in run.console.notes)
+
+
+def test_fp16_trains_on_a_cpu(case):
+    report = visiontl.train(case.resolved("train.precision=fp16", "train.epochs=1"))
+    assert report["environment"]["precision"] == "fp16"
+    assert report["scores"]["val"]["mae"] < 1
+
+
+def test_a_refused_resume_leaves_the_run_as_it_is(case):
+    run = case.run()
+    fit(run)
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    with pytest.raises(CheckpointError):
+        fit(case.run(f"resume={run.folder}", "optim.lr=0.5"))
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_full_disk_is_survived(case, monkeypatch):
+    """The first checkpoint and model cannot be written; training goes on, and the next interval writes them."""
+    real, calls = checkpoint.write_folder, []
+
+    def full_at_first(folder, files):
+        calls.append(folder)
+        if len(calls) <= 2:
+            raise OSError(28, "No space left on device")
+        real(folder, files)
+
+    monkeypatch.setattr(checkpoint, "write_folder", full_at_first)
+    run = case.run("train.epochs=3")
+    report = finish(run, fit(run))
+    assert any("could not be saved" in note for note in run.console.notes)
+    assert report["scores"]["val"]["mae"] == pytest.approx(report["best"]["value"])
+    assert checkpoint.damage(run.folder / "model") is None

@@ -128,8 +128,14 @@ def optimises_every_trainable_parameter_once(case: Case) -> None:
 
 def resumes_with_the_same_bits(case: Case) -> None:
     """A run cut off in the middle and resumed ends with the weights, average and metrics of one that was not."""
+    for optimizer, layout in (("adamw", "false"), ("sgd", "true"), ("adamw", "true")):
+        # the optimiser's state must come back in the memory layout of its parameters
+        _resumes(case, f"optim.name={optimizer}", f"train.channels_last={layout}")
+
+
+def _resumes(case: Case, *layout: str) -> None:
     settings = [
-        "train.channels_last=true",  # the optimiser's state must come back in the layout of its parameters
+        *layout,
         "train.ema={decay: 0.9}",
         "train.checkpoint_every=1 step",
         "freeze.policy={gradual: 1}",
@@ -137,7 +143,7 @@ def resumes_with_the_same_bits(case: Case) -> None:
     ]
     whole = case.run(*settings)
     fit(whole)
-    for cut in (1, whole.steps_per_epoch, whole.total - 1):
+    for cut in (1, whole.steps_per_epoch, whole.total - 1) if layout[0] == "optim.name=adamw" else (3,):
         broken = case.run(*settings)
         watcher = _StopAt(cut)
         plugins.register(watcher, f"stop-at-{id(watcher)}")

@@ -286,7 +286,7 @@ def say_unread(layout: freeze.Layout, stages: tuple[str, ...], console: Console)
 def say_data(resolved: Resolved, found: Data, first: data.Order, total: int, console: Console) -> None:
     section, world = resolved.config.train, distributed.world()
     counts = ", ".join(f"{name} {len(split)}" for name, split in found.splits().items())
-    console.say(f"images: {counts}; {total} updates in {section.epochs} epochs; processes: {world}")
+    console.say(f"images: {counts}; updates: {total}, epochs: {section.epochs}, processes: {world}")
     effective = section.batch_size * section.accumulate * world
     console.say(
         f"batch: {section.batch_size} per process x {section.accumulate} accumulated x {world} processes "

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import DistributedType, parse_flag_from_env, send_to_device
+from accelerate.utils import DistributedType, ProjectConfiguration, parse_flag_from_env, send_to_device
 from torch import nn
 
 from visiontl import distributed
@@ -32,6 +32,8 @@ def make_accelerator(precision: str, trackers: Sequence[str] = ()) -> Accelerato
         accelerator = Accelerator(
             mixed_precision={"fp32": "no"}.get(precision, precision),
             log_with=list(trackers) if trackers else None,
+            # some trackers demand a folder here; the run's own is known only later (see record.start_trackers)
+            project_config=ProjectConfiguration(logging_dir="."),
             gradient_accumulation_steps=1,
         )
     except ValueError as error:

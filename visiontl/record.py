@@ -133,7 +133,7 @@ def start_trackers(accelerator: Accelerator, names: Sequence[str], folder: Path,
     """Start the trackers asked for, on the main process (see check_trackers)."""
     if not names:
         return
-    accelerator.project_configuration.set_directories(str(folder))
+    accelerator.project_configuration.logging_dir = str(folder)
     flat = flatten(to_plain(resolved))
     accelerator.init_trackers("visiontl", config=flat)
 

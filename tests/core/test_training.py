@@ -306,10 +306,19 @@ def test_precision_can_change_between_runs_of_one_process(case):
         assert report["environment"]["precision"] == precision
 
 
-def test_compiled_model_trains(case):
-    pytest.importorskip("torch._inductor")
-    run = case.run("train.compile=true", limit=1)
-    assert run.resolved.config.train.compile
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_model_trains_as_the_plain_one(case):
+    states = []
+    for compile in ("true", "false"):
+        run = case.run(f"train.compile={compile}", "freeze.policy=all", limit=2)
+        fit(run)
+        states.append(state(run))
+    assert all(torch.allclose(states[0][name].float(), states[1][name].float(), atol=1e-5) for name in states[0])
+
+
+def test_trackers_write_into_the_run_folder(case):
+    report = visiontl.train(case.resolved("run.trackers=[tensorboard]", "train.epochs=1"))
+    assert list(Path(report["run"]).rglob("events.out.tfevents*"))
 
 
 def test_optimizer_state_survives_its_files(case):

@@ -56,16 +56,18 @@ class _Problems:
         self.places: dict[Keys, str] = {}
 
     def add(self, path: Keys, text: str) -> None:
-        """`path` need not exist; the nearest known key above it gives the line."""
-        for end in range(len(path), -1, -1):
-            if path[:end] in self.places:
-                place = self.places[path[:end]]
-                break
-        else:
-            place = self.source
-        line = f"{place}: {'.'.join(path)}: {text}" if path else f"{place}: {text}"
+        line = f"{self.place(path)}: {'.'.join(path)}: {text}" if path else f"{self.place(path)}: {text}"
         if line not in self.lines:
             self.lines.append(line)
+
+    def place(self, path: Keys) -> str:
+        """`path` need not exist: a single override inside it, or else the nearest known key above it, is to blame."""
+        inside = {place for known, place in self.places.items() if known[: len(path)] == path != known}
+        overridden = [place for place in inside if place.startswith("override")]
+        if path and len(overridden) == 1:
+            return overridden[0]
+        above = (self.places[path[:end]] for end in range(len(path), -1, -1) if path[:end] in self.places)
+        return next(above, self.source)
 
     def raise_any(self) -> None:
         """The file's mistakes in the order of its lines, after those of the overrides."""

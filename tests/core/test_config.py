@@ -586,3 +586,12 @@ def test_values_survive_being_written_and_read(value):
 def test_no_override_or_mapping_raises_anything_but_config_errors(overrides, mapping):
     with suppress(ConfigError):
         config.resolve(mapping, [*overrides, *(f"train.{override}" for override in overrides)])
+
+
+def test_an_override_is_blamed_for_what_it_breaks():
+    for override, words in [
+        ("foo.bar=1", "override 'foo.bar=1': foo: unknown key"),
+        ("freeze.policy={first: 2, until: x}", "override .*: freeze: policy takes one name"),
+    ]:
+        with pytest.raises(ConfigError, match=words):
+            config.resolve(ROOT / "configs/classification/quickstart.yaml", [override])

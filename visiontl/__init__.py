@@ -23,6 +23,8 @@ _PLACES = {
     "seeded": "visiontl.randomness",
     "open_image": "visiontl.images",
     "fit_image": "visiontl.images",
+    "fit_tensor": "visiontl.images",
+    "resize_tensor": "visiontl.images",
     "to_tensor": "visiontl.images",
     "Task": "visiontl.task",
     "Data": "visiontl.task",
@@ -38,6 +40,8 @@ _PLACES = {
     "Figure": "visiontl.report",
     "Table": "visiontl.report",
     "Pictures": "visiontl.report",
+    "Finding": "visiontl.report",
+    "Seen": "visiontl.report",
     "hookimpl": "visiontl.hookspecs",
     "VisionTLError": "visiontl.errors",
     "ConfigError": "visiontl.errors",
@@ -64,11 +68,11 @@ if TYPE_CHECKING:
     )
     from visiontl.evaluation import evaluate
     from visiontl.hookspecs import hookimpl
-    from visiontl.images import fit_image, is_image, open_image, to_tensor
+    from visiontl.images import fit_image, fit_tensor, is_image, open_image, resize_tensor, to_tensor
     from visiontl.model import load_backbone
     from visiontl.prediction import load
     from visiontl.randomness import seeded
-    from visiontl.report import Figure, Pictures, Table
+    from visiontl.report import Figure, Finding, Pictures, Seen, Table
     from visiontl.schema import Section
     from visiontl.task import Command, Data, Task, lazy
     from visiontl.training import train

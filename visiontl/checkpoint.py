@@ -21,13 +21,18 @@ from visiontl.errors import CheckpointError
 
 FORMAT = 1  # raised when an older reader could not read what is written
 MANIFEST = "manifest.json"
+HEADERS = 1 << 20  # bytes; safetensors headers and the manifest stay far below
 
 Content = Mapping[str, Tensor] | str  # a file's content: tensors (safetensors) or text
 
 
 def write_folder(folder: Path, files: Mapping[str, Content]) -> None:
-    """Write the files as one folder that appears at once, in place of one of the same name."""
+    """Write the files as one folder that appears at once, in place of one of the same name.
+
+    Raises CheckpointError when the disk has no room for it, OSError when writing fails; the old one stays then.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    require_space(folder.parent, size(files))
     temporary = folder.parent / f".writing-{folder.name}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -54,6 +59,31 @@ def write_folder(folder: Path, files: Mapping[str, Content]) -> None:
         raise CheckpointError(f"{folder}: reads back damaged just after it was written ({reason}); check the disk")
 
 
+def size(files: Mapping[str, Content]) -> int:
+    """Bytes that the files will take, with room for headers and the manifest."""
+    tensors = [tensor for content in files.values() if not isinstance(content, str) for tensor in content.values()]
+    text = sum(len(content) * 4 for content in files.values() if isinstance(content, str))
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors) + text + HEADERS
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raise CheckpointError unless the disk under the folder has that many bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise CheckpointError(f"{folder}: {needed / 1e6:.1f} MB are needed, the disk has {free / 1e6:.1f} MB free")
+
+
+def recover(parent: Path) -> None:
+    """Put right what a kill inside `write_folder` left: a folder that had stepped aside comes back where its
+    successor never arrived, and what was half written goes."""
+    for old in parent.glob(".old-*"):
+        folder = parent / old.name.removeprefix(".old-")
+        if not folder.exists():
+            old.rename(folder)
+    for left in [*parent.glob(".old-*"), *parent.glob(".writing-*")]:
+        _remove(left)
+
+
 def copy_folder(source: Path, folder: Path) -> None:
     """The same folder under another name, by hard links where the disk allows: costs no space."""
     temporary = folder.parent / f".writing-{folder.name}"
@@ -69,6 +99,8 @@ def copy_folder(source: Path, folder: Path) -> None:
 
 def damage(folder: Path) -> str | None:
     """Why the folder cannot be trusted, or None when every file is as it was written."""
+    if not (folder / MANIFEST).is_file():  # a pipe of that name would be waited for
+        return f"no {MANIFEST}"
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         version, files = manifest["format"], manifest["files"]
@@ -82,9 +114,13 @@ def damage(folder: Path) -> str | None:
                 return f"{name} has {path.stat().st_size} bytes instead of {expected['bytes']}"
             if _sha256(path) != expected["sha256"]:
                 return f"{name} does not match its sha256"
-    except FileNotFoundError:
-        return f"no {MANIFEST}"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if not files:
+            return f"{MANIFEST} lists no files"
+        unlisted = {path.name for path in folder.iterdir()} - files.keys() - {MANIFEST}
+        unlisted = sorted(name for name in unlisted if not name.startswith("."))  # file managers leave such
+        if unlisted:
+            return f"{MANIFEST} does not list {unlisted[0]}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"{MANIFEST} cannot be read ({type(error).__name__})"
     return None
 
@@ -97,11 +133,22 @@ def require(folder: Path) -> None:
 
 
 def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
-    return load_file(folder / name)
+    """Raises CheckpointError naming a file that cannot be read."""
+    try:
+        return load_file(folder / name)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{folder / name}: cannot be read ({error})") from None
 
 
-def read_json(folder: Path, name: str) -> Any:
-    return json.loads((folder / name).read_text(encoding="utf-8"))
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """Raises CheckpointError naming a file that cannot be read, or holds something else than keys."""
+    try:
+        found = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{folder / name}: cannot be read ({error})") from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{folder / name}: holds a {type(found).__name__}; a mapping was expected")
+    return found
 
 
 def step_folders(folder: Path) -> list[Path]:
@@ -125,7 +172,7 @@ def prune(folder: Path, keep: int = 2, known: Path | None = None) -> None:
     whole = 0
     for path in step_folders(folder):
         if whole >= keep:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
         elif path == known or damage(path) is None:
             whole += 1
 
@@ -151,12 +198,20 @@ def _link(source: str, target: str) -> None:
 def _replace(temporary: Path, folder: Path) -> None:
     """A folder cannot be renamed onto a full one: the old one steps aside for the moment between."""
     old = folder.parent / f".old-{folder.name}"
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
+    _remove(old)
+    if os.path.lexists(folder):  # be it a link to nothing
         folder.rename(old)
     temporary.rename(folder)
     _sync(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    """A folder, or what stands in its place; nothing when it is not there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

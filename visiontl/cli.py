@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from visiontl.errors import ConfigError, VisionTLError, did_you_mean
+from visiontl.console import clean
+from visiontl.errors import ConfigError, Stopped, VisionTLError, did_you_mean
 
 if TYPE_CHECKING:
     from visiontl.backbones.catalogue import Row
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from visiontl.task import Task
 
 # seconds; a launcher ends the other ranks as soon as one has failed, so what rank 0 has said too is said once
-WAIT_FOR_RANK_0 = 10.0
+WAIT_FOR_RANK_0 = 5.0
 OPTION = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 
 
@@ -41,7 +42,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0; 2: a mistake of the user; 1: another failure; 130: ^C."""
+    """Run one command. Returns the exit code: 0; 2: a mistake of the user; 1: another failure;
+    75: stopped by a signal and saved; 130: ^C before there was anything to save."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     end = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:end]
@@ -56,10 +58,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("interrupted", debug)
         return 130
+    except Stopped as stopped:  # on every rank at once
+        if rank() == 0:
+            complain(str(stopped), debug=False)
+        return stopped.exit_code
     except VisionTLError as error:
         complain(f"error: {error}", debug)
         return error.exit_code
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a plugin's function may even call sys.exit
         complain(f"error: {describe(error)}", debug)
         return 1
     finally:
@@ -191,7 +197,7 @@ def warn_of_plugins() -> None:
 
     if rank() == 0:
         for line in plugins.warnings():
-            print(f"warning: {line}", file=sys.stderr)
+            print(clean(f"warning: {line}"), file=sys.stderr)
 
 
 def rank() -> int:
@@ -200,7 +206,7 @@ def rank() -> int:
     return int(text) if text.isdigit() else 0
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """An error that nobody foresaw, in one line, with the place where it was raised."""
     text = " ".join(str(error).split())
     here, place = error.__traceback__, ""
@@ -226,7 +232,7 @@ def complain(message: str, debug: bool) -> None:
         time.sleep(WAIT_FOR_RANK_0)
         message = f"rank {rank()}: {message}"
     encoding = sys.stderr.encoding or "utf-8"  # a file name's lone surrogate must not hide the message
-    print(message.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr, flush=True)
+    print(clean(message).encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr, flush=True)
 
 
 def train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -337,6 +343,22 @@ def print_config(arguments: argparse.Namespace) -> None:
     print(json.dumps(config.schema(name), indent=2))
 
 
+def doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file")
+    parser.add_argument("overrides", metavar="a.b=c", nargs="*", default=[], help="config values to replace")
+    parser.add_argument("--json", metavar="FILE", help="also write everything that was found, with all names")
+
+
+def examine(arguments: argparse.Namespace) -> int:
+    from visiontl import config
+
+    warn_of_plugins()
+    resolved = config.resolve(arguments.config, arguments.overrides)
+    from visiontl import doctor
+
+    return doctor.doctor(resolved, arguments.json)
+
+
 LISTS = ("tasks", "backbones", "policies", "plugins")
 
 
@@ -444,6 +466,9 @@ OVERRIDES_HELP = """a.b=c replaces one value of the config: train.epochs=5 freez
 `visiontl config CONFIG` prints every key with its meaning."""
 
 SUBCOMMANDS: dict[str, Subcommand] = {
+    "doctor": Subcommand(
+        "read all data of a config and say what is wrong with it", doctor_arguments, examine, OVERRIDES_HELP
+    ),
     "train": Subcommand("train a model as a config file says", train_arguments, train, OVERRIDES_HELP),
     "evaluate": Subcommand("measure a finished run, also on other data", evaluate_arguments, evaluate, OVERRIDES_HELP),
     "predict": Subcommand("use a finished run on images", predict_arguments, predict),

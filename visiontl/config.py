@@ -126,6 +126,21 @@ def to_plain(resolved: Resolved) -> dict[str, Any]:
     return json.loads(json.dumps(resolved.config.model_dump(mode="json")))
 
 
+def flat_config(resolved: Resolved) -> dict[str, Any]:
+    """The complete config as {"optim.lr": 0.001}; what is no plain value becomes text."""
+    return _flatten(to_plain(resolved), "")
+
+
+def _flatten(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, int | float | str | bool) else str(value)
+    return flat
+
+
 def config_hash(resolved: Resolved) -> str:
     """sha256, in hex, of what decides a run's numbers: all but `run`, `loader` and `resume`."""
     plain = {key: value for key, value in to_plain(resolved).items() if key not in ("run", "loader", "resume")}
@@ -190,6 +205,8 @@ def _read(path: Path) -> Parsed:
             inside = sorted(p.name for p in path.iterdir() if p.suffix in (".yaml", ".yml"))
             named = f"; it holds {', '.join(inside[:8])}" if inside else ""
             raise ConfigError(f"{path}: is a folder; name a config file{named}")
+        if path.exists() and not path.is_file():  # a pipe or a device may have no end
+            raise ConfigError(f"{path}: is no regular file; save the config to one")
         raw = path.read_bytes()
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file{_near_file(path)}") from None
@@ -319,6 +336,9 @@ def _check_policy(core: Config, task: Task | None, cfg: BaseModel | None, proble
         plugins.policy(value)
     except (VisionTLError, ValueError, TypeError) as error:
         problems.add(("freeze", "policy"), str(error).removeprefix("freeze.policy: "))
+        return
+    except Exception as error:  # a plugin's factory that was not written for this value
+        problems.add(("freeze", "policy"), f"{_shown(value)} cannot be made: {type(error).__name__}: {error}")
         return
     if task is not None and cfg is not None and task.refuse is not None:
         name = next(iter(value)) if isinstance(value, Mapping) else value.partition(":")[0].strip()

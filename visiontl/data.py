@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from visiontl import interrupts
 from visiontl.errors import DataError, VisionTLError
 from visiontl.randomness import generator, mix
 from visiontl.task import Data, SampleDataset
@@ -26,7 +26,8 @@ Key = tuple[tuple[int, ...], int, int]  # (ids, epoch, step)
 class Order:
     """The training order of one epoch, the same on every rank.
 
-    A group is what one optimiser update sees: `accumulate` micro-batches on each of `world` ranks.
+    A group is what one optimiser update sees: `accumulate` micro-batches on each of `world` ranks. Which images
+    are in which group depends on batch_size * accumulate * world alone.
     """
 
     ids: np.ndarray
@@ -40,14 +41,13 @@ class Order:
         return self.batch_size * self.accumulate * self.world
 
     @cached_property
-    def tail(self) -> int:
-        """Micro-batches per rank in the last, short group; 0 where it is dropped."""
-        rest = len(self.ids) % self._group
-        if not rest:
-            return 0
-        micro = -(-rest // (self.batch_size * self.world))
-        smallest = rest // (micro * self.world)
-        return micro if smallest >= min(2, self.batch_size) else 0  # one image breaks batch norm
+    def short(self) -> int:
+        """Images in the last, short group; 0 where there is none.
+
+        One image alone breaks batch norm, so micro-batches have two or more. An even number can be shared out like
+        that by any batch size and any number of ranks; an odd one cannot (batch_size: 2), so one image stays out.
+        """
+        return len(self.ids) % self._group // 2 * 2
 
     @property
     def dropped(self) -> int:
@@ -55,25 +55,37 @@ class Order:
         if self.batches is not None:
             whole = len(self.batches) // self.world * self.world
             return sum(map(len, self.batches[whole:]))
-        return 0 if self.tail else len(self.ids) % self._group
+        return len(self.ids) % self._group - self.short
 
     def __len__(self) -> int:
         """Optimiser updates in the epoch."""
         if self.batches is not None:
             return -(-(len(self.batches) // self.world) // self.accumulate)
-        return len(self.ids) // self._group + (self.tail > 0)
+        return len(self.ids) // self._group + (self.short > 0)
 
     def group(self, step: int) -> list[list[tuple[int, ...]]]:
-        """[micro-batch][rank] -> ids, for update `step` of the epoch."""
+        """[micro-batch][rank] -> ids, for update `step` of the epoch. Ranks that a short group leaves without
+        images have none there (see `fetched`); rank 0 always has some."""
         if self.batches is not None:
             width = self.accumulate * self.world
             whole = len(self.batches) // self.world * self.world
             chosen = [tuple(batch) for batch in self.batches[step * width : min(whole, (step + 1) * width)]]
         else:
             ids = self.ids[step * self._group : (step + 1) * self._group]
-            count = self.accumulate if len(ids) == self._group else self.tail
-            chosen = [tuple(map(int, part)) for part in np.array_split(ids, count * self.world)]
-        return [chosen[i : i + self.world] for i in range(0, len(chosen), self.world)]
+            parts = self.accumulate * self.world
+            if len(ids) < self._group:
+                ids = ids[: self.short]
+                rounds = -(-self.short // (self.batch_size * self.world))
+                parts = min(rounds * self.world, self.short // min(2, self.batch_size))
+            chosen = [tuple(map(int, part)) for part in np.array_split(ids, parts)]
+        micros = [chosen[i : i + self.world] for i in range(0, len(chosen), self.world)]
+        return [micro + [()] * (self.world - len(micro)) for micro in micros]
+
+
+def fetched(micro: Sequence[tuple[int, ...]], rank: int) -> tuple[int, ...]:
+    """The ids that a rank computes. One without images of its own goes through rank 0's with weight 0, because
+    every rank must take part in the exchange of gradients."""
+    return micro[rank] or micro[0]
 
 
 def epoch_order(data: Data, seed: int, epoch: int, batch_size: int, accumulate: int, world: int) -> Order:
@@ -107,7 +119,7 @@ def training_keys(
         first = start - epoch * steps_per_epoch if epoch == start // steps_per_epoch else 0
         for local in range(first, steps_per_epoch):
             for micro in current.group(local):
-                yield micro[rank], epoch, epoch * steps_per_epoch + local
+                yield fetched(micro, rank), epoch, epoch * steps_per_epoch + local
 
 
 def evaluation_keys(count: int, batch_size: int, rank: int = 0, world: int = 1) -> list[Key]:
@@ -115,6 +127,24 @@ def evaluation_keys(count: int, batch_size: int, rank: int = 0, world: int = 1) 
     detector's scores depend on the images beside it in the batch."""
     chunks = [tuple(range(i, min(i + batch_size, count))) for i in range(0, count, batch_size)]
     return [(chunk, 0, 0) for chunk in chunks[rank::world]]
+
+
+class Remaining:
+    """A split without its unreadable images; ids are 0..n-1 again. bad: {id in the whole split: why}."""
+
+    def __init__(self, split: SampleDataset, bad: Mapping[int, str]):
+        self.split, self.bad = split, dict(bad)
+        self.ids = [i for i in range(len(split)) if i not in bad]
+        self.names: Sequence[str] = [split.names[i] for i in self.ids]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        return self.split[self.ids[key[0]], key[1]]
+
+    def image(self, id: int) -> Any:
+        return self.split.image(self.ids[id])
 
 
 @dataclass(frozen=True)
@@ -134,7 +164,12 @@ class Batches(Dataset):
         self.seed, self.training = seed, training
 
     def samples(self, ids: Iterable[int], epoch: int) -> list[dict[str, Any]]:
-        return [self.split[i, mix(self.seed, SAMPLE, epoch, i)] for i in ids]
+        try:
+            return [self.split[i, mix(self.seed, SAMPLE, epoch, i)] for i in ids]
+        except DataError as error:
+            if isinstance(self.split, Remaining):
+                raise
+            raise DataError(f"{error}; data.on_bad=skip leaves out what cannot be read, and names it") from None
 
     def __getitem__(self, key: Key) -> dict[str, Any] | Failure:
         ids, epoch, step = key
@@ -153,7 +188,7 @@ def load(batches: Dataset, keys: Iterable[Key], workers: int, pin: bool) -> Iter
         sampler=keys,  # type: ignore[arg-type]
         batch_size=None,
         num_workers=min(workers, os.cpu_count() or 1),
-        worker_init_fn=leave_interrupts_to_the_main_process,
+        worker_init_fn=start_worker,
         collate_fn=identity,
         pin_memory=pin,
     )
@@ -163,9 +198,8 @@ def load(batches: Dataset, keys: Iterable[Key], workers: int, pin: bool) -> Iter
         yield batch
 
 
-def leave_interrupts_to_the_main_process(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; a worker that dies of it turns an interruption into an error."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def start_worker(worker: int) -> None:
+    interrupts.leave_to_the_main_process()
 
 
 def identity(batch: Any) -> Any:

@@ -104,6 +104,40 @@ def main_first(function: Callable[[], Any]) -> Any:
     return own[0] if own else function()
 
 
+class AnyRank:
+    """Whether some rank has said yes: the same answer on every rank at the same call.
+
+    The answer is that of the call before, so nobody waits for the others: one small all-reduce runs beside the
+    step. It has a group of its own, on gloo, so that it neither touches the GPU nor mixes with gradients.
+    """
+
+    def __init__(self) -> None:
+        self.group: Any = dist.new_group(backend="gloo") if active() else None
+        self.votes = torch.zeros(1, dtype=torch.int32)
+        self.work: Any = None
+
+    def said(self, yes: bool) -> bool:
+        if self.group is None:
+            return yes
+        answer = self._result()
+        self.votes.fill_(int(yes))
+        self.work = dist.all_reduce(self.votes, group=self.group, async_op=True)
+        return answer
+
+    def close(self) -> None:
+        if self.group is not None:
+            self._result()
+            dist.destroy_process_group(self.group)
+            self.group = None
+
+    def _result(self) -> bool:
+        if self.work is None:
+            return False
+        self.work.wait()
+        self.work = None
+        return bool(self.votes.item())
+
+
 def barrier() -> None:
     if active():
         dist.barrier()

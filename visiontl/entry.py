@@ -41,8 +41,17 @@ class ImageSpec:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ImageSpec:
+        """Raises ValueError or TypeError for values that are no specification."""
+        lacking = [name for name in ("size", "mean", "std") if name not in values]
+        if lacking:
+            raise ValueError(f"states no {', '.join(lacking)}")
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**fields)
+        spec = cls(**fields)
+        numbers = [*spec.size, *spec.mean, *spec.std, *spec.value_range, spec.crop, spec.pad_to]
+        wrong = [one for one in numbers if isinstance(one, bool) or not isinstance(one, int | float)]
+        if wrong or len(spec.size) != 2 or min(spec.size) < 1:
+            raise ValueError(f"{wrong[0] if wrong else list(spec.size)!r} is no number of pixels or value of a channel")
+        return spec
 
 
 @dataclass(frozen=True)

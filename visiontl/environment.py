@@ -84,6 +84,8 @@ def _new_folder(parent: Path, name: str, numbered: bool = True) -> Path:
             folder.mkdir(parents=True)
             return folder
         except FileExistsError:
+            if not folder.exists():  # what exists is a folder above, or so it seems: a link to nothing
+                raise CheckpointError(f"{folder} cannot be made: {parent} is a link to nothing") from None
             if not numbered:
                 raise CheckpointError(
                     f"{folder} exists already and is never overwritten; choose another run.name"
@@ -96,5 +98,5 @@ def _new_folder(parent: Path, name: str, numbered: bool = True) -> Path:
 def write_text(path: Path, text: str) -> None:
     """A file that is whole or not there."""
     temporary = path.with_name(f".writing-{path.name}")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be UTF-8
     temporary.replace(path)

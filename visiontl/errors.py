@@ -13,7 +13,11 @@ class VisionTLError(Exception):
 
 
 class ConfigError(VisionTLError):
-    """One or several mistakes in a config; `problems` holds them all, one line each."""
+    """One or several mistakes in a config; `problems` holds them all. The message explains the first ones, a line
+    each, and names the others in one line more."""
+
+    shown = 10  # lines
+    width = 500  # characters of a line
 
     def __init__(self, problems: str | Sequence[str], where: str | None = None):
         self.problems = [problems] if isinstance(problems, str) else list(problems)
@@ -21,9 +25,15 @@ class ConfigError(VisionTLError):
         count = len(self.problems)
         head = f"{where}: " if where else ""
         if count == 1:
-            super().__init__(head + self.problems[0])
+            super().__init__(head + shortened(self.problems[0], self.width))
         else:
-            super().__init__(head + f"{count} errors\n" + "\n".join(f"  - {line}" for line in self.problems))
+            lines = [f"  - {shortened(line, self.width)}" for line in self.problems[: self.shown]]
+            if count > self.shown:
+                prefix = f"{where}:"
+                others = [line.removeprefix(prefix).split(": ", 2) for line in self.problems[self.shown :]]
+                named = ", ".join(": ".join(parts[:2]).strip() for parts in others)
+                lines.append(f"  - and {count - self.shown} more: {shortened(named, 3 * self.width)}")
+            super().__init__(head + f"{count} errors\n" + "\n".join(lines))
 
 
 class DataError(VisionTLError):
@@ -54,6 +64,19 @@ class TrainingError(VisionTLError):
     """Training cannot go on: a loss that is not finite, ranks that disagree."""
 
     exit_code = 1
+
+
+class Stopped(VisionTLError):
+    """Training was asked to stop, and saved itself: no failure, and to be continued."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: the same command may well succeed later
+
+
+def shortened(text: str, width: int) -> str:
+    """Text in one line of at most `width` characters, the middle left out where it is longer."""
+    text = " ".join(text.splitlines())
+    half = (width - 5) // 2
+    return text if len(text) <= width else f"{text[:half]} ... {text[-half:]}"
 
 
 def closest(name: str, options: Iterable[str], count: int = 3) -> list[str]:

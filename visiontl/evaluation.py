@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from visiontl import __version__, data, distributed, html
+from visiontl import __version__, data, distributed, html, scan
 from visiontl.backbone import Backbone
 from visiontl.config import Resolved, resolve, to_yaml, with_task_data
 from visiontl.console import Console
@@ -25,13 +25,14 @@ from visiontl.device import (
     choose_precision,
     current_device,
     describe,
+    keep_freed_memory,
     make_accelerator,
     to_device,
 )
 from visiontl.environment import asked_processes, command_line, environment, run_folder, write_text
 from visiontl.errors import ConfigError, DataError, TrainingError
 from visiontl.features import FeatureCache, split_batches
-from visiontl.model import Built, build_model, load_model, model_folder, pretrained_backbone, through_json
+from visiontl.model import Built, build_model, load_model, model_folder, pretrained_backbone, through_json, warm_start
 from visiontl.randomness import mix, seeded
 from visiontl.task import Data, SampleDataset
 
@@ -169,6 +170,7 @@ class Subject:
     data: Data
     parent: Path
     name: str
+    lists: Path | None = None  # where the run's own split lists are, to compare with
 
 
 def evaluate(
@@ -192,7 +194,11 @@ def evaluate(
     built, resolved = subject.built, subject.built.resolved
     for line in subject.data.notes:
         console.say(line, keep=True)
-    chosen = choose_splits(subject.data.splits(), splits)
+    wanted = choose_splits(subject.data.splits(), splits)
+    found = scan.readable_data(resolved.config.data, resolved.task, resolved.cfg, subject.data, console, list(wanted))
+    if subject.lists is not None:
+        compare_lists(subject.lists, found, console)
+    chosen = choose_splits(found.splits(), splits)
     accelerator, how = place(built, console)
     folder = run_folder(subject.parent, subject.name)
     scores, items = {}, []
@@ -221,6 +227,7 @@ def evaluate(
         "config": to_yaml(resolved, comments=False),
     }
     if accelerator.is_main_process:
+        scan.write_unreadable(folder, found)
         write_text(folder / "report.json", to_json(report))
         console.say(f"report: {html.write_report(folder, report, [], items)}")
     distributed.barrier()
@@ -239,6 +246,7 @@ def subject_of_config(
         backbone = distributed.main_first(lambda: say_backbone(resolved, console))
         found = distributed.main_first(lambda: resolved.task.data(resolved.cfg, backbone.spec, None))
         built = build_model(resolved, backbone, through_json(found.meta))
+    say_warm_start(built, console)
     return Subject(built, found, Path(resolved.config.run.folder), f"evaluate-{Path(resolved.source).stem}")
 
 
@@ -253,22 +261,26 @@ def subject_of_run(run: Path, data: str | Path | None, overrides: Sequence[str],
     built = replace(built, resolved=resolved)
     meta = built.meta if data is not None else None
     found = distributed.main_first(lambda: resolved.task.data(resolved.cfg, built.backbone.spec, meta))
-    if data is None:
-        if through_json(found.meta) != built.meta:
-            raise DataError(
-                f"{run}: its data has other classes or counts now than when it was trained; name the data to "
-                f"evaluate on: visiontl evaluate {run} DATA"
-            )
-        compare_lists(run / "splits", found, console)
-    return Subject(built, found, run, "evaluate")
+    if data is None and through_json(found.meta) != built.meta:
+        raise DataError(
+            f"{run}: its data has other classes or counts now than when it was trained; name the data to "
+            f"evaluate on: visiontl evaluate {run} DATA"
+        )
+    return Subject(built, found, run, "evaluate", run / "splits" if data is None else None)
 
 
 def say_backbone(resolved: Resolved, console: Console) -> Backbone:
     """The config's backbone with its weights; says how its name was read and what was loaded."""
     backbone, loaded, note = pretrained_backbone(resolved)
-    for line in filter(None, [note, str(loaded)]):
+    for line in filter(None, [note, loaded and str(loaded)]):
         console.say(line, keep=True)
     return backbone
+
+
+def say_warm_start(built: Built, console: Console) -> None:
+    said = warm_start(built)
+    if said:
+        console.say(said, keep=True)
 
 
 def with_example(resolved: Resolved, console: Console) -> Resolved:
@@ -295,6 +307,8 @@ def place(built: Built, console: Console, trackers: Sequence[str] = ()) -> tuple
     precision, why = choose_precision(config.precision, device)
     layout, layout_why = choose_channels_last(config.channels_last, built.model, device)
     accelerator = make_accelerator(precision, trackers)
+    if device.type == "cpu":
+        keep_freed_memory()
     set_layout(built, layout)
     built.model.to(accelerator.device)
     console.say(describe(config, precision, why, layout, layout_why), keep=True)
@@ -324,7 +338,8 @@ def compare_lists(folder: Path, found: Data, console: Console) -> None:
         path = folder / f"{name}.txt"
         if not path.exists():
             continue
-        saved = {json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()}
+        # not splitlines, which also ends a line at U+2028 and other characters that names may hold
+        saved = {json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line}
         now = set(split.names)
         if saved != now:
             console.warn(

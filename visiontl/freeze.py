@@ -87,6 +87,8 @@ def phases(policy: Policy, epochs: int, layout: Layout, backbone: Backbone) -> l
     declared = getattr(policy, "edges", ())
     for epoch in range(max(1, epochs)):
         modes = phase_of(policy, epoch, layout.stages)
+        if found and modes == found[-1][1] and epoch not in declared:
+            continue
         changed = not found or _effect(layout, backbone, modes) != _effect(layout, backbone, found[-1][1])
         if changed:
             found.append((epoch, modes))

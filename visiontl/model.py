@@ -14,6 +14,7 @@ from visiontl import __version__, checkpoint, plugins
 from visiontl.backbone import Backbone, ImageSpec
 from visiontl.backbones.weights import LoadReport, make_backbone
 from visiontl.config import Resolved, resolve, to_yaml
+from visiontl.entry import BackboneEntry
 from visiontl.errors import BackboneError, CheckpointError, ConfigError
 from visiontl.freeze import backbone_prefix
 
@@ -33,13 +34,16 @@ def through_json(meta: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(meta, allow_nan=False))
 
 
-def pretrained_backbone(resolved: Resolved) -> tuple[Backbone, LoadReport, str | None]:
-    """The config's backbone with its weights, and a note on how its name was read."""
+def pretrained_backbone(resolved: Resolved) -> tuple[Backbone, LoadReport | None, str | None]:
+    """The config's backbone with its weights, and a note on how its name was read. With `init` it has random
+    weights and the other run's preprocessing; `warm_start` then loads the whole model, so nothing is reported."""
     section = resolved.config.backbone
     try:
         entry, note = plugins.backbone_entry(section.name)
     except BackboneError as error:
         raise ConfigError(f"backbone.name: {error}", resolved.source) from None
+    if resolved.config.init is not None:
+        return _backbone_like(resolved, entry), None, note
     backbone, report = make_backbone(
         entry,
         section.weights,
@@ -51,6 +55,67 @@ def pretrained_backbone(resolved: Resolved) -> tuple[Backbone, LoadReport, str |
     if given:
         backbone.set_spec(replace(backbone.spec, **given))
     return backbone, report, note
+
+
+def _backbone_like(resolved: Resolved, entry: BackboneEntry) -> Backbone:
+    """The backbone of the run that `init` names, with random weights. Raises CheckpointError for another one."""
+    assert resolved.config.init is not None
+    folder, section = model_folder(resolved.config.init), resolved.config.backbone
+    theirs, _ = plugins.backbone_entry(resolve(folder / "config.yaml").config.backbone.name)
+    if theirs.name != entry.name:
+        raise CheckpointError(f"init: {folder} has the backbone {theirs.name}, the config {entry.name}; name the same")
+    spec = read_spec(folder)
+    spec = replace(spec, **section.preprocessing.given())
+    return entry.build(
+        spec=spec,
+        in_channels=section.in_channels,
+        output_stride=section.output_stride,
+        image_size=section.image_size or spec.size,
+    )
+
+
+def warm_start(built: Built) -> str | None:
+    """Load the weights of the run that `init` names, where names and shapes agree; says what was loaded.
+
+    The backbone must fit whole. The rest of the model (the head) is loaded unless the run's meta holds other lists
+    of names: a head that answers with other classes would be a wrong start. Raises CheckpointError.
+    """
+    if built.resolved.config.init is None:
+        return None
+    folder = model_folder(built.resolved.config.init)
+    given, own = checkpoint.read_tensors(folder, "model.safetensors"), built.model.state_dict()
+    prefix = backbone_prefix(built.model, built.backbone)
+    other = _other_names(checkpoint.read_json(folder, "meta.json"), built.meta)
+    fitting = {
+        name: given[name]
+        for name, tensor in own.items()
+        if name in given and given[name].shape == tensor.shape and (name.startswith(prefix) or not other)
+    }
+    lacking = [name for name in own if name not in fitting]
+    broken = [name for name in lacking if name.startswith(prefix)]
+    if broken:
+        shapes = f"{tuple(given[broken[0]].shape)} there, " if broken[0] in given else "absent there, "
+        raise CheckpointError(
+            f"init: {folder}: {len(broken)} tensors of its backbone do not fit, such as {broken[0]} "
+            f"({shapes}{tuple(own[broken[0]].shape)} here); use the same backbone settings (image_size, in_channels)"
+        )
+    spec = built.backbone.spec
+    built.model.load_state_dict({**own, **fitting})
+    built.backbone.set_spec(spec)  # the config's own preprocessing wins over the other run's statistics
+    start = f"init: a new run from the weights of {folder}: {len(fitting)} of {len(own)} tensors"
+    if not lacking:
+        return start
+    why = f"the run has other {other}" if other else "absent there or of another shape"
+    return f"{start}; new and random: {', '.join(lacking[:6])}{' ...' * (len(lacking) > 6)} ({why})"
+
+
+def _other_names(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """The first key of meta under which both hold a list of texts, and not the same."""
+    for key, value in ours.items():
+        texts = isinstance(value, list) and value and all(isinstance(item, str) for item in value)
+        if texts and key in theirs and theirs[key] != value:
+            return key
+    return ""
 
 
 def load_backbone(name: str, weights: str = "default", image_size: tuple[int, int] | None = None) -> Backbone:
@@ -97,18 +162,33 @@ def model_folder(run: str | Path) -> Path:
     raise CheckpointError(f"{run}: holds no exported model (model/model.safetensors); has the run trained yet?")
 
 
+def read_spec(folder: Path) -> ImageSpec:
+    """preprocessing.json of an exported model. Raises CheckpointError for one that states no preprocessing."""
+    values = checkpoint.read_json(folder, "preprocessing.json")
+    try:
+        return ImageSpec.from_json(values)
+    except (LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / 'preprocessing.json'}: {error}; was it written by another version?") from None
+
+
 def load_model(run: str | Path) -> Built:
     """The model of a run as it was exported, in eval mode on the CPU. Needs no data and no network."""
     folder = model_folder(run)
     resolved = resolve(folder / "config.yaml")
     meta = checkpoint.read_json(folder, "meta.json")
-    spec = ImageSpec.from_json(checkpoint.read_json(folder, "preprocessing.json"))
+    spec = read_spec(folder)
     section = resolved.config.backbone
     entry, _ = plugins.backbone_entry(section.name)
     backbone = entry.build(
         spec=spec, in_channels=section.in_channels, output_stride=section.output_stride, image_size=spec.size
     )
-    built = build_model(resolved, backbone, meta)
+    try:
+        built = build_model(resolved, backbone, meta)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:  # what a task makes of a strange meta
+        raise CheckpointError(
+            f"{folder / 'meta.json'}: is not what task {resolved.task.name} builds a model from "
+            f"({type(error).__name__}: {error}); was it written by another version?"
+        ) from error
     weights = checkpoint.read_tensors(folder, "model.safetensors")
     try:
         built.model.load_state_dict(weights, strict=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from visiontl import hookspecs
-from visiontl.errors import ConfigError, PluginError, VisionTLError, did_you_mean
+from visiontl.errors import BackboneError, ConfigError, PluginError, VisionTLError, did_you_mean, shortened
 from visiontl.policies import Policy, make_policy
 from visiontl.task import CONTRACT, Task
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 GROUP = "visiontl"
 VARIABLE = "VISIONTL_PLUGINS"
+CAUSE = 400  # characters of what a stranger's module raised
 CORE = ("visiontl.backbones", "visiontl.policies")  # always registered, under their module names
 
 HOOKS = tuple(sorted(name for name in vars(hookspecs) if name.startswith("visiontl_")))
@@ -49,7 +50,7 @@ class Broken:
 
     def __str__(self) -> str:
         package = f" ({self.distribution} {self.version})" if self.distribution else ""
-        return f"plugin {self.name!r}{package} is broken: {self.cause}"
+        return f"plugin {self.name!r}{package} is broken: {shortened(self.cause, CAUSE)}"
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,12 @@ def backbone_entry(name: str) -> tuple[BackboneEntry, str | None]:
     offered = _offered("visiontl_backbones")
     if name in offered.clashes:
         raise PluginError(_clash("visiontl_backbones", name, offered.clashes[name]))
-    return registry.find(name, offered.values)
+    try:
+        return registry.find(name, offered.values)
+    except BackboneError as error:
+        if offered.refused:  # the one that is missing may be theirs
+            raise BackboneError(f"{error}; {'; '.join(map(str, offered.refused.values()))}") from None
+        raise
 
 
 def policies() -> dict[str, Callable[..., Policy]]:
@@ -307,7 +313,7 @@ def _collect(hook: str, calls: Any) -> Offered:
         origin = _registry().origins.get(plugin, ("", ""))
         try:
             pairs = _named(hook, call())
-        except Exception as error:  # a stranger's function; whatever it raises is that plugin's cause
+        except (Exception, SystemExit) as error:  # a stranger's function; whatever it raises is that plugin's cause
             cause = str(error) if isinstance(error, VisionTLError) else f"{type(error).__name__}: {error}"
             refused[plugin] = Broken(plugin, *origin, f"{hook}: {cause}")
             continue
@@ -334,6 +340,9 @@ def _named(hook: str, answer: Any) -> list[tuple[str, Any]]:
     if hook == "visiontl_freeze_policies":
         if not isinstance(answer, Mapping):
             raise PluginError(f"returned {type(answer).__name__}; a mapping from name to factory was expected")
+        for name, factory in answer.items():
+            if not isinstance(name, str) or not callable(factory):
+                raise PluginError(f"offers {name!r}: {type(factory).__name__}; names and factories were expected")
         return list(answer.items())
     kind = "Task" if hook == "visiontl_tasks" else "BackboneEntry"
     if not isinstance(answer, Sequence) or isinstance(answer, str):

@@ -30,6 +30,8 @@ from visiontl.images import is_image, open_image, to_rgb
 from visiontl.model import Built, load_model, model_folder
 from visiontl.task import Task
 
+JPEG_SIDE = 65_500  # pixels, the longest that a JPEG can have
+
 Photo = str | Path | Image.Image
 
 
@@ -129,13 +131,15 @@ def find_images(patterns: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
         if (path / "model" / MANIFEST).is_file():
             raise DataError(f"{path} is a run folder, not images; name one RUN (a glob may have matched several)")
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.is_file())
+            inside = sorted(file for file in path.rglob("*") if not file.is_dir())  # a broken link counts too
             chosen = [file for file in inside if is_image(file)]
-            if len(chosen) < len(inside):
-                notes.append(f"{path}: {len(inside) - len(chosen)} files that are no pictures were left out")
+            left = [str(file.relative_to(path)) for file in inside if not is_image(file)]
+            if left:
+                names = ", ".join(left[:5]) + (" ..." if len(left) > 5 else "")
+                notes.append(f"{path}: {len(left)} files that are no pictures were left out: {names}")
             if not chosen:
                 raise DataError(f"{path}: holds no pictures")
-        elif path.exists():
+        elif path.exists() or path.is_symlink():
             chosen = [path]
         elif any(sign in pattern for sign in "*?["):
             chosen = [Path(name) for name in sorted(glob.glob(pattern, recursive=True)) if is_image(Path(name))]
@@ -192,7 +196,9 @@ def predict_files(
             if pictures and task.draw is not None:
                 target = folder / "pictures" / f"{name}.jpg"
                 target.parent.mkdir(exist_ok=True)
-                task.draw(image, prediction, built.meta).convert("RGB").save(target, quality=90)
+                drawn = task.draw(image, prediction, built.meta).convert("RGB")
+                drawn.thumbnail((JPEG_SIDE, JPEG_SIDE))  # changes nothing where both sides are shorter
+                drawn.save(target, quality=90)
             bar.update(done + len(failed), images=1)
     write_text(
         folder / "predictions.jsonl", "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
@@ -206,7 +212,8 @@ def predict_files(
         write_text(folder / "unreadable.json", json.dumps(failed, indent=1, ensure_ascii=False))
     console.say(f"written to {folder}")
     if not records:
-        raise DataError(f"none of the {len(files)} images could be read; {folder / 'unreadable.json'} names them")
+        first, where = next(iter(failed.values()), "no reason is known"), folder / "unreadable.json"
+        raise DataError(f"none of the {len(files)} images could be read; {where} names them; the first: {first}")
     return {"folder": str(folder), "predicted": len(records), "failed": failed}
 
 
@@ -226,7 +233,7 @@ def write_csv(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     flat = [_flat(record) for record in records]
     columns = list(dict.fromkeys(key for record in flat for key in record))
     temporary = path.with_name(f".writing-{path.name}")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(flat)
@@ -286,7 +293,11 @@ def _short(value: Any) -> str:
 
 
 def _out_folder(folder: Path) -> Path:
-    if folder.exists() and any(folder.iterdir()):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = any(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"--out: {folder} cannot be made: {error.strerror or error}") from None
+    if taken:
         raise DataError(f"{folder} is not empty; predictions never overwrite, choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
     return folder

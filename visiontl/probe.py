@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,14 @@ class Probe:
     calls: list[tuple[Any, tuple[int, ...], bool, tuple[str, ...]]]
 
 
+def total_loss(losses: Any) -> Tensor:
+    """What is minimised, of all that a task's `loss` gave. Raises TrainingError where it gave nothing of the kind."""
+    if not isinstance(losses, Mapping) or not isinstance(losses.get("loss"), Tensor):
+        gave = f"the keys {', '.join(map(str, losses))}" if isinstance(losses, Mapping) else type(losses).__name__
+        raise TrainingError(f"the task's `loss` gave {gave}; a mapping with the tensor 'loss' was expected")
+    return losses["loss"]
+
+
 def probe(model: nn.Module, backbone: Backbone, losses: Callable[[], dict[str, Tensor]]) -> Probe:
     """losses: runs model and loss on one training batch. Leaves parameters, buffers and modes as they were.
 
@@ -35,7 +43,7 @@ def probe(model: nn.Module, backbone: Backbone, losses: Callable[[], dict[str, T
     backbone.calls = []
     try:
         with torch.enable_grad(), saved_tensors_hooks(lambda tensor: None, _never):
-            loss = losses()["loss"]
+            loss = total_loss(losses())
         calls = backbone.calls
     finally:
         backbone.calls = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -13,10 +14,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import LoggerType
-from torch import Tensor
+from torch import Tensor, nn
 
 from visiontl import distributed, plugins
-from visiontl.config import Resolved, to_plain
+from visiontl.config import Resolved, flat_config
+from visiontl.console import Console
 from visiontl.environment import write_text
 from visiontl.errors import ConfigError, TrainingError, did_you_mean
 from visiontl.task import SampleDataset
@@ -25,15 +27,18 @@ METRICS = "metrics.jsonl"
 
 
 class Metrics:
-    """Appends one JSON object per logged line, on the main process; a resumed run drops what came later."""
+    """Appends one JSON object per logged line, on the main process; a resumed run drops what came later.
 
-    def __init__(self, folder: Path, step: int, accelerator: Accelerator):
-        self.folder, self.accelerator = folder, accelerator
+    While the disk is full, lines wait in memory, and training goes on."""
+
+    def __init__(self, folder: Path, step: int, accelerator: Accelerator, console: Console):
+        self.folder, self.accelerator, self.console = folder, accelerator, console
+        self.waiting = b""
         self.main = accelerator.is_main_process
         if self.main:
             kept = [record for record in self.read(folder) if record["step"] <= step]
             write_text(folder / METRICS, "".join(json.dumps(record) + "\n" for record in kept))
-            self.file = (folder / METRICS).open("a", encoding="utf-8")
+            self.file = (folder / METRICS).open("ab", buffering=0)
 
     @staticmethod
     def read(folder: Path) -> list[dict[str, Any]]:
@@ -52,40 +57,60 @@ class Metrics:
         record = {"step": step, "epoch": round(epoch, 6), "kind": kind, **values}
         record |= {name: round(value, 2) for name, value in speed.items()}
         finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-        self.file.write(json.dumps(finite) + "\n")
-        self.file.flush()
+        self._write(json.dumps(finite) + "\n")
         named = {f"{kind}/{name}": value for name, value in values.items()}
         if self.accelerator.trackers:
             self.accelerator.log(named, step=step)
         plugins.manager().hook.visiontl_logged(step=step, values=named)
 
+    def _write(self, line: str) -> None:
+        full = bool(self.waiting)
+        self.waiting += line.encode()
+        try:
+            while self.waiting:
+                self.waiting = self.waiting[self.file.write(self.waiting) :]
+        except OSError as error:
+            if not full:
+                self.console.warn(f"{self.folder / METRICS} cannot be written ({error}); its lines wait in memory")
+
     def close(self) -> None:
         """Close the file and write the same numbers as a table for spreadsheets."""
         if not self.main:
             return
+        self._write("")
         self.file.close()
         records = self.read(self.folder)
         columns = list(dict.fromkeys(key for record in records for key in record))
-        with (self.folder / "metrics.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(records)
+        table = io.StringIO()
+        writer = csv.DictWriter(table, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+        try:
+            write_text(self.folder / "metrics.csv", table.getvalue())
+        except OSError as error:
+            self.console.warn(f"{self.folder / 'metrics.csv'} cannot be written ({error})")
 
 
 class Watch:
     """Stops all ranks when loss or gradient is not finite. On a GPU a step is judged while the next one runs,
-    so that nothing waits; no checkpoint is written in between."""
+    so that nothing waits; no checkpoint is written in between.
+
+    A gradient's norm reads every gradient once more (3 ms for 11 M parameters on one CPU), so it need not be
+    measured in each step: after a gradient that is not finite the weights are not either, nor is the next loss, and
+    `check_weights` stands before what is kept."""
 
     def __init__(self, device: torch.device, scaled: bool):
         self.device = device
         self.scaled = scaled  # under fp16 the scaler skips updates with infinite gradients; only the loss counts
         self.pending: tuple[int, Sequence[int], Tensor, Any, SampleDataset] | None = None
+        self.unmeasured: Sequence[int] = ()  # samples of the newest judged step, where its norm was not measured
 
-    def see(self, step: int, ids: Sequence[int], loss: Tensor, norm: Tensor, split: SampleDataset) -> None:
-        """loss, norm: () on the device; the loss of this rank alone."""
+    def see(self, step: int, ids: Sequence[int], loss: Tensor, norm: Tensor | None, split: SampleDataset) -> None:
+        """loss, norm: () on the device; the loss of this rank alone; norm: None where it was not measured."""
         self.check()
         own = loss.detach().float()
-        numbers = torch.stack([distributed.sum_across(own.clone()), norm.detach().float(), own])
+        total = distributed.sum_across(own.clone())
+        numbers = torch.stack([total, own] if norm is None else [total, own, norm.detach().float()])
         copied = None
         if self.device.type == "cuda":
             numbers = numbers.to("cpu", non_blocking=True)
@@ -103,20 +128,32 @@ class Watch:
         self.pending = None
         if copied is not None:
             copied.synchronize()
-        total, norm, own = numbers.tolist()
-        if math.isfinite(total) and (math.isfinite(norm) or self.scaled):
+        total, own, *norms = numbers.tolist()
+        before, self.unmeasured = self.unmeasured, () if norms else ids
+        if math.isfinite(total) and (self.scaled or all(map(math.isfinite, norms))):
             return
         # the sum over ranks and the reduced gradient are the same everywhere, so every rank comes here
-        found = distributed.gather_objects((own, list(ids), [str(split.names[i]) for i in ids[:4]]))
-        guilty = [rank for rank, (value, _, _) in enumerate(found) if not math.isfinite(value)]
+        found = distributed.gather_objects((own, list(ids), [str(split.names[i]) for i in ids[:4]], list(before)))
+        guilty = [rank for rank, (value, *_) in enumerate(found) if not math.isfinite(value)]
         where = "; ".join(
             f"rank {rank}: loss {found[rank][0]:g}, sample ids {found[rank][1][:16]} ({', '.join(found[rank][2])})"
+            + (f"; or it was the step before, sample ids {found[rank][3][:16]}" if found[rank][3] else "")
             for rank in guilty or range(len(found))
         )
+        measured = f" (gradient norm {norms[0]:g})" if norms else ""
         raise TrainingError(
-            f"step {step}: loss or gradient is not finite (gradient norm {norm:g}); training stopped on all ranks. "
+            f"step {step}: loss or gradient is not finite{measured}; training stopped on all ranks. "
             f"{where}. Try a smaller optim.lr, a warm-up (optim.warmup), optim.clip_norm=1.0 or train.precision=fp32, "
             "and look at these images"
+        )
+
+
+def check_weights(step: int, weights: Sequence[Tensor]) -> None:
+    """Raise TrainingError if a weight is not finite after `step` updates: such weights must not be kept."""
+    if not math.isfinite(float(nn.utils.get_total_norm(weights))):
+        raise TrainingError(
+            f"step {step}: the weights are not finite after this update, so its gradient was not; nothing was saved. "
+            "Try a smaller optim.lr, a warm-up (optim.warmup), optim.clip_norm=1.0 or train.precision=fp32"
         )
 
 
@@ -134,8 +171,7 @@ def start_trackers(accelerator: Accelerator, names: Sequence[str], folder: Path,
     if not names:
         return
     accelerator.project_configuration.logging_dir = str(folder)
-    flat = flatten(to_plain(resolved))
-    accelerator.init_trackers("visiontl", config=flat)
+    accelerator.init_trackers("visiontl", config=flat_config(resolved))
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -146,14 +182,3 @@ def check_trackers(names: Sequence[str]) -> None:
         install = missing[0] in known
         hint = "; install its package first" if install else did_you_mean(missing[0], known)
         raise ConfigError(f"run.trackers: {', '.join(missing)} cannot be used here{hint}")
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections -> {"optim.lr": 0.001}; what is no plain value becomes text."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, int | float | str | bool) else str(value)
-    return flat

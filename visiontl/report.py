@@ -1,10 +1,11 @@
-"""What a run has to show: the pieces that a task's `report` returns. Imports no torch and no matplotlib."""
+"""What a run or a data set has to show: the pieces that a task's `report` and `check` return. Imports no torch and
+no matplotlib."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -32,3 +33,30 @@ class Pictures:
     title: str
     items: Sequence[tuple[str, Any]]  # (caption, PIL image)
     caption: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about a data set that its owner should know before training.
+
+    level: error: the run would stop; warning: its numbers would mislead, or be worse than they could be; note:
+    good to know. what: the fact, with its count. consequence: what it does to the run, or what to do. names: the
+    images or classes, all of them; the console shows the first few.
+    """
+
+    level: Literal["error", "warning", "note"]
+    what: str
+    consequence: str = ""
+    names: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What reading all images has shown, for a task's `check`.
+
+    sizes: per split and id the photo's (H, W) in pixels, None where it cannot be read (and is left out of a run
+    under data.on_bad: skip). duplicates: groups of (split, id) with equal pixels; empty where nobody looked.
+    """
+
+    sizes: Mapping[str, Sequence[tuple[int, int] | None]]
+    duplicates: Sequence[Sequence[tuple[str, int]]] = ()

@@ -6,20 +6,25 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from visiontl import __version__, checkpoint, distributed, optim
-from visiontl.config import config_hash, resolve, to_plain
+from visiontl import __version__, checkpoint, distributed, optim, runs
+from visiontl.config import config_hash
 from visiontl.errors import CheckpointError
 from visiontl.model import export, through_json
-from visiontl.record import flatten
 from visiontl.report import Pictures
 from visiontl.setup import Run
 from visiontl.task import Data
+
+# what `resume` reads of state.json
+STATE = (
+    "step", "best", "without_gain", "window", "due", "seconds", "ema_updates", "scaler",
+    "processes", "precision", "cached", "config_hash", "data_fingerprint",
+)  # fmt: skip
 
 
 @dataclass
@@ -30,6 +35,7 @@ class Progress:
     best: dict[str, Any] | None = None
     without_gain: int = 0
     window: list[dict[str, list[float]]] = field(default_factory=list)  # per rank: [sum, samples] since the last line
+    due: bool = False  # stopped between an update and the evaluation that belongs to it
     seconds: float = 0.0
 
 
@@ -64,11 +70,7 @@ def write_checkpoint(run: Run, progress: Progress) -> None:
     scaler = run.accelerator.scaler
     state = {
         "visiontl": __version__,
-        "step": progress.step,
-        "best": progress.best,
-        "without_gain": progress.without_gain,
-        "window": progress.window,
-        "seconds": progress.seconds,
+        **asdict(progress),
         "ema_updates": run.ema.updates if run.ema else 0,
         "scaler": scaler.state_dict() if scaler is not None else None,
         "processes": distributed.world(),
@@ -93,18 +95,26 @@ def resume(run: Run) -> Progress:
     """Where an unfinished run was, or the beginning. The newest checkpoint that verifies is taken."""
     if run.resolved.config.resume is None:
         return Progress()
-    folder = checkpoint.newest_whole(run.folder / "checkpoints", run.console.warn)
+    checkpoints = run.folder / "checkpoints"
+    distributed.on_main(lambda: put_right(run.folder))
+    if not checkpoint.step_folders(checkpoints):
+        run.console.say(f"{run.folder} ended before its first checkpoint: starts at the beginning", keep=True)
+        return Progress()
+    folder = checkpoint.newest_whole(checkpoints, run.console.warn)
     if folder is None:
-        raise CheckpointError(f"{run.folder}: holds no checkpoint that could be continued")
+        raise CheckpointError(f"{run.folder}: none of its checkpoints is whole, so it cannot be continued")
     state = checkpoint.read_json(folder, "state.json")
-    if state["config_hash"] != config_hash(run.resolved):
-        then, now = flatten(to_plain(resolve(run.folder / "config.yaml"))), flatten(to_plain(run.resolved))
-        free = ("run.", "loader.", "resume")
-        keys = [key for key in {**then, **now} if then.get(key) != now.get(key) and not key.startswith(free)]
-        changed = ", ".join(f"{key}: {then.get(key)} -> {now.get(key)}" for key in keys[:5])
+    lacking = [key for key in STATE if key not in state]
+    if lacking:
         raise CheckpointError(
-            f"{folder}: belongs to another config ({changed}); resume continues a run exactly, so only run, loader "
-            "and resume settings may differ"
+            f"{folder / 'state.json'}: has no {', '.join(lacking[:3])}; it was written by visiontl "
+            f"{state.get('visiontl')}, this is {__version__}: continue with the version that began the run"
+        )
+    if state["config_hash"] != config_hash(run.resolved):
+        _, changed = runs.changes(run.folder, run.resolved)
+        raise CheckpointError(
+            f"{folder}: belongs to another config ({runs.listed(changed)}); resume continues a run exactly, so only "
+            "run, loader and resume settings may differ"
         )
     if state["data_fingerprint"] != fingerprint(run.data):
         raise CheckpointError(f"{folder}: the data has changed since (other files or classes); start a new run")
@@ -128,14 +138,46 @@ def resume(run: Run) -> Progress:
     if run.accelerator.scaler is not None and state["scaler"]:
         run.accelerator.scaler.load_state_dict(state["scaler"])
     run.console.say(f"resumed from {folder} at step {state['step']} of {run.total}", keep=True)
-    return Progress(state["step"], state["best"], state["without_gain"], state["window"], state["seconds"])
+    progress = Progress(**{name: state[name] for name in Progress.__dataclass_fields__})
+    if progress.best is not None and not distributed.on_main(lambda: best_is_whole(run)):
+        progress.best, progress.due = None, True
+    return progress
 
 
-def save_previews(folder: Path, step: int, shown: Pictures) -> None:
-    """Keep the pictures of one evaluation; a resumed run writes the same files again."""
-    (folder / "previews").mkdir(exist_ok=True)
-    for index, (_, picture) in enumerate(shown.items):
-        picture.convert("RGB").save(folder / "previews" / f"step-{step:08d}-{index:02d}.jpg", quality=90)
+def best_is_whole(run: Run) -> bool:
+    """Whether the best weights so far are still there. `model/` and its twin `checkpoints/best` stand in for each
+    other; where both are damaged that is said, and the best from here on are kept."""
+    twins = (run.folder / "model", run.folder / "checkpoints" / "best")
+    reasons = [checkpoint.damage(twin) for twin in twins]
+    if all(reasons):
+        run.console.warn(
+            f"the best weights so far are lost ({twins[0]} is damaged: {reasons[0]}; {twins[1].name} too: "
+            f"{reasons[1]}); the best from here on are kept"
+        )
+        return False
+    for twin, other, reason in zip(twins, reversed(twins), reasons, strict=True):
+        if reason:
+            run.console.warn(f"{twin} is damaged ({reason}) and was restored from {other}")
+            checkpoint.copy_folder(other, twin)
+    return True
+
+
+def put_right(folder: Path) -> None:
+    """What a kill in the middle of writing left in a run folder."""
+    checkpoint.recover(folder)
+    checkpoint.recover(folder / "checkpoints")
+    checkpoint.prune(folder / "checkpoints")
+
+
+def save_previews(run: Run, step: int, shown: Pictures) -> None:
+    """Keep the pictures of one evaluation; a resumed run writes the same files again. A full disk is said aloud."""
+    folder = run.folder / "previews"
+    try:
+        folder.mkdir(exist_ok=True)
+        for index, (_, picture) in enumerate(shown.items):
+            picture.convert("RGB").save(folder / f"step-{step:08d}-{index:02d}.jpg", quality=90)
+    except OSError as error:
+        run.console.warn(f"previews of step {step} could not be saved ({error}); training goes on")
 
 
 def read_previews(folder: Path) -> list[Pictures]:

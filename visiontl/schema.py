@@ -130,7 +130,7 @@ class EmaConfig(Section):
 
 class TrainConfig(Section):
     epochs: int = Field(
-        default=10, ge=0, description="passes over the training split; 0 evaluates the model as it is built"
+        default=10, ge=0, le=100_000, description="passes over the training split; 0 evaluates the model as it is built"
     )
     batch_size: int = Field(default=32, ge=1, description="images per process and forward pass")
     accumulate: int = Field(default=1, ge=1, description="forward passes per optimiser update")
@@ -161,6 +161,20 @@ class TrainConfig(Section):
     )
 
 
+class DataConfig(Section):
+    on_bad: Literal["error", "skip"] = Field(
+        default="error",
+        description="images that cannot be read; error: the first one met stops the run; skip: read all images "
+        "before the first step, leave those out, count and name them",
+    )
+    max_bad: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="on_bad: skip only: largest share of a split's images that may be left out; more is an error",
+    )
+
+
 class LoaderConfig(Section):
     workers: int = Field(
         default=2,
@@ -185,9 +199,18 @@ class Config(Section):
 
     task: dict[str, Any] = Field(description="name: the task; the other keys are the task's own")
     backbone: BackboneConfig
+    data: DataConfig = Field(default_factory=DataConfig)
     freeze: FreezeConfig = Field(default_factory=FreezeConfig)
     optim: OptimConfig = Field(default_factory=OptimConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     loader: LoaderConfig = Field(default_factory=LoaderConfig)
     run: RunConfig = Field(default_factory=RunConfig)
-    resume: str | None = Field(default=None, description="continue an unfinished run: its folder; null: a new run")
+    resume: str | None = Field(
+        default=None,
+        description="continue an unfinished run exactly: its folder, or auto: the newest run of this config in "
+        "run.folder, a new one where there is none; null: a new run",
+    )
+    init: str | None = Field(
+        default=None,
+        description="start a new run from the weights of another run's model, in place of backbone.weights: its folder",
+    )

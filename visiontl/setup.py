@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.optim import Optimizer
 
-from visiontl import __version__, data, distributed, features, freeze, optim, plugins
+from visiontl import __version__, data, distributed, features, freeze, optim, plugins, runs, scan
 from visiontl.backbone import Features
 from visiontl.config import Resolved, to_yaml
 from visiontl.console import Console, human
@@ -25,8 +26,8 @@ from visiontl.device import (
 )
 from visiontl.ema import Ema
 from visiontl.environment import command_line, environment, named_folder, run_folder, write_text
-from visiontl.errors import CheckpointError, DataError
-from visiontl.evaluation import INIT, check_processes, in_fp32, place, say_backbone, with_example
+from visiontl.errors import CheckpointError, DataError, PluginError
+from visiontl.evaluation import INIT, check_processes, in_fp32, place, say_backbone, say_warm_start, with_example
 from visiontl.model import Built, build_model, through_json
 from visiontl.policies import Mode
 from visiontl.policies import describe as describe_policy
@@ -56,14 +57,16 @@ class Run:
     caches: dict[str, features.FeatureCache] = field(default_factory=dict)
 
 
-def set_up(resolved: Resolved, limit: int | None = None, parent: Path | None = None) -> Run:
+def set_up(
+    resolved: Resolved, limit: int | None = None, parent: Path | None = None, console: Console | None = None
+) -> Run:
     """Backbone, data, model, freezing, optimiser and run folder.
 
     limit: optimiser updates at most; parent: where the run folder is made, in place of run.folder.
     """
     config, task = resolved.config, resolved.task
     current_device()  # starts the process group
-    console = Console(main=distributed.rank() == 0)
+    console = console or Console(main=distributed.rank() == 0)
     check_processes(resolved, distributed.world())
     check_trackers(config.run.trackers)
     check_folder(resolved, parent)
@@ -71,12 +74,16 @@ def set_up(resolved: Resolved, limit: int | None = None, parent: Path | None = N
         backbone = distributed.main_first(lambda: say_backbone(resolved, console))
         resolved = with_example(resolved, console)
         found: Data = distributed.main_first(lambda: task.data(resolved.cfg, backbone.spec, None))
+        if not isinstance(found, Data):
+            raise PluginError(f"task {task.name}: its `data` gave a {type(found).__name__}; visiontl.Data was expected")
         for line in found.notes:
             console.say(line, keep=True)
         if found.train is None:
             raise DataError("the data has no train split; `visiontl evaluate` measures without training")
+        found = scan.readable_data(config.data, task, resolved.cfg, found, console)
         meta = through_json(found.meta)
         built = build_model(resolved, backbone, meta)
+    say_warm_start(built, console)
 
     def order(epoch: int) -> data.Order:
         section = config.train
@@ -109,6 +116,7 @@ def set_up(resolved: Resolved, limit: int | None = None, parent: Path | None = N
 
     caches = make_caches(accelerator, built, found, phases, measured, batch, samples, first, console)
     folder = open_folder(resolved, parent)
+    distributed.on_main(lambda: runs.lock(folder))
     say_data(resolved, found, first, total, console)
     rates = optim.stage_rates(config.optim, layout)
     report = {
@@ -148,7 +156,7 @@ def probe_first_batch(
     config, task, cfg, meta = built.resolved.config, built.resolved.task, built.resolved.cfg, built.meta
     assert found.train is not None
     source = data.Batches(found.train, task.collate, cfg, meta, config.train.seed, training=True)
-    ids = first.group(0)[0][distributed.rank()]
+    ids = data.fetched(first.group(0)[0], distributed.rank())
     batch = source[ids, 0, 0]
     if isinstance(batch, data.Failure):
         raise batch.error
@@ -180,7 +188,7 @@ def make_caches(
     if not frozen or not section.cache or section.epochs == 0:
         return {}
     assert found.train is not None
-    ids, train = first.group(0)[0][distributed.rank()], found.train
+    ids, train = data.fetched(first.group(0)[0], distributed.rank()), found.train
     again = distributed.agree(lambda: features.other_looks(train, ids, section.seed))
     reason = features.why_not(measured, batch, samples, again, section.cache_views)
     reasons = [text for text in distributed.gather_objects(reason) if text]
@@ -244,9 +252,8 @@ def check_folder(resolved: Resolved, parent: Path | None) -> None:
     """Refuse a taken name, or a folder that cannot be resumed, before anything else is done."""
     section = resolved.config.run
     if resolved.config.resume is not None:
-        if not (Path(resolved.config.resume) / "checkpoints").is_dir():
-            raise CheckpointError(f"resume: {resolved.config.resume} is no run folder with checkpoints")
-    elif section.name is not None and ((parent or Path(section.folder)) / section.name).exists():
+        runs.require_run(Path(resolved.config.resume))
+    elif section.name is not None and os.path.exists((parent or Path(section.folder)) / section.name):
         raise CheckpointError(
             f"{Path(section.folder) / section.name} exists already and is never overwritten; choose another run.name"
         )
@@ -272,6 +279,7 @@ def write_lists(folder: Path, resolved: Resolved, found: Data) -> None:
     for name, split in found.splits().items():
         lines = "".join(json.dumps(file, ensure_ascii=False) + "\n" for file in split.names)
         write_text(folder / "splits" / f"{name}.txt", lines)
+    scan.write_unreadable(folder / "splits", found)
 
 
 def say_unread(layout: freeze.Layout, stages: tuple[str, ...], console: Console) -> None:

@@ -46,7 +46,10 @@ class SampleDataset(Protocol):
         ...
 
     def image(self, id: int) -> Any:
-        """The photo itself as an RGB PIL image with EXIF applied: for reports and dry runs."""
+        """The photo itself as an RGB PIL image with EXIF applied: for reports, dry runs and `visiontl doctor`.
+
+        This and `[id, seed]` raise DataError, naming the file, where it cannot be read.
+        """
         ...
 
 
@@ -127,6 +130,9 @@ class Task:
     example: Callable[[Path], Any] | None = None
     """Makes a small data set in the folder and returns the value of `task.data` that reads it.
     `task.data: example` asks for it; quick start and conformance tests live on it."""
+    check: Callable[..., list[Any]] | None = None
+    """(cfg, Data, meta, visiontl.report.Seen) -> [visiontl.report.Finding | Table]: what of the annotations should be
+    known before training, for `visiontl doctor`. Data is what `data` returned. Opens no image, changes nothing."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Core config values that this task prefers where the file is silent: {"freeze.norm_stats": "fixed"}."""
     commands: Sequence[Command] = ()

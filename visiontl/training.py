@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from visiontl import checkpoint, data, distributed, features, freeze, html, optim, plugins
+from visiontl import checkpoint, data, distributed, features, freeze, html, interrupts, liveness, optim, plugins, runs
 from visiontl.config import Resolved, resolve
-from visiontl.device import to_device
+from visiontl.console import Console
+from visiontl.device import current_device, to_device
 from visiontl.environment import write_text
-from visiontl.errors import TrainingError, did_you_mean
-from visiontl.evaluation import gather_rows, report_items, say_scores, scalars, score_rows, to_json
-from visiontl.randomness import mix
-from visiontl.record import Metrics, Watch, check_scale, start_trackers
+from visiontl.errors import Stopped, TrainingError, did_you_mean
+from visiontl.evaluation import gather_rows, report_items, say_scores, scalars, score_rows, to_json, with_example
+from visiontl.randomness import mix, seed_generators
+from visiontl.record import Metrics, Watch, check_scale, check_weights, start_trackers
 from visiontl.saving import Progress, read_previews, resume, save, save_previews, write_best
 from visiontl.setup import Run, say_phase, set_up
 
@@ -45,9 +47,20 @@ def train(config: str | Path | Mapping[str, Any] | Resolved, *overrides: str, dr
         from visiontl.dryrun import rehearse
 
         return rehearse(resolved)
-    run = set_up(resolved)
-    progress = fit(run)
-    return finish(run, progress)
+    current_device()  # starts the process group
+    console = Console(main=distributed.rank() == 0)
+    with liveness.watched() as links:
+        resolved = with_example(resolved, console)
+        folder, ended = distributed.on_main(lambda: runs.choose(resolved, console))
+        if ended:
+            return distributed.on_main(lambda: runs.say_ended(folder, console))
+        core = resolved.config.model_copy(update={"resume": None if folder is None else str(folder)})
+        run = set_up(replace(resolved, config=core), console=console)
+        links.advice = f"; to go on from the last checkpoint: {runs.resume_command(run.folder)}"
+        try:
+            return finish(run, fit(run))
+        finally:
+            runs.release(run.folder)
 
 
 def fit(run: Run) -> Progress:
@@ -59,7 +72,7 @@ def fit(run: Run) -> Progress:
     evaluate_every = optim.in_steps(section.evaluate_every, run.steps_per_epoch)
     checkpoint_every = optim.in_steps(section.checkpoint_every, run.steps_per_epoch)
     edges = {epoch * run.steps_per_epoch: modes for epoch, modes in run.phases}
-    metrics = Metrics(run.folder, progress.step, accelerator)
+    metrics = Metrics(run.folder, progress.step, accelerator, run.console)
     watch = Watch(device, run.report["environment"]["precision"] == "fp16")
     start_trackers(accelerator, config.run.trackers, run.folder, run.resolved)
     window: dict[str, Any] = progress.window[rank] if progress.window else {}
@@ -80,9 +93,27 @@ def fit(run: Run) -> Progress:
     wrapped: Any = None
     prepared: Any = None
     fresh_phase = False
-    stop = section.early_stop is not None and progress.without_gain >= section.early_stop
     began = time.perf_counter() - progress.seconds
-    with run.console.progress(run.total, progress.step, every=section.log_every, epochs=section.epochs) as bar:
+    asked = distributed.AnyRank()
+
+    def judge() -> None:
+        """The evaluation that belongs to the newest update; keeps the best weights."""
+        before = progress.best
+        improved = evaluate_split(run, progress, metrics, progress.step / run.steps_per_epoch)
+        progress.due = False
+        if improved and not save(run, progress, window, began, best=True):
+            progress.best = before
+
+    def patience_is_over() -> bool:
+        return section.early_stop is not None and progress.without_gain >= section.early_stop
+
+    if progress.due:
+        judge()
+    stop = patience_is_over()
+    with (
+        interrupts.requests() as request,
+        run.console.progress(run.total, progress.step, every=section.log_every, epochs=section.epochs) as bar,
+    ):
         for step in range(progress.step, progress.step if stop else run.total):
             if step in edges or wrapped is None:
                 edge = max(start for start in edges if start <= step)
@@ -114,7 +145,7 @@ def fit(run: Run) -> Progress:
                 batch = to_device(batch, device)
                 batch["progress"] = step / run.total
                 # dropout, drop path, a detector's samplers; only now, because a loader's start draws a number too
-                torch.manual_seed(mix(section.seed, data.STEP, step, rank, index))
+                seed_generators(mix(section.seed, data.STEP, step, rank, index), device)
                 seen += micro[rank]
                 last = index == len(group) - 1
                 with contextlib.nullcontext() if last else accelerator.no_sync(wrapped):
@@ -129,21 +160,25 @@ def fit(run: Run) -> Progress:
             if fresh_phase:
                 check_gradients(run, chosen)
                 fresh_phase = False
+            done = step + 1 == run.total
+            logged = (step + 1) % section.log_every == 0 or done
             accelerator.unscale_gradients(prepared)
-            gradients = [parameter.grad for parameter in chosen if parameter.grad is not None]
-            norm = nn.utils.get_total_norm(gradients)
+            norm = None
+            if logged or config.optim.clip_norm is not None:
+                norm = nn.utils.get_total_norm([parameter.grad for parameter in chosen if parameter.grad is not None])
             watch.see(step, seen, total_loss, norm, run.data.train)
-            if config.optim.clip_norm is not None:
+            if norm is not None and config.optim.clip_norm is not None:
                 nn.utils.clip_grads_with_norm_(chosen, config.optim.clip_norm, norm)
-            prepared.step()
+            # Accelerate's wrapper looks for an optional package at every step (0.1 ms) and else adds the scaler
+            (optimizer if accelerator.scaler is None else prepared).step()
             optimizer.zero_grad(set_to_none=True)
             if run.ema:
                 run.ema.update(built.model)
 
             progress.step = step + 1
-            done, at = progress.step == run.total, (progress.step) / run.steps_per_epoch
+            at = progress.step / run.steps_per_epoch
             values: dict[str, float] = {}
-            if progress.step % section.log_every == 0 or done:
+            if norm is not None and logged:
                 watch.check()
                 check_scale(accelerator.scaler, progress.step)
                 values = {**averages(window), "lr": config.optim.lr * factor, "grad_norm": float(norm)}
@@ -151,19 +186,23 @@ def fit(run: Run) -> Progress:
                 window.clear()
             bar.update(progress.step, images=images, values=values)
 
-            if progress.step % evaluate_every == 0 or done:
+            progress.due = progress.step % evaluate_every == 0 or done
+            keep = progress.due or progress.step % checkpoint_every == 0
+            stopped = asked.said(request.signal is not None) and not done
+            if keep or stopped:
                 watch.check()
-                before = progress.best
-                improved = evaluate_split(run, progress, metrics, at)
+                check_weights(progress.step, chosen)
+            if stopped:
+                stop_here(run, progress, window, began, request.signal)
+            if progress.due:
+                judge()
                 freeze.set_training(built.model, built.backbone, run.layout, modes, config.freeze.norm_stats)
-                stop = section.early_stop is not None and progress.without_gain >= section.early_stop
-                if improved and not save(run, progress, window, began, best=True):
-                    progress.best = before
+                stop = patience_is_over()
             if progress.step % checkpoint_every == 0 or done or stop:
-                watch.check()
                 save(run, progress, window, began, best=False)
             if stop:
                 break
+    asked.close()
     watch.check()
     if stop:
         run.console.say(f"stopped early: {progress.without_gain} evaluations without improvement", keep=True)
@@ -172,6 +211,17 @@ def fit(run: Run) -> Progress:
     metrics.close()
     accelerator.free_memory()
     return progress
+
+
+def stop_here(run: Run, progress: Progress, window: Mapping[str, Any], began: float, signal: str | None) -> NoReturn:
+    """Some rank was asked to stop, and now all know: save, and say how to go on."""
+    saved = save(run, progress, window, began, best=False)
+    names = [name for name in distributed.gather_objects(signal) if name]
+    state = "saved" if saved else "NOT saved (the last checkpoint stands)"
+    raise Stopped(
+        f"stopped by {names[0]} at step {progress.step} of {run.total}, {state}; to continue: "
+        f"{runs.resume_command(run.folder)}"
+    )
 
 
 def training_batches(run: Run, keys: Iterator[data.Key]) -> Iterator[dict[str, Any]]:
@@ -229,7 +279,7 @@ def evaluate_split(run: Run, progress: Progress, metrics: Metrics, at: float) ->
     preview = task.preview
     if preview is not None:
         arguments = (run.resolved.cfg, rows, run.built.meta, run.data.val.image)
-        distributed.on_main(lambda: save_previews(run.folder, progress.step, preview(*arguments)))
+        distributed.on_main(lambda: save_previews(run, progress.step, preview(*arguments)))
     values = scalars(scores)
     metrics.add("val", progress.step, at, values)
     value = values[key]
@@ -279,8 +329,8 @@ def finish(run: Run, progress: Progress) -> dict[str, Any]:
 
     def write() -> None:
         items = [item for name, split in splits.items() for item in report_items(run.built, rows[name], split, name)]
-        write_text(run.folder / "report.json", to_json(report))
         page = html.write_report(run.folder, report, Metrics.read(run.folder), [*read_previews(run.folder), *items])
+        write_text(run.folder / "report.json", to_json(report))  # last: it is what says that the run has ended
         run.console.say(f"report: {page}")
         run.console.say(f"model:  {run.folder / 'model'}")
         plugins.manager().hook.visiontl_finished(report=report)
@@ -295,6 +345,7 @@ def load_best(run: Run, model: nn.Module) -> None:
     """The exported weights into the model; a run that never evaluated exports what it has."""
     if not (run.folder / "model" / "model.safetensors").exists():
         write_best(run)
+    checkpoint.require(run.folder / "model")
     model.load_state_dict(checkpoint.read_tensors(run.folder / "model", "model.safetensors"))
 
 

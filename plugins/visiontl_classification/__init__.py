@@ -20,6 +20,7 @@ TASK = Task(
     options=PredictOptions,
     draw=lazy("visiontl_classification.predictions:draw"),
     report=lazy("visiontl_classification.charts:report"),
+    check=lazy("visiontl_classification.checks:check"),
     example=lazy("visiontl_classification.example:example"),
 )
 

@@ -81,11 +81,6 @@ class DataConfig(Section):
         None,
         description="a text file of lines 'folder name': readable class names, such as ImageNet's synset words",
     )
-    unreadable: Literal["error", "skip"] = Field(
-        "error",
-        description="damaged pictures; error: stop when one is met; skip: open all at the start, leave "
-        "them out, name them",
-    )
 
     @field_validator("torchvision")
     @classmethod

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -68,8 +67,6 @@ def data(cfg: ClassificationConfig, spec: ImageSpec, meta: Mapping[str, Any] | N
     """
     listing = _listing(cfg, meta)
     notes = list(listing.notes)
-    if cfg.data.unreadable == "skip":
-        listing = _readable_only(listing, notes)
     parts = _splits(cfg, listing, meta, notes)
     must_learn = meta is None and cfg.head.kind == "linear"
     if meta is None:
@@ -100,28 +97,6 @@ def _listing(cfg: ClassificationConfig, meta: Mapping[str, Any] | None) -> Listi
         return table_listing(source.csv, source.root, source.separator if cfg.labels == "multi" else None)
     assert source.torchvision is not None
     return library_listing(source.torchvision, source.root, source.download)
-
-
-def _readable_only(listing: Listing, notes: list[str]) -> Listing:
-    """Opens every image once; leaves out and names those that fail."""
-
-    def damaged(item: Item) -> bool:
-        try:
-            listing.images.open(item.name)
-        except DataError:
-            return True
-        return False
-
-    bad: list[str] = []
-    parts: dict[str, list[Item]] = {}
-    with ThreadPoolExecutor(8) as pool:
-        for part, items in listing.parts.items():
-            flags = list(pool.map(damaged, items))
-            bad += [item.name for item, flag in zip(items, flags, strict=True) if flag]
-            parts[part] = [item for item, flag in zip(items, flags, strict=True) if not flag]
-    if bad:
-        notes.append(f"{listing.where}: {count(len(bad), 'picture')} that cannot be read left out: {some(bad)}")
-    return replace(listing, parts=parts)
 
 
 def _splits(

@@ -21,10 +21,7 @@ class Files:
     root: str
 
     def open(self, name: str) -> Image.Image:
-        try:
-            return open_image(Path(self.root) / name)
-        except DataError as error:
-            raise DataError(f"{error}; task.data.unreadable: skip leaves such files out and names them") from None
+        return open_image(Path(self.root) / name)
 
 
 def folder_listing(folder: str, layout: str) -> Listing:
@@ -128,13 +125,13 @@ def _pictures(folder: Path, root: Path, strays: list[str]) -> list[str]:
 
 
 def _folders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    # os.path.isdir: a link to itself is no folder, where DirEntry.is_dir raises
+    return sorted(e.name for e in os.scandir(folder) if os.path.isdir(e.path) and not e.name.startswith("."))
 
 
 def _loose_files(folder: Path) -> list[str]:
     """Files, and folders that are hidden."""
-    entries = os.scandir(folder)
-    return sorted(entry.name for entry in entries if not entry.is_dir() or entry.name.startswith("."))
+    return sorted(e.name for e in os.scandir(folder) if not os.path.isdir(e.path) or e.name.startswith("."))
 
 
 def _nearby(path: Path) -> str:

@@ -12,6 +12,7 @@ from visiontl_classification.config import ClassificationConfig, PredictOptions
 
 LISTED = 100  # classes up to which every probability is given unasked
 SMALLEST = 160  # pixels; a picture with a shorter side is enlarged before words are put on it
+LARGEST = 4096  # pixels; no longer side is enlarged beyond it: a strip of 100,000 x 1 would fill the memory
 
 
 def predict(
@@ -58,7 +59,7 @@ def draw(image: Image.Image, prediction: Mapping[str, Any], meta: Mapping[str, A
     picture = image.convert("RGB")
     shorter = min(picture.size)
     if shorter < SMALLEST:
-        factor = -(-SMALLEST // shorter)
+        factor = max(1, min(-(-SMALLEST // shorter), LARGEST // max(picture.size)))
         picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
     size = max(14, min(picture.size) // 14)  # pixels
     margin = size // 3

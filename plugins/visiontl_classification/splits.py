@@ -63,7 +63,9 @@ def from_lists(folder: str, pool: Sequence[Item], where: str) -> tuple[dict[str,
         if not path.is_file():
             continue
         try:
-            lines = [listed(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            # not splitlines, which also ends a line at U+2028 and other characters that names may hold
+            written = (line.removesuffix("\r") for line in path.read_text(encoding="utf-8-sig").split("\n"))
+            lines = [listed(line) for line in written if line.strip()]
         except UnicodeDecodeError:
             raise DataError(f"{path}: not UTF-8 text") from None
         unknown = [line for line in lines if line not in known]

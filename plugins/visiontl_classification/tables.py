@@ -11,6 +11,7 @@ from visiontl_classification.folders import SPLITS, Files
 from visiontl_classification.listing import WHOLE, Item, Listing, count, some
 
 COLUMNS = ("path", "label", "split")
+LONGEST = 4096  # characters of a path, Linux's limit
 
 
 def table_listing(table: str, root: str | None, separator: str | None) -> Listing:
@@ -35,6 +36,9 @@ def table_listing(table: str, root: str | None, separator: str | None) -> Listin
         name = os.path.normpath(record["path"]).replace(os.sep, "/") if record["path"] else ""
         if not name:
             problems.append(f"line {line}: no path")
+            continue
+        if "\0" in name or len(name) > LONGEST:
+            problems.append(f"line {line}: no file can have the path {name[:40]!r}... of {len(name):,} characters")
             continue
         if os.path.isabs(name) or name.split("/")[0] == "..":
             problems.append(f"line {line}: {record['path']!r} leaves the folder {base}; paths must stay inside it")

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from visiontl import ImageSpec, fit_image, seeded, to_tensor
+from visiontl import ImageSpec, fit_tensor, resize_tensor, to_tensor
 from visiontl_classification.config import ClassificationConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Share of the photo's area that a random crop keeps. 0.35 is what fastai's Imagenette baselines train with;
 # 0.7 stays near the scale of the evaluation crop, because small crops make objects larger in training than in
@@ -32,23 +35,52 @@ def sample(cfg: ClassificationConfig, spec: ImageSpec, meta: Mapping[str, Any]) 
 
 def evaluation_view(image: Image.Image, spec: ImageSpec) -> dict[str, Any]:
     """{"image": (3, H, W) uint8, "size": (H, W) of the photo}."""
-    return {"image": to_tensor(fit_image(image, spec)), "size": (image.height, image.width)}
+    return {"image": fit_tensor(image, spec), "size": (image.height, image.width)}
+
+
+@dataclass(frozen=True)
+class RandomCrop:
+    """A random part of a photo, of a share `area` of its pixels and 3:4 to 4:3 in shape (Szegedy et al. 2015), resized.
+
+    image -> (3, H, W) uint8.
+    """
+
+    size: tuple[int, int]
+    area: tuple[float, float]
+    interpolation: str
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        from torchvision.transforms import RandomResizedCrop
+
+        top, left, height, width = RandomResizedCrop.get_params(image, list(self.area), [3 / 4, 4 / 3])
+        return resize_tensor(image.crop((left, top, left + width, top + height)), self.size, self.interpolation)
 
 
 @dataclass(frozen=True)
 class RandomView:
-    """A random view of a photo, a function of the seed alone."""
+    """A random view of a photo, a function of the seed alone.
 
-    transform: Callable[[Image.Image], Image.Image]
+    crop: photo -> (3, H, W) uint8. flip: of that. colour: of a PIL image, on which these operations are faster.
+    """
+
+    crop: Callable[[Image.Image], Tensor]
+    flip: Callable[[Tensor], Tensor] | None = None
+    colour: Callable[[Image.Image], Image.Image] | None = None
 
     def __call__(self, image: Image.Image, seed: int) -> dict[str, Any]:
-        with seeded(seed):
-            view = self.transform(image)
-        return {"image": to_tensor(view), "size": (image.height, image.width)}
+        import torch
+
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's generator alone
+            torch.default_generator.manual_seed(seed)
+            view = self.crop(image)
+            view = self.flip(view) if self.flip else view
+            if self.colour:
+                view = to_tensor(self.colour(Image.fromarray(view.permute(1, 2, 0).contiguous().numpy())))
+        return {"image": view.contiguous(), "size": (image.height, image.width)}
 
 
 def training_view(cfg: ClassificationConfig, spec: ImageSpec) -> RandomView:
-    """The preset cfg.augment, made of torchvision's v2 transforms on PIL images.
+    """The preset cfg.augment, made of torchvision's v2 transforms.
 
     light: RandomResizedCrop of 70 to 100 % of the area; standard: 35 to 100 %, and ColorJitter of 20 %;
     trivialaugment: 35 to 100 % and TrivialAugmentWide (Müller and Hutter 2021); randaugment: 35 to 100 % and
@@ -57,14 +89,13 @@ def training_view(cfg: ClassificationConfig, spec: ImageSpec) -> RandomView:
     """
     from torchvision.transforms import v2
 
-    interpolation = v2.InterpolationMode(spec.interpolation)
-    steps: list[Any] = [v2.RandomResizedCrop(spec.size, scale=CROP_AREA[cfg.augment], interpolation=interpolation)]
-    if cfg.flip:
-        steps.append(v2.RandomHorizontalFlip())
+    crop = RandomCrop(spec.size, CROP_AREA[cfg.augment], spec.interpolation)
+    flip = v2.RandomHorizontalFlip() if cfg.flip else None
+    colour: Any = None
     if cfg.augment == "standard":
-        steps.append(v2.ColorJitter(brightness=COLOUR, contrast=COLOUR, saturation=COLOUR))
+        colour = v2.ColorJitter(brightness=COLOUR, contrast=COLOUR, saturation=COLOUR)
     elif cfg.augment == "trivialaugment":
-        steps.append(v2.TrivialAugmentWide(fill=GREY))
+        colour = v2.TrivialAugmentWide(fill=GREY)
     elif cfg.augment == "randaugment":
-        steps.append(v2.RandAugment(num_ops=2, magnitude=9, fill=GREY))
-    return RandomView(v2.Compose(steps))
+        colour = v2.RandAugment(num_ops=2, magnitude=9, fill=GREY)
+    return RandomView(crop, flip, colour)

@@ -19,21 +19,23 @@ PLUGINS = ROOT / "plugins"
 
 # A module imports only from layers above its own line here. A folder is one entry, free inside itself.
 LAYERS = [
-    {"errors", "report", "console", "hookspecs", "randomness"},
+    {"errors", "report", "console", "hookspecs", "randomness", "interrupts", "duplicates"},
     {"distributed", "entry", "schema", "task", "yaml_text", "html"},
-    {"backbone", "policies"},
+    {"backbone", "policies", "liveness"},
     {"freeze", "images", "probe", "backbones"},
     {"plugins", "optim", "data", "checkpoint", "device", "ema"},
     {"config", "features", "environment"},
-    {"model"},
+    {"model", "runs", "scan"},
+    {"inspection"},
     {"evaluation"},
     {"record"},
     {"setup"},
     {"saving"},
     {"training"},
     {"prediction"},
-    {"dryrun"},
-    {"cli", "testing"},
+    {"dryrun", "doctor"},
+    {"cli"},
+    {"testing"},
 ]
 # train(dry_run=True) hands over to the rehearsal, which runs the loop, saves, loads and predicts
 UPWARD = {("training", "dryrun")}

@@ -9,13 +9,11 @@ import math
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 import visiontl
 from visiontl import checkpoint, optim, plugins
-from visiontl.data import Order, epoch_order
 from visiontl.errors import CheckpointError, ConfigError, PolicyError, TrainingError
 from visiontl.evaluation import gather_rows
 from visiontl.hookspecs import hookimpl
@@ -76,31 +74,6 @@ def test_training_equals_a_bare_loop(case, accumulate):
         assert torch.allclose(expected[name].float(), actual[name].float(), rtol=2e-4, atol=2e-6), name
 
 
-def test_order_uses_every_sample_once_and_says_what_it_drops():
-    for count, batch, accumulate, world in [(16, 4, 1, 1), (17, 4, 1, 1), (18, 4, 3, 1), (19, 4, 1, 2), (50, 3, 2, 3)]:
-        order = Order(np.arange(count), batch, accumulate, world)
-        groups = [order.group(step) for step in range(len(order))]
-        seen = [i for group in groups for micro in group for ids in micro for i in ids]
-        assert len(seen) == len(set(seen)) == count - order.dropped
-        assert all(len(micro) == world for group in groups for micro in group)
-        assert all(len(ids) >= 2 for group in groups for micro in group for ids in micro)
-    assert Order(np.arange(17), 4, 1, 1).dropped == 1  # one image alone breaks batch norm
-    assert Order(np.arange(18), 4, 1, 1).dropped == 0
-
-
-def test_order_of_samples_does_not_depend_on_the_number_of_processes():
-    data = visiontl.Data(train=[None] * 24)
-    one = epoch_order(data, 3, 1, 8, 1, 1)
-    two = epoch_order(data, 3, 1, 4, 1, 2)
-    for step in range(len(one)):
-        assert sum(one.group(step)[0], ()) == sum(two.group(step)[0], ())
-
-
-def test_too_few_images_are_refused_in_words():
-    with pytest.raises(visiontl.DataError, match="too few for one update"):
-        epoch_order(visiontl.Data(train=[None]), 0, 0, 4, 1, 2)
-
-
 def test_learning_rate_schedules_by_hand():
     config = OptimConfig(warmup="2 steps", schedule="cosine")
     factors = [lr_factor(config, step, 12, 4) for step in range(12)]
@@ -116,7 +89,7 @@ def test_learning_rate_schedules_by_hand():
 
 def test_layer_decay_and_backbone_scale_by_stage(case):
     run = case.run("optim.lr=0.1", "optim.backbone_scale=0.5", "optim.layer_decay=0.5")
-    rates = {group["stage"]: group["peak_lr"] for group in run.optimizer.param_groups}
+    rates = {stage: group["peak_lr"] for group in run.optimizer.param_groups for stage in group["stages"]}
     stages = run.layout.stages
     assert rates["head"] == 0.1
     for depth, stage in enumerate(reversed(stages)):

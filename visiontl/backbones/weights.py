@@ -22,7 +22,7 @@ from visiontl.backbone import Backbone
 from visiontl.backbones import catalogue
 from visiontl.backbones.library import LibraryBackbone, first_line
 from visiontl.entry import BackboneEntry, ImageSpec
-from visiontl.errors import VisionTLError, WeightsError, did_you_mean
+from visiontl.errors import BackboneError, VisionTLError, WeightsError, did_you_mean
 
 ENOUGH = 0.9  # of the backbone's elements; below it the file is that of another architecture
 FILE_TYPES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
@@ -101,6 +101,10 @@ def make_backbone(
     if state is not None:
         spec = state[1]
     backbone = entry.build(spec=spec, in_channels=in_channels, output_stride=output_stride, image_size=image_size)
+    if not isinstance(backbone, Backbone):
+        raise BackboneError(
+            f"{entry.name}: its build function made a {type(backbone).__name__}; a visiontl.Backbone was expected"
+        )
     chosen = backbone.spec.size
     report = _load(backbone, entry, source, kind, value, state)
     if backbone.spec.size != chosen:
@@ -460,7 +464,7 @@ def fetch(backbone: LibraryBackbone, tag: str) -> Mapping[str, Any]:
     if backbone.family == "torchvision":
         from visiontl.backbones.torchvision import weights_enum
 
-        return weights_enum(backbone.arch)[tag].get_state_dict(progress=False, check_hash=True, weights_only=True)
+        return read_cached(weights_enum(backbone.arch)[tag].url, hashed=True)
     import timm
 
     found: Any = timm.get_pretrained_cfg(f"{backbone.arch}.{tag}")
@@ -470,7 +474,23 @@ def fetch(backbone: LibraryBackbone, tag: str) -> Mapping[str, Any]:
         raise WeightsError(
             f"{backbone.name}: the weights {tag!r} are published in a JAX format only; choose another tag"
         )
-    return torch.hub.load_state_dict_from_url(found.url, map_location="cpu", progress=False, weights_only=True)
+    return read_cached(found.url)
+
+
+def read_cached(url: str, hashed: bool = False) -> Mapping[str, Any]:
+    """A file of weights through torch's cache, as torch.hub.load_state_dict_from_url has it, read without code.
+
+    hashed: the name states the first digits of the file's SHA-256. Raises WeightsError naming the cached file.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urllib.parse.urlsplit(url).path).name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        digits = re.search(r"-([a-f0-9]+)\.", path.name) if hashed else None
+        torch.hub.download_url_to_file(url, str(path), digits[1] if digits else None, progress=False)
+    try:
+        return read_file(path)
+    except WeightsError as error:
+        raise WeightsError(f"{error}. It lies in the cache; remove it, and it is downloaded again") from None
 
 
 def hub_state(repository: str, filename: str | None = None) -> Mapping[str, Any]:

@@ -106,6 +106,11 @@ def preview(cfg, rows, meta, image) -> visiontl.Pictures:
     return visiontl.Pictures("val", [(f"{guess:.2f}", image(id)) for id, (guess, _) in enumerate(rows[:2])])
 
 
+def check(cfg, data, meta, seen) -> list:
+    heights = [size[0] for sizes in seen.sizes.values() for size in sizes if size is not None]
+    return [visiontl.Finding("note", f"the lowest picture has {min(heights)} rows", "rows do not matter to brightness")]
+
+
 def refuse(cfg, policy: str) -> str | None:
     return "its dropout needs a moving head" if policy == "all" and cfg.dropout > 0.9 else None
 
@@ -139,6 +144,7 @@ def visiontl_tasks():
         options=Options,
         preview=preview,
         refuse=refuse,
+        check=check,
         example=example,
     )
     return [task]

@@ -1,0 +1,268 @@
+"""Stopping and going on: signals, ranks that fail, and the run that `resume` and `init` choose."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import visiontl
+from tests.shared import ROOT
+from visiontl import checkpoint, cli, interrupts, plugins, runs
+from visiontl.config import resolve
+from visiontl.errors import CheckpointError, Stopped
+from visiontl.hookspecs import hookimpl
+from visiontl.setup import set_up
+from visiontl.testing import Case
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+SETTINGS = ["train.epochs=3", "train.evaluate_every=2 steps", "train.ema={decay: 0.9}", "run.name=run"]
+
+
+class SignalAt:
+    """Sends this process a signal while update `step` is under way."""
+
+    def __init__(self, step: int, number: int):
+        self.step, self.number = step, number
+
+    @hookimpl
+    def visiontl_logged(self, step, values):
+        if step == self.step and any(name.startswith("train/") for name in values):
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.fixture
+def case(tmp_path):
+    return Case("brightness", tmp_path)
+
+
+def stopped(case: Case, step: int, number: int, *settings: str) -> Stopped:
+    watcher = SignalAt(step, number)
+    plugins.register(watcher, f"signal-at-{id(watcher)}")
+    try:
+        with pytest.raises(Stopped) as caught:
+            visiontl.train(case.resolved(*SETTINGS, *settings))
+    finally:
+        plugins.manager().unregister(watcher)
+    return caught.value
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """The weights of a run and its numbers, without its times."""
+    last = checkpoint.step_folders(folder / "checkpoints")[0]
+    found = [folder / "model/model.safetensors", *sorted(last.glob("*.safetensors"))]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+@pytest.mark.parametrize(
+    ("number", "step"),
+    # 4: an evaluation is due after the update, and must be made up for
+    [(signal.SIGTERM, 4), (signal.SIGUSR1, 5), (signal.SIGINT, 1)],
+)
+def test_a_signal_saves_at_the_step_boundary_and_resume_ends_with_the_same_bits(case, tmp_path, number, step):
+    handlers = [signal.getsignal(one) for one in interrupts.SIGNALS]
+    error = stopped(case, step, number)
+    assert [signal.getsignal(one) for one in interrupts.SIGNALS] == handlers
+    folder = tmp_path / "runs/run"
+    assert f"stopped by {signal.Signals(number).name} at step {step} of 12, saved" in str(error)
+    assert str(error).endswith(f"visiontl train {folder}/config.yaml resume={folder}")
+    assert error.exit_code == 75
+    assert checkpoint.step_folders(folder / "checkpoints")[0].name == f"step-{step:08d}"
+    report = visiontl.train(folder / "config.yaml", f"resume={folder}")
+    whole = visiontl.train(case.resolved(*SETTINGS, "run.name=whole"))
+    assert files(folder) == files(tmp_path / "runs/whole")
+    assert report["scores"] == whole["scores"]
+    assert report["best"] == whole["best"]
+
+
+def test_the_command_exits_with_its_own_code(case, tmp_path, monkeypatch, capsys):
+    def train(arguments):
+        raise Stopped("stopped by SIGTERM at step 3 of 12, saved; to continue: visiontl train x resume=x")
+
+    monkeypatch.setitem(cli.SUBCOMMANDS, "train", cli.Subcommand("train", cli.train_arguments, train))
+    assert cli.main(["train", "x.yaml"]) == 75
+    assert capsys.readouterr().err.startswith("stopped by SIGTERM at step 3")
+
+
+def test_a_second_interrupt_ends_at_once():
+    with interrupts.requests() as request:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert request.signal == "SIGINT"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_auto_continues_the_newest_unfinished_run_of_the_same_config(case, tmp_path):
+    stopped(case, 5, signal.SIGTERM)
+    other = visiontl.train(case.resolved(*SETTINGS, "run.name=null", "optim.lr=0.02", "resume=auto"))
+    assert other["run"] != str(tmp_path / "runs/run"), "another config starts a run of its own"
+    report = visiontl.train(case.resolved(*SETTINGS, "run.name=null", "loader.workers=1", "resume=auto"))
+    assert report["run"] == str(tmp_path / "runs/run")
+    assert report["steps"] == 12
+    assert any("continues" in note and "loader.workers: 0 -> 1" in note for note in report["notes"])
+
+
+def test_a_finished_run_says_so_and_is_left_alone(case, tmp_path, capsys):
+    first = visiontl.train(case.resolved("train.epochs=1", "run.name=run", "resume=auto"))
+    assert any("a new one starts" in note for note in first["notes"])
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs/run").rglob("*")}
+    capsys.readouterr()
+    for wanted in ("auto", str(tmp_path / "runs/run")):
+        again = visiontl.train(case.resolved("train.epochs=1", "run.name=run", f"resume={wanted}"))
+        assert "run is finished after 4 updates; best mae" in capsys.readouterr().out
+        assert again["scores"] == first["scores"]
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs/run").rglob("*")} == before
+
+
+def test_what_may_not_change_is_listed_and_refused(case, tmp_path):
+    stopped(case, 5, signal.SIGTERM)
+    changed = ["optim.lr=0.5", "train.seed=3", "loader.workers=1"]
+    for wanted in ("auto", str(tmp_path / "runs/run")):
+        with pytest.raises(CheckpointError, match="another config") as caught:
+            visiontl.train(case.resolved(*SETTINGS, *changed, f"resume={wanted}"))
+        assert "optim.lr: 0.01 -> 0.5, train.seed: 0 -> 3" in str(caught.value)
+        assert "loader.workers" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"), [("runz", "is no run folder; .* holds empty, .*run"), ("empty", "no config.yaml")]
+)
+def test_resume_needs_a_run_folder(case, tmp_path, name, problem):
+    for made in ("run", "empty"):
+        (tmp_path / "runs" / made).mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=problem):
+        visiontl.train(case.resolved(f"resume={tmp_path / 'runs' / name}"))
+
+
+@pytest.mark.parametrize("left", ["nothing", "its config"])
+def test_a_run_that_ended_before_its_first_checkpoint_starts_anew_in_its_folder(case, tmp_path, left):
+    folder = tmp_path / "runs/run"
+    if left == "nothing":
+        folder.mkdir(parents=True)
+    else:
+        set_up(case.resolved("train.epochs=1", "run.name=run"))
+    report = visiontl.train(case.resolved("train.epochs=1", "run.name=run", "resume=auto"))
+    assert report["run"] == str(folder)
+    assert report["steps"] == 4
+
+
+def test_a_run_that_another_process_trains_is_not_touched(case, tmp_path):
+    stopped(case, 5, signal.SIGTERM)
+    folder = tmp_path / "runs/run"
+    hold = "from visiontl import runs; from pathlib import Path; import sys\nruns.lock(Path(sys.argv[1])); print(1)"
+    command = [sys.executable, "-c", f"{hold}\nsys.stdout.flush(); input()", str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "1\n"
+        for wanted in ("auto", str(folder)):
+            with pytest.raises(CheckpointError, match="another process is training"):
+                visiontl.train(case.resolved(*SETTINGS, f"resume={wanted}"))
+        other.communicate("\n")
+    assert visiontl.train(case.resolved(*SETTINGS, "resume=auto"))["steps"] == 12
+
+
+def test_a_kill_between_two_renames_leaves_the_old_folder(tmp_path):
+    checkpoint.write_folder(tmp_path / "model", {"a.txt": "old"})
+    (tmp_path / "model").rename(tmp_path / ".old-model")
+    (tmp_path / ".writing-model").mkdir()
+    (tmp_path / ".writing-report.json").write_text("{")
+    checkpoint.recover(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (tmp_path / "model/a.txt").read_text() == "old"
+
+
+def test_no_room_is_known_before_anything_is_written(tmp_path, monkeypatch):
+    checkpoint.write_folder(tmp_path / "step", {"a.txt": "old"})
+    usage = type("Usage", (), {"free": 5_000_000})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(CheckpointError, match=r"9\.0 MB are needed, the disk has 5\.0 MB free"):
+        checkpoint.write_folder(tmp_path / "step", {"w.safetensors": {"w": torch.zeros(1_987_000)}})
+    assert (tmp_path / "step/a.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["step"]
+
+
+def test_init_starts_a_new_run_from_another_ones_weights(case, tmp_path):
+    first = visiontl.train(case.resolved("train.epochs=1", "run.name=first"))
+    warm = set_up(case.resolved("run.name=warm", f"init={first['run']}", "train.seed=9"))
+    given = checkpoint.read_tensors(Path(first["run"]) / "model", "model.safetensors")
+    own = warm.built.model.state_dict()
+    assert given.keys() == own.keys()
+    assert all(torch.equal(given[name], own[name]) for name in given)
+    said = f"a new run from the weights of {first['run']}/model: {len(given)} of {len(given)} tensors"
+    assert any(said in note for note in warm.console.notes)
+    assert not any("random weights" in note for note in warm.console.notes)
+
+
+def test_init_keeps_a_head_with_other_names_new(tmp_path):
+    """Three shapes, then two: the head has another shape; then three other names: it fits, and would be wrong."""
+    case = Case("classification", tmp_path)
+    first = visiontl.train(case.resolved("train.epochs=1", "run.name=first"))
+    pictures = tmp_path / "runs/example-classification/shapes/train"
+    for removed, renamed in ((1, {}), (0, {"circle": "ring"})):
+        data = tmp_path / f"other-{removed}"
+        data.mkdir()
+        for folder in sorted(p for p in pictures.iterdir() if p.is_dir())[removed:]:
+            (data / renamed.get(folder.name, folder.name)).symlink_to(folder)
+        config = resolve(case.resolved(f"init={first['run']}"), [f"task.data={data}"])
+        warm = set_up(config)
+        given = checkpoint.read_tensors(Path(first["run"]) / "model", "model.safetensors")
+        own = warm.built.model.state_dict()
+        head = {name for name in own if not name.startswith("backbone.")}
+        assert all(torch.equal(given[name], own[name]) for name in own if name not in head)
+        note = next(note for note in warm.console.notes if note.startswith("init:"))
+        assert "new and random: " + ", ".join(name for name in own if name in head) in note
+        assert "the run has other classes" in note
+
+
+def test_init_refuses_another_backbone_and_a_folder_without_a_model(case, tmp_path):
+    first = visiontl.train(case.resolved("train.epochs=0", "run.name=first"))
+    with pytest.raises(CheckpointError, match="has the backbone visiontl/tiny, the config timm/resnet18"):
+        set_up(case.resolved(f"init={first['run']}", "backbone.name=resnet18"))
+    with pytest.raises(CheckpointError, match="do not fit, such as"):
+        set_up(case.resolved(f"init={first['run']}", "backbone.in_channels=4"))
+    with pytest.raises(CheckpointError, match="no such run folder"):
+        set_up(case.resolved(f"init={tmp_path / 'nothing'}"))
+
+
+def test_resume_command_of_several_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr("visiontl.distributed.world", lambda: 4)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setattr(sys, "argv", ["tools/train.py", "x.yaml"])
+    command = "torchrun --nproc_per_node 4 tools/train.py runs/a/config.yaml resume=runs/a"
+    assert runs.resume_command(Path("runs/a")) == command
+
+
+def test_a_rank_that_fails_dies_or_is_stopped_ends_all_and_the_run_resumes(tmp_path):
+    """Three starts of one run on two processes, each going on where the one before ended."""
+
+    def launch(how: str) -> subprocess.CompletedProcess[str]:
+        command = [*TORCHRUN, str(ROOT / "tests/core/failing_rank.py"), how, str(tmp_path), "brightness"]
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ['PYTHONPATH']}"}
+        return subprocess.run(
+            [*command, "run.name=run", "resume=auto"], capture_output=True, text=True, timeout=120, env=environment
+        )
+
+    folder = tmp_path / "runs/run"
+    again = f"to go on from the last checkpoint: torchrun --nproc_per_node 2 tools/train.py {folder}/config.yaml"
+    raised = launch("raise")
+    assert raised.returncode == 1
+    assert "error: rank 1 failed: ValueError: a shape nobody expected" in raised.stderr
+    assert again in raised.stderr
+    done = checkpoint.step_folders(folder / "checkpoints")[0].name
+
+    killed = launch("kill")
+    assert f"resumed from {folder}/checkpoints/{done}" in killed.stdout
+    assert "error: rank 1 ended without a word" in killed.stderr
+    assert again in killed.stderr
+
+    ended = launch("stop")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    for rank in (0, 1):
+        assert f"rank {rank}: stopped by SIGUSR1 at step " in ended.stdout
+    assert f"saved; to continue: torchrun --nproc_per_node 2 tools/train.py {folder}/config.yaml" in ended.stdout
+    assert "the same weights" in ended.stdout

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from visiontl.hookspecs import hookimpl
 from visiontl.model import export, load_model
 from visiontl.prediction import load
 from visiontl.randomness import generator
+from visiontl.report import Finding, Seen, Table
 from visiontl.testing.case import Case, same, stage_states, state
 from visiontl.training import finish, fit, train
 
@@ -167,11 +170,22 @@ def _resumes(case: Case, *layout: str) -> None:
 
 
 def does_not_depend_on_the_number_of_workers(case: Case) -> None:
-    runs = [case.run(f"loader.workers={workers}", limit=3) for workers in (0, 2)]
-    for run in runs:
-        fit(run)
-    differing = same(state(runs[0]), state(runs[1]))
-    assert not differing, f"0 and 2 workers end with other weights: {differing[:3]}"
+    """None, one or two loader processes, forked or spawned: the same bits."""
+    default = multiprocessing.get_start_method(allow_none=True)
+    states = {}
+    try:
+        for method, workers in (("fork", 0), ("fork", 1), ("fork", 2), ("spawn", 1)):
+            if method in multiprocessing.get_all_start_methods():
+                multiprocessing.set_start_method(method, force=True)
+                run = case.run(f"loader.workers={workers}", limit=3)
+                fit(run)
+                states[f"{workers} workers, started by {method}"] = state(run)
+    finally:
+        multiprocessing.set_start_method(default, force=True)
+    (first, expected), *others = states.items()
+    for how, other in others:
+        differing = same(expected, other)
+        assert not differing, f"{first} and {how} end with other weights: {differing[:3]}"
 
 
 def caches_features_without_changing_the_head(case: Case) -> None:
@@ -235,6 +249,30 @@ def refuses_a_change_that_changes_nothing(case: Case) -> None:
     raise AssertionError("a declared phase that changes nothing was accepted")
 
 
+def says_what_it_found_in_its_data(case: Case) -> None:
+    """`check`, where a task has one, answers with findings and tables, finds no error in the example, and bears an
+    image that cannot be read."""
+    run = case.run()
+    task, splits = run.resolved.task, run.data.splits()
+    if task.check is None:
+        return
+    sizes: dict[str, list[tuple[int, int] | None]] = {}
+    for name, split in splits.items():
+        photos = [split.image(id) for id in range(len(split))]
+        sizes[name] = [(photo.height, photo.width) for photo in photos]
+    arguments = (run.resolved.cfg, run.data, run.built.meta)
+    found = task.check(*arguments, Seen(sizes))
+    for item in found:
+        assert isinstance(item, Finding | Table), f"check gave a {type(item).__name__}; expected Finding or Table"
+        json.dumps(asdict(item), allow_nan=False)
+        assert not isinstance(item, Finding) or item.level in ("error", "warning", "note"), f"no level {item.level!r}"
+    errors = [item.what for item in found if isinstance(item, Finding) and item.level == "error"]
+    assert not errors, f"check finds errors in the example data: {errors}"
+    sizes["train"][0] = None
+    duplicates = [[("train", 1), ("train", 2)]]
+    task.check(*arguments, Seen(sizes, duplicates))
+
+
 def finishes_with_a_report(case: Case) -> None:
     run = case.run("train.epochs=1")
     report = finish(run, fit(run))
@@ -266,6 +304,7 @@ CHECKS: list[Callable[[Case], None]] = [
     predicts_from_the_exported_folder_alone,
     keeps_its_preprocessing,
     refuses_a_change_that_changes_nothing,
+    says_what_it_found_in_its_data,
     finishes_with_a_report,
 ]
 

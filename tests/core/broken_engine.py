@@ -1,0 +1,114 @@
+"""Breaks the engine in one way after another; visiontl.testing.ranks must see each. A target for torchrun.
+
+    torchrun --standalone --nproc_per_node 2 tests/core/broken_engine.py FOLDER
+
+Prints `caught NAME PROBLEMS` or `missed NAME`, on the main process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from accelerate import Accelerator
+
+from visiontl import data, distributed, freeze, training
+from visiontl.device import current_device
+from visiontl.testing import Case, ranks
+
+
+@contextmanager
+def the_first_wrapper_stays() -> Iterator[None]:
+    """Parameters that were frozen when DDP wrapped the model get no synchronisation when they are freed."""
+    first: dict[int, Any] = {}
+    prepare = Accelerator.prepare
+
+    def once(self: Accelerator, *objects: Any) -> Any:
+        if id(self) not in first:
+            first[id(self)] = prepare(self, *objects)
+        return first[id(self)]
+
+    with patch.object(Accelerator, "prepare", once), patch.object(training, "check_gradients", lambda *_: None):
+        yield
+
+
+def frozen_stages_are_in_training_mode() -> Any:
+    return patch.object(freeze, "set_training", lambda model, *_: model.train())
+
+
+def statistics_are_not_exchanged() -> Any:
+    return patch.object(distributed, "broadcast_buffers", lambda model: None)
+
+
+def only_the_first_micro_batch_is_used() -> Any:
+    group = data.Order.group
+    return patch.object(data.Order, "group", lambda self, step: group(self, step)[:1])
+
+
+def augmentation_depends_on_the_worker() -> Any:
+    samples = data.Batches.samples
+
+    def other(self: data.Batches, ids: Any, epoch: int) -> Any:
+        return samples(self, ids, epoch + (torch.utils.data.get_worker_info() is not None))
+
+    return patch.object(data.Batches, "samples", other)
+
+
+def ranks_hold_other_weights() -> Any:
+    small_run = ranks.small_run
+
+    def other(*arguments: Any, **named: Any) -> Any:
+        run = small_run(*arguments, **named)
+        for parameter in run.built.model.parameters():
+            parameter.data += 0.01 * distributed.rank()
+        return run
+
+    return patch.object(ranks, "small_run", other)
+
+
+def a_row_comes_from_the_neighbour() -> Any:
+    merge = ranks.merge_rows
+
+    def shifted(parts: Any, count: int) -> Any:
+        rows = merge(parts, count)
+        return rows[-1:] + rows[:-1]
+
+    return patch.object(ranks, "merge_rows", shifted)
+
+
+POLICY = "policy {schedule: {0: all, 1: stage2}}"
+BROKEN: list[tuple[Callable[[], Any], str, str]] = [  # how, the check that must see it, what it must say
+    (the_first_wrapper_stays, POLICY, "in the wrapper of an earlier one"),
+    (the_first_wrapper_stays, POLICY, "gradients differ between ranks"),
+    (frozen_stages_are_in_training_mode, POLICY, "frozen, and yet moved"),
+    (statistics_are_not_exchanged, "statistics", "ranks evaluate with other buffers"),
+    (only_the_first_micro_batch_is_used, "weights", "is apart by"),
+    (augmentation_depends_on_the_worker, "workers", "other bits than none"),
+    (ranks_hold_other_weights, "evaluation", "scores apart by"),
+    (a_row_comes_from_the_neighbour, "merging", "ids ["),
+]
+
+
+def main(folder: Path) -> None:
+    current_device()  # starts the process group
+    case = Case("brightness", folder)
+    for (breaks, check), expected in itertools.groupby(BROKEN, key=lambda row: row[:2]):
+        with ExitStack() as stack:
+            stack.enter_context(breaks())
+            result, said = ranks.outcome(ranks.CHECKS[check], case)
+        if distributed.rank() == 0:
+            for _, _, words in expected:
+                seen = result == "FAILED" and any(words in line for line in said)
+                print("caught" if seen else "missed", breaks.__name__, words, said[:3], sep="  ", flush=True)
+    distributed.shutdown()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))

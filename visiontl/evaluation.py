@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from visiontl import __version__, data, distributed, html, scan
+from visiontl import __version__, data, distributed, html, liveness, scan
 from visiontl.backbone import Backbone
 from visiontl.config import Resolved, resolve, to_yaml, with_task_data
 from visiontl.console import Console
@@ -184,8 +184,15 @@ def evaluate(
     run: a run folder; or a config, whose model is then measured as it is built, before any training.
     Returns the report, also written (report.json, report.html) to a new folder.
     """
-    started = time.time()
     current_device()  # starts the process group
+    with liveness.watched():
+        return _evaluate(run, data, splits, overrides)
+
+
+def _evaluate(
+    run: str | Path | Resolved, data: str | Path | None, splits: Sequence[str] | None, overrides: Sequence[str]
+) -> dict[str, Any]:
+    started = time.time()
     console = Console(main=distributed.rank() == 0)
     if isinstance(run, Resolved) or Path(run).is_file():
         subject = subject_of_config(run, data, overrides, console)

@@ -159,11 +159,11 @@ def resize_tensor(image: Image.Image, size: tuple[int, int], interpolation: str)
     if size == (image.height, image.width):
         return _pixels(image)
     if interpolation not in ("bilinear", "bicubic"):
-        return _pixels(image.resize(size[::-1], Image.Resampling[interpolation.upper()]))
+        return _pixels(image.resize((size[1], size[0]), Image.Resampling[interpolation.upper()]))
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional
 
-    return functional.resize(_pixels(image), list(size), InterpolationMode(interpolation))
+    return functional.resize(_pixels(image), [size[0], size[1]], InterpolationMode(interpolation))
 
 
 def _fitting(image: Image.Image, spec: ImageSpec) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -39,6 +39,7 @@ def watched() -> Iterator[Links]:
     links = _connect()
     try:
         yield links
+        links.finish()
     except Stopped:  # by all ranks at the same step
         raise
     except BaseException as error:
@@ -59,10 +60,13 @@ class Links:
     advice: str = ""
     failure: str | None = None
     ending: bool = False
+    working: set[int] = field(default_factory=set)  # peers that are not done
     known: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)  # all peers are done, or one has failed
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> None:
+        self.working = set(self.peers)
         for rank, peer in self.peers.items():
             threading.Thread(target=self._listen, args=(rank, peer), daemon=True).start()
 
@@ -78,9 +82,21 @@ class Links:
         self.known.wait(seconds)
         return self.failure
 
+    def finish(self) -> None:
+        """All ranks leave together: one whose peer ends right after the last collective may wait in it for ever."""
+        if not self.peers:
+            return
+        if distributed.rank() != 0:
+            self.tell({"done": True})
+        self.over.wait()
+        if self.failure is not None:
+            raise TrainingError(self.failure + self.advice)
+        self.ending = True
+        if distributed.rank() == 0:
+            self.tell({"done": True})
+
     def close(self) -> None:
         self.ending = True
-        self.tell({"done": True})
         for peer in self.peers.values():
             with suppress(OSError):  # wakes the thread that listens; closing alone would not
                 peer.shutdown(socket.SHUT_RDWR)
@@ -91,13 +107,16 @@ class Links:
             with peer.makefile("r", encoding="utf-8") as lines:
                 for line in lines:
                     message = json.loads(line)
-                    if message.get("done"):
+                    if "cause" in message:
+                        self._failed(message["rank"], message["cause"])
                         return
-                    self._failed(message["rank"], message["cause"])
-                    return
+                    self.working.discard(rank)
+                    if not self.working:
+                        self.over.set()
         except (OSError, ValueError):
             pass
-        self._failed(rank, SILENT)
+        if rank != 0 or rank in self.working:  # rank 0 is the last to be done, the others wait for it
+            self._failed(rank, SILENT)
 
     def _failed(self, rank: int, cause: str) -> None:
         with self.lock:
@@ -105,6 +124,7 @@ class Links:
                 return
             self.failure = f"rank {rank} {cause}" if cause == SILENT else f"rank {rank} failed: {cause}"
         self.known.set()
+        self.over.set()
         if distributed.rank() == 0:
             self.tell({"rank": rank, "cause": cause})
         timer = threading.Timer(GRACE, self._end)

@@ -52,7 +52,8 @@ class RandomCrop:
     def __call__(self, image: Image.Image) -> Tensor:
         from torchvision.transforms import RandomResizedCrop
 
-        top, left, height, width = RandomResizedCrop.get_params(image, list(self.area), [3 / 4, 4 / 3])
+        photo: Any = image  # only a tensor, by its annotation
+        top, left, height, width = RandomResizedCrop.get_params(photo, list(self.area), [3 / 4, 4 / 3])
         return resize_tensor(image.crop((left, top, left + width, top + height)), self.size, self.interpolation)
 
 

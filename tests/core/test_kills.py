@@ -1,0 +1,23 @@
+"""The kill campaign in small, in a process of its own: it forks, which a process with threads must not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from tests.shared import ROOT
+from visiontl.testing.kills import Result, table
+
+
+def test_killed_runs_resume_to_the_same_bits(tmp_path):
+    command = [sys.executable, str(ROOT / "tools/kills.py"), str(tmp_path), "--number", "14", "--task", "brightness"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = [Result(**json.loads(line)) for line in (tmp_path / "kills.jsonl").read_text().splitlines()]
+    assert sum(len(result.moments) for result in results) >= 14
+    assert sum(result.inside for result in results) >= 4
+    assert {result.setting["processes"] for result in results} == {1, 2}
+    assert {result.setting["workers"] for result in results} == {0, 2}
+    assert not [result.problems for result in results if result.problems]
+    assert table(results) in done.stdout

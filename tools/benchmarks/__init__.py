@@ -1,0 +1,1 @@
+"""The sections of tools/benchmark.py: what is measured, against what, and how."""

@@ -87,9 +87,7 @@ def compare(
     return Table(columns, rows, NOTES, values=values)
 
 
-def row(
-    name: str, model: str, loop: str, laps: list[Lap], bare: list[Lap], batch: int, drift: float
-) -> list[str]:
+def row(name: str, model: str, loop: str, laps: list[Lap], bare: list[Lap], batch: int, drift: float) -> list[str]:
     each = seconds(laps)
     compared = ["1", "0"]
     if loop != "bare":

@@ -31,7 +31,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
@@ -148,7 +148,9 @@ def loss_difference(laps: Mapping[str, Sequence[Lap]], reference: str) -> float:
     for name, found in laps.items():
         for mine, other in zip(found, laps[reference], strict=True):
             if len(mine.losses) != len(other.losses):
-                raise BenchmarkError(f"{name} told {len(mine.losses)} losses in a round, {reference} {len(other.losses)}")
+                raise BenchmarkError(
+                    f"{name} told {len(mine.losses)} losses in a round, {reference} {len(other.losses)}"
+                )
             for one, two in zip(map(float.fromhex, mine.losses), map(float.fromhex, other.losses), strict=True):
                 largest = max(largest, abs(one - two) / max(abs(two), 1e-12)) if one != two else largest
     return largest
@@ -163,7 +165,7 @@ class Child(AbstractContextManager):
 
     def __init__(self, name: str, command: Sequence[str], threads: int = 1, env: Mapping[str, str] | None = None):
         self.name = name
-        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8")
+        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 (lives as long as the child)
         self.told: dict[str, Any] = {}
         self.ready = False
         self.peak_bytes = 0  # when it became ready
@@ -210,12 +212,11 @@ class Child(AbstractContextManager):
         raise BenchmarkError(f"{self.name} ended with {self.process.returncode}:\n{''.join(last)}\n{tail}")
 
     def __exit__(self, *_: Any) -> None:
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         for stream in (self.process.stdin, self.process.stdout):
-            try:
+            with suppress(OSError):
                 stream.close()
-            except OSError:
-                pass
         try:
             self.process.wait(timeout=20)
         except subprocess.TimeoutExpired:

@@ -57,7 +57,9 @@ def compare(common: Mapping[str, Any], cases: Mapping[str, Mapping[str, Any]], r
     images = settings["steps"] * settings["batch"]
     for name, mine in laps.items():
         speeds = [ratios(laps[other], mine).text(2) for other in ("none", "wrong freeze")]
-        rows.append([name, seconds(mine).text(1, 1e3 / settings["steps"]), f"{images / seconds(mine).median:.1f}", *speeds])
+        rows.append(
+            [name, seconds(mine).text(1, 1e3 / settings["steps"]), f"{images / seconds(mine).median:.1f}", *speeds]
+        )
     layout = "channels_last" if chosen["channels_last"] else "contiguous"
     notes = [
         f"Defaults chosen here: {chosen['precision']}, {layout}. `all, cached features`: the cache's building is "

@@ -63,7 +63,9 @@ def first_update(folder: Path) -> float:
     overrides = [f"run.folder={folder}", f"run.name={name}", "train.log_every=1"]
     began = time.perf_counter()
     with (folder / f"{name}.txt").open("w") as said:
-        run = subprocess.Popen([*VISIONTL, "train", CONFIG, *overrides], cwd=ROOT, stdout=said, stderr=said, env=ENVIRONMENT)
+        run = subprocess.Popen(
+            [*VISIONTL, "train", CONFIG, *overrides], cwd=ROOT, stdout=said, stderr=said, env=ENVIRONMENT
+        )
         try:
             while not (lines.exists() and lines.stat().st_size):
                 if run.poll() is not None:

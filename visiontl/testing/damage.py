@@ -388,7 +388,9 @@ def several(subject: Subject) -> Iterator[Outcome]:
     newest = subject.steps[0]
     content = bytearray((subject.folder("model", subject.run) / "model.safetensors").read_bytes())
     content[-1] ^= 1
-    flip = Mutation("model.safetensors", "flipped", "last byte, in model and best", put("model.safetensors", content))
+    flip = Mutation(
+        "model.safetensors", "flipped", "last byte, in model and best", put("model.safetensors", bytes(content))
+    )
     run = subject.copy()
     for place in ("model", "best"):
         flip.change(subject.folder(place, run))

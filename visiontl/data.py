@@ -77,7 +77,10 @@ class Order:
                 ids = ids[: self.short]
                 rounds = -(-self.short // (self.batch_size * self.world))
                 parts = min(rounds * self.world, self.short // min(2, self.batch_size))
-            chosen = [tuple(map(int, part)) for part in np.array_split(ids, parts)]
+            size, larger = divmod(len(ids), parts)  # split as np.array_split does, in a tenth of its time
+            ends = [(i + 1) * size + min(i + 1, larger) for i in range(parts)]
+            listed = ids.tolist()
+            chosen = [tuple(listed[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
         micros = [chosen[i : i + self.world] for i in range(0, len(chosen), self.world)]
         return [micro + [()] * (self.world - len(micro)) for micro in micros]
 

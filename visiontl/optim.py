@@ -38,16 +38,16 @@ def make_optimizer(
         if is_norm(module) or parameter.ndim <= 1
     }
     rates = stage_rates(config, layout)
-    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
     for stage, members in layout.members.items():
         for decays in (True, False):
             chosen = [p for name, p in members.items() if name in ever and (id(p) not in plain) == decays]
             rate, decay = rates[stage], config.weight_decay if decays else 0.0
             if chosen:
                 empty = {"params": [], "stages": [], "peak_lr": rate, "lr": rate, "weight_decay": decay}
-                group = groups.setdefault((rate, decays), empty)
+                group = groups.setdefault((rate, decay), empty)
                 group["params"] += chosen
-                group["stages"].append(stage)
+                group["stages"] = list(dict.fromkeys([*group["stages"], stage]))
     fused = device.type in ("cpu", "cuda")
     if config.name == "adamw":
         return torch.optim.AdamW(list(groups.values()), lr=config.lr, betas=config.betas, fused=fused)

@@ -134,7 +134,8 @@ MATCHED = (
 )
 DEFAULTS = (
     "Full fine-tuning with what each framework or its tutorial sets: precision, memory layout, loader processes, "
-    "augmentation and optimiser. visiontl: bf16 where the CPU multiplies in it, channels_last, freed memory kept, 2 loader processes; "
+    "augmentation and optimiser. visiontl: bf16 where the CPU multiplies in it, "
+    "channels_last, freed memory kept, 2 loader processes; "
     "timm: its train.py's, 4 loader processes; Hugging Face and Lightning: none; fastai: one per CPU; all fp32. Loader "
     "processes read ahead while others have their turn. The losses are no comparison: each has its own augmentation "
     "and rate."

@@ -41,6 +41,7 @@ def watched() -> Iterator[Links]:
         yield links
         links.finish()
     except Stopped:  # by all ranks at the same step
+        links.finish()
         raise
     except BaseException as error:
         told = links.news(NEWS) if _broken_collective(error) else None

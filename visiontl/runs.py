@@ -146,6 +146,11 @@ def resume_command(folder: Path) -> str:
     return command if local == world else f"{command} (with the options for several machines as before)"
 
 
+def _begun(folder: Path) -> bool:
+    """Whether a run wrote anything whole before it ended."""
+    return any(name != LOCK and not name.startswith(".writing-") for name in os.listdir(folder))
+
+
 def _newest(resolved: Resolved, console: Console) -> tuple[Path | None, bool]:
     section = resolved.config.run
     parent = Path(section.folder)
@@ -154,7 +159,9 @@ def _newest(resolved: Resolved, console: Console) -> tuple[Path | None, bool]:
     wanted, alike = config_hash(resolved), []
     for folder in folders:
         if not (folder / "config.yaml").is_file():
-            if named and folder.is_dir() and not set(os.listdir(folder)) - {LOCK}:  # ended before it had begun
+            if named and folder.is_dir() and not _begun(folder):
+                if is_locked(folder):
+                    raise CheckpointError(f"{folder}: another process is training this run at this moment")
                 shutil.rmtree(folder)
             continue
         try:

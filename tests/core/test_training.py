@@ -168,6 +168,35 @@ def test_loss_that_is_not_finite_names_step_samples_and_advice(case):
     assert "optim.clip_norm" in text
 
 
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        ("1000 steps", "step 3: loss or gradient is not finite.*or it was the step before"),
+        ("1 step", "step 3: the weights"),
+    ],
+)
+def test_gradient_that_is_not_finite_is_caught_where_its_norm_is_not_measured(case, interval, words):
+    """Update 2 (from 0) has a finite loss and a gradient that is not. With a checkpoint due, none is written of it;
+    with none due, the next loss tells."""
+    settings = ["train.log_every=1000", f"train.checkpoint_every={interval}", "train.evaluate_every=1000 steps"]
+    run = case.run("loader.workers=0", *settings)
+    task, steps = run.resolved.task, []
+
+    def loss(cfg, outputs, batch, meta):
+        steps.append(len(steps))
+        losses = task.loss(cfg, outputs, batch, meta)
+        zero = outputs["brightness"].sum() * 0
+        return {**losses, "loss": losses["loss"] + (zero.sqrt() * 0 if steps[-1] == 2 else zero)}
+
+    run.resolved = dataclasses.replace(run.resolved, task=dataclasses.replace(task, loss=loss))
+    with pytest.raises(TrainingError, match=words):
+        fit(run)
+    kept = sorted((run.folder / "checkpoints").glob("*/*.safetensors"))
+    assert bool(kept) == (interval == "1 step")
+    for file in kept:
+        assert all(tensor.isfinite().all() for tensor in checkpoint.read_tensors(file.parent, file.name).values())
+
+
 def test_early_stop_and_step_intervals(case):
     run = case.run(
         "train.epochs=30",

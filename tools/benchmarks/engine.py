@@ -60,7 +60,7 @@ OWN = "bare, the C library's allocator as Python finds it"
 
 def tables(options: Options) -> Iterator[tuple[str, Callable[[], Table]]]:
     if options.quick:
-        yield "Overhead per step, sample", partial(compare, QUICK, {name: LOOPS[name] for name in ("bare", "engine")})
+        yield "Overhead per step, sample", partial(compare, QUICK, LOOPS)
         return
     loops = {**LOOPS, OWN: {"loop": "bare", "own_allocator": True}}
     yield "Overhead per step on the CPU", partial(compare, CPU_STEPS, loops)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class Pixels:
         drawn = np.random.default_rng(0).integers(0, 256, (count, 3, *size), dtype=np.uint8)
         self.pixels = torch.from_numpy(drawn)  # (N, 3, H, W)
         self.labels = np.arange(count, dtype=np.int64) % CLASSES
-        self.names = [f"{i}.png" for i in range(count)]
+        self.names: Sequence[str] = [f"{i}.png" for i in range(count)]
 
     def __len__(self) -> int:
         return len(self.names)

@@ -128,7 +128,7 @@ def replaced(name: str, folder: Path, older: Path, dice: random.Random) -> Itera
         "a link to nothing": link("nowhere"),
         "a link to itself": link(name),
         "a link to the older one's file": link(older / name),
-        "a link to /dev/zero": link("/dev/zero"),
+        "a link to /dev/null": link("/dev/null"),
     }.items():
         yield Mutation(name, "no file", what, change)
 

@@ -27,7 +27,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def campaign(folder: Path, number: int, tasks: list[str], seed: int = 0) -> list
 def killed_run(folder: Path, setting: Setting, dice: random.Random, index: int) -> Result:
     """One run, killed up to three times, resumed to its end and compared with one that was not killed."""
     result = Result(asdict(setting))
-    whole = reference(folder, setting)
+    whole = reference(folder, replace(setting, workers=0))  # the numbers do not depend on the loader processes
     case = Case(setting.task, folder / "data" / setting.task)
     place = case.folder / "runs" / f"run-{index:05d}"
     for _ in range(dice.randint(1, 3)):

@@ -30,10 +30,12 @@ from benchmarks.harness import (
     Child,
     Lap,
     Options,
+    Spread,
     Table,
     measure,
     ratios,
     seconds,
+    spread,
     thread_variables,
 )
 
@@ -93,20 +95,22 @@ def steps_table(common: Mapping[str, Any], steps: int, rounds: int) -> Table:
         mean = sum(map(float.fromhex, mine[-1].losses)) / steps
         loss = f"{mean:.3f}" if apart is None else f"{apart:.1e}"
         if apart is not None and not apart <= TOLERANCE:
-            rows.append([name, "refused: other losses", "", "", loss])
+            rows.append([name, "refused: other losses", "", "", "", loss])
             continue
         speed = f"{steps * common['batch'] / seconds(mine).median:.1f}"
         per_step = seconds(mine).text(0, 1e3 / steps)
-        rows.append([name, per_step, speed, ratios(mine, laps["visiontl"]).text(2), loss])
-        values[name] = ratios(mine, laps["visiontl"]).median
-    rows += [[name, "not installed", "", "", ""] for name in absent()]
+        slower = ratios(mine, laps["visiontl"])
+        rows.append([name, per_step, speed, slower.text(2), processor(mine, laps["visiontl"]).text(2), loss])
+        values[name] = slower.median
+    rows += [[name, "not installed", "", "", "", ""] for name in absent()]
     last = "loss, furthest from visiontl's" if matched else "mean loss of the last round"
     return Table(
-        ["framework", "ms per step", "images per second", "time / visiontl's", last],
+        ["framework", "ms per step", "images per second", "time / visiontl's", "CPU time / visiontl's", last],
         rows,
         [
             MATCHED.format(compared=min(COMPARED, rounds * steps)) if matched else DEFAULTS,
-            f"{rounds} rounds of {steps} steps; medians and quartiles. {versions()}",
+            f"{rounds} rounds of {steps} steps; medians and quartiles. CPU time: of the "
+            f"training process, without its loader processes. {versions()}",
         ],
         values=values,
     )
@@ -184,6 +188,11 @@ def whole(peer: str, spec: Mapping[str, Any]) -> float:
     if done.returncode:
         raise BenchmarkError(f"{peer} ended with {done.returncode}: {done.stderr[-1000:]}")
     return took
+
+
+def processor(mine: Sequence[Lap], reference: Sequence[Lap]) -> Spread:
+    """CPU seconds of each lap / of the reference in the same round: what neighbours on the machine disturb less."""
+    return spread(lap.cpu_seconds / other.cpu_seconds for lap, other in zip(mine, reference, strict=True))
 
 
 def furthest(mine: Sequence[Lap], reference: Sequence[Lap]) -> float:

@@ -29,7 +29,8 @@ Content = Mapping[str, Tensor] | str  # a file's content: tensors (safetensors) 
 def write_folder(folder: Path, files: Mapping[str, Content]) -> None:
     """Write the files as one folder that appears at once, in place of one of the same name.
 
-    Raises CheckpointError when the disk has no room for it, OSError when writing fails; the old one stays then.
+    Raises CheckpointError when the disk has no room for it or gives back other bytes, OSError when writing fails;
+    the old one stays then.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     require_space(folder.parent, size(files))
@@ -50,13 +51,13 @@ def write_folder(folder: Path, files: Mapping[str, Content]) -> None:
         manifest.write_text(json.dumps({"format": FORMAT, "files": sums}, indent=1), encoding="utf-8")
         _sync(manifest)
         _sync(temporary)
+        reason = damage(temporary)
+        if reason:
+            raise CheckpointError(f"{folder}: reads back damaged just after it was written ({reason}); check the disk")
         _replace(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    reason = damage(folder)
-    if reason:
-        raise CheckpointError(f"{folder}: reads back damaged just after it was written ({reason}); check the disk")
 
 
 def size(files: Mapping[str, Content]) -> int:

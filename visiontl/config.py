@@ -147,6 +147,11 @@ def config_hash(resolved: Resolved) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
+def as_begun(resolved: Resolved) -> Resolved:
+    """The config without what only a continuation says: where the run's folder is on this machine."""
+    return replace(resolved, config=resolved.config.model_copy(update={"resume": None}))
+
+
 def to_yaml(resolved: Resolved, comments: bool = True) -> str:
     """The complete config as a file that `resolve` reads back; beside each key its description."""
     lines: list[str] = []

@@ -20,6 +20,11 @@ from visiontl.task import Data, SampleDataset
 ORDER, SAMPLE, BATCH, STEP = range(4)  # keeps the streams of seeds apart
 
 Key = tuple[tuple[int, ...], int, int]  # (ids, epoch, step)
+Group = list[list[tuple[int, ...]]]  # of one optimiser update: ids by micro-batch and rank
+
+
+def images_of(group: Group) -> int:
+    return sum(len(ids) for micro in group for ids in micro)
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Order:
             return -(-(len(self.batches) // self.world) // self.accumulate)
         return len(self.ids) // self._group + (self.short > 0)
 
-    def group(self, step: int) -> list[list[tuple[int, ...]]]:
+    def group(self, step: int) -> Group:
         """[micro-batch][rank] -> ids, for update `step` of the epoch. Ranks that a short group leaves without
         images have none there (see `fetched`); rank 0 always has some."""
         if self.batches is not None:

@@ -19,7 +19,7 @@ from visiontl.environment import write_text
 from visiontl.errors import ConfigError, VisionTLError
 from visiontl.evaluation import with_example
 from visiontl.inspection import inspect
-from visiontl.model import through_json
+from visiontl.model import backbone_like, through_json
 from visiontl.report import Finding, Table
 from visiontl.task import Data
 
@@ -88,6 +88,10 @@ def examine_backbone(resolved: Resolved, diagnosis: Diagnosis) -> Backbone | Non
     section = resolved.config.backbone
     try:
         entry, _ = plugins.backbone_entry(section.name)
+        if resolved.config.init is not None:
+            backbone = backbone_like(resolved, entry)
+            diagnosis.facts.append(f"backbone {entry.name}, weights of the run {resolved.config.init}")
+            return backbone
         kind, value = weights.resolve(entry, section.weights)
         if kind in ("tag", "hub"):
             diagnosis.unchecked.append(

@@ -38,7 +38,8 @@ def requests() -> Iterator[Request]:
         yield request
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # None: it was set outside Python, and cannot be put back from here
+                signal.signal(number, handler)
 
 
 def leave_to_the_main_process() -> None:

@@ -22,6 +22,7 @@ from visiontl import distributed
 from visiontl.errors import Stopped, TrainingError, VisionTLError
 
 CONNECT = 30.0  # seconds for all ranks to connect
+HELLO = 5.0  # seconds for one that has connected to say which rank it is
 NEWS = 3.0  # seconds in which the cause of a broken collective is told, before it is taken for this rank's own
 GRACE = 3.0  # seconds for a rank to end by itself, once it knows; a collective may never return
 KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # 30 s until a silent machine counts as gone
@@ -161,10 +162,11 @@ def _connect() -> Links:
             server.settimeout(CONNECT)
             while len(peers) < world - 1:
                 peer, _ = server.accept()
-                peer.settimeout(CONNECT)
-                hello = json.loads(_line(peer))
-                if secrets.compare_digest(str(hello.get("token")), token):
-                    peers[int(hello["rank"])] = peer
+                other = _greeted(peer, token)
+                if other is None:
+                    peer.close()
+                else:
+                    peers[other] = peer
     except (OSError, ValueError) as error:
         problem = f"{host}:{port}: {error}"
     finally:
@@ -186,6 +188,16 @@ def _connect() -> Links:
     links = Links(peers)
     links.start()
     return links
+
+
+def _greeted(peer: socket.socket, token: str) -> int | None:
+    """The rank behind a connection, or None where it is none of ours: anything may knock at an open port."""
+    peer.settimeout(HELLO)
+    try:
+        hello = json.loads(_line(peer))
+        return int(hello["rank"]) if secrets.compare_digest(str(hello["token"]), token) else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def _line(peer: socket.socket) -> bytes:

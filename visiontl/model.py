@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from visiontl import __version__, checkpoint, plugins
 from visiontl.backbone import Backbone, ImageSpec
 from visiontl.backbones.weights import LoadReport, make_backbone
-from visiontl.config import Resolved, resolve, to_yaml
+from visiontl.config import Resolved, as_begun, resolve, to_yaml
 from visiontl.entry import BackboneEntry
 from visiontl.errors import BackboneError, CheckpointError, ConfigError
 from visiontl.freeze import backbone_prefix
@@ -43,7 +43,7 @@ def pretrained_backbone(resolved: Resolved) -> tuple[Backbone, LoadReport | None
     except BackboneError as error:
         raise ConfigError(f"backbone.name: {error}", resolved.source) from None
     if resolved.config.init is not None:
-        return _backbone_like(resolved, entry), None, note
+        return backbone_like(resolved, entry), None, note
     backbone, report = make_backbone(
         entry,
         section.weights,
@@ -57,7 +57,7 @@ def pretrained_backbone(resolved: Resolved) -> tuple[Backbone, LoadReport | None
     return backbone, report, note
 
 
-def _backbone_like(resolved: Resolved, entry: BackboneEntry) -> Backbone:
+def backbone_like(resolved: Resolved, entry: BackboneEntry) -> Backbone:
     """The backbone of the run that `init` names, with random weights. Raises CheckpointError for another one."""
     assert resolved.config.init is not None
     folder, section = model_folder(resolved.config.init), resolved.config.backbone
@@ -140,7 +140,7 @@ def export(folder: Path, built: Built, weights: Mapping[str, Tensor]) -> None:
         folder,
         {
             "model.safetensors": weights,
-            "config.yaml": to_yaml(built.resolved),
+            "config.yaml": to_yaml(as_begun(built.resolved)),
             "meta.json": json.dumps(built.meta, indent=1),
             "preprocessing.json": json.dumps(spec, indent=1),
             "visiontl.json": json.dumps({"version": __version__, "task": built.resolved.task.name}),

@@ -18,7 +18,6 @@ from accelerate import Accelerator
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
-from visiontl import distributed
 from visiontl.checkpoint import MANIFEST
 from visiontl.config import resolve
 from visiontl.console import Console
@@ -164,7 +163,9 @@ def predict_files(
     A file that cannot be read is counted and named, and the others go on. Returns {"folder", "predicted",
     "failed": {file: reason}}.
     """
-    console = Console(main=distributed.rank() == 0)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("predict runs on one process (each would write every file); start it without a launcher")
+    console = Console()
     files, notes = find_images(images)
     for note in notes:
         console.say(note)

@@ -29,14 +29,16 @@ METRICS = "metrics.jsonl"
 class Metrics:
     """Appends one JSON object per logged line, on the main process; a resumed run drops what came later.
 
+    due: the evaluation of `step` is still to be made, so a line of it is of an attempt that was cut off.
     While the disk is full, lines wait in memory, and training goes on."""
 
-    def __init__(self, folder: Path, step: int, accelerator: Accelerator, console: Console):
+    def __init__(self, folder: Path, step: int, due: bool, accelerator: Accelerator, console: Console):
         self.folder, self.accelerator, self.console = folder, accelerator, console
         self.waiting = b""
         self.main = accelerator.is_main_process
         if self.main:
-            kept = [record for record in self.read(folder) if record["step"] <= step]
+            before = [record for record in self.read(folder) if record["step"] <= step]
+            kept = [record for record in before if not (due and record["step"] == step and record["kind"] == "val")]
             write_text(folder / METRICS, "".join(json.dumps(record) + "\n" for record in kept))
             self.file = (folder / METRICS).open("ab", buffering=0)
 

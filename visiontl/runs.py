@@ -23,6 +23,10 @@ LOCK = ".lock"
 _held: dict[Path, IO[str]] = {}
 
 
+class _Held(CheckpointError):
+    """Another process writes to this run."""
+
+
 def choose(resolved: Resolved, console: Console) -> tuple[Path | None, bool]:
     """(folder to continue or None for a new run, whether that run has ended already).
 
@@ -72,7 +76,7 @@ def listed(changed: list[str], most: int = 8) -> str:
 
 
 def ended(folder: Path) -> dict[str, Any] | None:
-    """The report of a run that came to its end, or None. The page is written last: without it the end is not done."""
+    """The report of a run that came to its end, or None. report.json is written last: it says that the end is done."""
     if not (folder / "report.html").is_file():
         return None
     try:
@@ -109,7 +113,7 @@ def lock(folder: Path) -> None:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         file.close()
-        raise CheckpointError(f"{folder}: another process is training this run at this moment") from None
+        raise _Held(f"{folder}: another process is training this run at this moment") from None
     except OSError:
         file.close()
         return
@@ -128,7 +132,7 @@ def is_locked(folder: Path) -> bool:
         return False
     try:
         lock(folder)
-    except CheckpointError:
+    except _Held:
         return True
     release(folder)
     return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -88,7 +89,17 @@ def write_checkpoint(run: Run, progress: Progress) -> None:
 def write_best(run: Run) -> None:
     model = run.ema.model if run.ema else run.built.model
     export(run.folder / "model", run.built, model.state_dict())
-    checkpoint.copy_folder(run.folder / "model", run.folder / "checkpoints" / "best")
+    write_twin(run)
+
+
+def write_twin(run: Run) -> None:
+    """`checkpoints/best`, of what `model/` holds. That a full disk refuses it loses no weights, and is said."""
+    twin = run.folder / "checkpoints" / "best"
+    try:
+        checkpoint.copy_folder(run.folder / "model", twin)
+    except OSError as error:
+        shutil.rmtree(twin, ignore_errors=True)  # older weights, which must not stand in for these
+        run.console.warn(f"{twin} could not be written ({error}); {run.folder / 'model'} alone holds the best weights")
 
 
 def resume(run: Run) -> Progress:
@@ -100,7 +111,8 @@ def resume(run: Run) -> Progress:
     if not checkpoint.step_folders(checkpoints):
         run.console.say(f"{run.folder} ended before its first checkpoint: starts at the beginning", keep=True)
         return Progress()
-    folder = checkpoint.newest_whole(checkpoints, run.console.warn)
+    # one decision for all ranks, and every file is read once
+    folder = distributed.on_main(lambda: checkpoint.newest_whole(checkpoints, run.console.warn))
     if folder is None:
         raise CheckpointError(f"{run.folder}: none of its checkpoints is whole, so it cannot be continued")
     state = checkpoint.read_json(folder, "state.json")
@@ -155,10 +167,14 @@ def best_is_whole(run: Run) -> bool:
             f"{reasons[1]}); the best from here on are kept"
         )
         return False
-    for twin, other, reason in zip(twins, reversed(twins), reasons, strict=True):
-        if reason:
-            run.console.warn(f"{twin} is damaged ({reason}) and was restored from {other}")
-            checkpoint.copy_folder(other, twin)
+    model, twin = twins
+    if reasons[0]:
+        checkpoint.copy_folder(twin, model)
+        run.console.warn(f"{model} is damaged ({reasons[0]}) and is restored from {twin}")
+    elif reasons[1]:
+        if twin.exists():
+            run.console.warn(f"{twin} is damaged ({reasons[1]}) and is made again from {model}")
+        write_twin(run)
     return True
 
 

@@ -88,23 +88,40 @@ class Reader(Dataset):
 
 
 def read_all(splits: Mapping[str, SampleDataset], console: Console, compare: bool = False) -> Scans:
-    """Every image of the splits, by as many loader processes as there are CPUs: a data set need not bear threads,
-    and they wait for each other."""
+    """Every image of the splits, shared out over the ranks; all of them get all answers.
+
+    Each rank reads with its share of the CPUs in loader processes: a data set need not bear threads, and they wait
+    for each other. No rank reads for all, because the others would wait in a collective that has a time limit.
+    """
     keys = [
         (name, range(start, min(start + CHUNK, len(split))))
         for name, split in splits.items()
         for start in range(0, len(split), CHUNK)
     ]
-    processes = cpus() if len(keys) > 2 else 0
-    total = sum(map(len, splits.values()))
+    rank, world = distributed.rank(), distributed.world()
+    parts = distributed.gather_objects(
+        distributed.agree(lambda: read_keys(splits, keys[rank::world], console, compare))
+    )
     found: dict[str, list[Photo | Bad]] = {name: [] for name in splits}
+    for index, (name, _) in enumerate(keys):
+        found[name] += parts[index % world][index // world]
+    return found
+
+
+def read_keys(
+    splits: Mapping[str, SampleDataset], keys: Sequence[tuple[str, range]], console: Console, compare: bool
+) -> list[list[Photo | Bad]]:
+    """The answer to each key, in order."""
+    processes = max(1, cpus() // local_world()) if len(keys) > 2 else 0
+    total = sum(len(ids) for _, ids in keys)
+    found: list[list[Photo | Bad]] = []
     done = 0
     # seeded, because a loader's start draws a number: the run's own random numbers must not depend on this
     with seeded(0), console.progress(total=total, unit="image", what="reading all images") as bar:
         # the loader hands keys and answers through unchanged, in order
         answers: Any = load(Reader(splits, compare), keys, processes, pin=False)  # type: ignore[arg-type]
-        for (name, ids), answer in zip(keys, answers, strict=True):
-            found[name] += answer
+        for (_, ids), answer in zip(keys, answers, strict=True):
+            found.append(answer)
             done += len(ids)
             bar.update(done, images=len(ids))
     return found
@@ -115,12 +132,17 @@ def cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def local_world() -> int:
+    """Processes of the run on this machine, as the launcher says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if distributed.active() else 1
+
+
 def readable_data(
     section: DataConfig, task: Task, cfg: Any, data: Data, console: Console, only: Sequence[str] | None = None
 ) -> Data:
     """What a run works with: the data as it is, or (data.on_bad: skip) without its unreadable images.
 
-    All processes learn what rank 0 read. only: the splits that are wanted at all. Raises DataError where more
+    only: the splits that are wanted at all. Raises DataError where more
     than data.max_bad of a split cannot be read, or where the task cannot do with what remains.
     """
     if only is not None:
@@ -128,7 +150,7 @@ def readable_data(
     if section.on_bad == "error":
         return data
     began = time.perf_counter()
-    scans = distributed.on_main(lambda: read_all(data.splits(), console))
+    scans = read_all(data.splits(), console)
     bad = unreadable(scans)
     count = sum(map(len, scans.values()))
     console.say(f"data.on_bad: skip: read {count:,} images in {time.perf_counter() - began:.0f} s")

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from visiontl import __version__, data, distributed, features, freeze, optim, plugins, runs, scan
 from visiontl.backbone import Features
-from visiontl.config import Resolved, to_yaml
+from visiontl.config import Resolved, as_begun, to_yaml
 from visiontl.console import Console, human
 from visiontl.device import (
     current_device,
@@ -131,7 +131,7 @@ def set_up(
         "data": {name: len(split) for name, split in found.splits().items()},
         "backbone": {
             "name": backbone.name,
-            "weights": config.backbone.weights,
+            "weights": config.backbone.weights if config.init is None else f"init: {config.init}",
             "parameters": sum(parameter.numel() for parameter in backbone.parameters()),
         },
         "policy": describe_policy(config.freeze.policy),
@@ -139,7 +139,7 @@ def set_up(
         "trainability": [
             {"epoch": epoch, "rows": freeze.table(layout, backbone, modes, rates)} for epoch, modes in phases
         ],
-        "config": to_yaml(resolved, comments=False),
+        "config": to_yaml(as_begun(resolved), comments=False),
     }
     if accelerator.is_main_process:
         write_lists(folder, resolved, found)
@@ -271,15 +271,17 @@ def open_folder(resolved: Resolved, parent: Path | None = None) -> Path:
 
 
 def write_lists(folder: Path, resolved: Resolved, found: Data) -> None:
-    """What a new run is: its config and the files of each split, one JSON string a line."""
-    if resolved.config.resume is not None:
-        return
-    write_text(folder / "config.yaml", to_yaml(resolved))
+    """What the run is: its config and the files of each split, one JSON string a line. A resumed run adds what a
+    kill at its beginning left out, and changes nothing."""
+    missing = [name for name in found.splits() if not (folder / "splits" / f"{name}.txt").exists()]
+    if resolved.config.resume is None:
+        write_text(folder / "config.yaml", to_yaml(resolved))
     (folder / "splits").mkdir(exist_ok=True)
-    for name, split in found.splits().items():
-        lines = "".join(json.dumps(file, ensure_ascii=False) + "\n" for file in split.names)
+    if missing:
+        scan.write_unreadable(folder / "splits", found)
+    for name in missing:
+        lines = "".join(json.dumps(file, ensure_ascii=False) + "\n" for file in found.splits()[name].names)
         write_text(folder / "splits" / f"{name}.txt", lines)
-    scan.write_unreadable(folder / "splits", found)
 
 
 def say_unread(layout: freeze.Layout, stages: tuple[str, ...], console: Console) -> None:

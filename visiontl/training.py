@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,11 +17,12 @@ from visiontl.config import Resolved, resolve
 from visiontl.console import Console
 from visiontl.device import current_device, to_device
 from visiontl.environment import write_text
-from visiontl.errors import Stopped, TrainingError, did_you_mean
+from visiontl.errors import CheckpointError, Stopped, TrainingError, did_you_mean
 from visiontl.evaluation import gather_rows, report_items, say_scores, scalars, score_rows, to_json, with_example
+from visiontl.policies import Mode
 from visiontl.randomness import mix, seed_generators
 from visiontl.record import Metrics, Watch, check_scale, check_weights, start_trackers
-from visiontl.saving import Progress, read_previews, resume, save, save_previews, write_best
+from visiontl.saving import Progress, best_is_whole, read_previews, resume, save, save_previews, write_best
 from visiontl.setup import Run, say_phase, set_up
 
 
@@ -36,6 +37,16 @@ class Step(nn.Module):
         return self.model(batch)
 
 
+@dataclass(frozen=True)
+class Phase:
+    """The model between two changes of what is frozen. chosen: the parameters that train."""
+
+    modes: Mapping[str, Mode]
+    wrapped: Any
+    optimizer: Any
+    chosen: list[nn.Parameter]
+
+
 def train(config: str | Path | Mapping[str, Any] | Resolved, *overrides: str, dry_run: bool = False) -> dict[str, Any]:
     """One whole run. Returns the report that is also written to the run folder (report.json, report.html).
 
@@ -43,13 +54,13 @@ def train(config: str | Path | Mapping[str, Any] | Resolved, *overrides: str, dr
     dry_run: one batch of everything (train, evaluate, save, load, predict), in a folder that is removed.
     """
     resolved = resolve(config, overrides)
-    if dry_run:
-        from visiontl.dryrun import rehearse
-
-        return rehearse(resolved)
     current_device()  # starts the process group
     console = Console(main=distributed.rank() == 0)
     with liveness.watched() as links:
+        if dry_run:
+            from visiontl.dryrun import rehearse
+
+            return rehearse(resolved)
         resolved = with_example(resolved, console)
         folder, ended = distributed.on_main(lambda: runs.choose(resolved, console))
         if ended:
@@ -65,14 +76,14 @@ def train(config: str | Path | Mapping[str, Any] | Resolved, *overrides: str, dr
 
 def fit(run: Run) -> Progress:
     """The loop. Everything random in update `step` is a function of (seed, step, rank) or (seed, epoch, id)."""
-    config, task, cfg, meta = run.resolved.config, run.resolved.task, run.resolved.cfg, run.built.meta
-    accelerator, built, optimizer, section = run.accelerator, run.built, run.optimizer, config.train
+    config, section = run.resolved.config, run.resolved.config.train
+    accelerator, built, optimizer = run.accelerator, run.built, run.optimizer
     rank, world, device = distributed.rank(), distributed.world(), accelerator.device
     progress = resume(run)
     evaluate_every = optim.in_steps(section.evaluate_every, run.steps_per_epoch)
     checkpoint_every = optim.in_steps(section.checkpoint_every, run.steps_per_epoch)
     edges = {epoch * run.steps_per_epoch: modes for epoch, modes in run.phases}
-    metrics = Metrics(run.folder, progress.step, accelerator, run.console)
+    metrics = Metrics(run.folder, progress.step, progress.due, accelerator, run.console)
     watch = Watch(device, run.report["environment"]["precision"] == "fp16")
     start_trackers(accelerator, config.run.trackers, run.folder, run.resolved)
     window: dict[str, Any] = progress.window[rank] if progress.window else {}
@@ -90,9 +101,7 @@ def fit(run: Run) -> Progress:
     keys = data.training_keys(order, rank, progress.step, run.steps_per_epoch, section.epochs)
     loader = training_batches(run, keys)
     assert run.data.train is not None
-    wrapped: Any = None
-    prepared: Any = None
-    fresh_phase = False
+    phase: Phase | None = None
     began = time.perf_counter() - progress.seconds
     asked = distributed.AnyRank()
 
@@ -109,68 +118,39 @@ def fit(run: Run) -> Progress:
 
     if progress.due:
         judge()
+        save(run, progress, window, began, best=False)
     stop = patience_is_over()
     with (
         interrupts.requests() as request,
         run.console.progress(run.total, progress.step, every=section.log_every, epochs=section.epochs) as bar,
     ):
         for step in range(progress.step, progress.step if stop else run.total):
-            if step in edges or wrapped is None:
+            fresh_phase = step in edges or phase is None
+            if fresh_phase:
                 edge = max(start for start in edges if start <= step)
-                modes = edges[edge]
-                freeze.apply(built.model, built.backbone, run.layout, modes)
-                freeze.set_training(built.model, built.backbone, run.layout, modes, config.freeze.norm_stats)
-                say_phase(run, edge // run.steps_per_epoch, modes)
-                wrapped = prepared = None  # the old wrapper's gradient buckets go before the new one's come
-                accelerator.free_memory()
-                wrapped, prepared = accelerator.prepare(compiled(Step(built.model), section.compile), optimizer)
-                chosen = [
-                    parameter
-                    for group in optimizer.param_groups
-                    for parameter in group["params"]
-                    if parameter.requires_grad
-                ]
-                fresh_phase = True
+                phase = None  # the old wrapper's gradient buckets go before the new one's come
+                phase = begin_phase(run, edge // run.steps_per_epoch, edges[edge])
+            assert phase is not None
+            chosen = phase.chosen
 
             epoch = step // run.steps_per_epoch
             group = order(epoch).group(step - epoch * run.steps_per_epoch)
-            images = sum(len(ids) for micro in group for ids in micro)
             factor = optim.lr_factor(config.optim, step, run.total, run.steps_per_epoch)
             optim.set_lr(optimizer, factor)
-            seen: list[int] = []
-            total_loss = torch.zeros((), device=device)
-            for index, micro in enumerate(group):
-                batch = next(loader)
-                features_of = replayed(run, batch["id"].tolist(), epoch)
-                batch = to_device(batch, device)
-                batch["progress"] = step / run.total
-                # dropout, drop path, a detector's samplers; only now, because a loader's start draws a number too
-                seed_generators(mix(section.seed, data.STEP, step, rank, index), device)
-                seen += micro[rank]
-                last = index == len(group) - 1
-                with contextlib.nullcontext() if last else accelerator.no_sync(wrapped):
-                    with features_of:
-                        outputs = wrapped(batch)
-                    losses = task.loss(cfg, outputs, batch, meta)
-                    share = len(micro[rank]) * world / images  # ranks are averaged by DDP; samples must be
-                    accelerator.backward(losses["loss"] * share)
-                total_loss += losses["loss"].detach() * share
-                for name, value in losses.items():
-                    add(window, name, value, len(micro[rank]))
+            loss = backward(run, phase, loader, group, step, window)
             if fresh_phase:
                 check_gradients(run, chosen)
-                fresh_phase = False
             done = step + 1 == run.total
             logged = (step + 1) % section.log_every == 0 or done
-            accelerator.unscale_gradients(prepared)
+            accelerator.unscale_gradients(phase.optimizer)
             norm = None
             if logged or config.optim.clip_norm is not None:
                 norm = nn.utils.get_total_norm([parameter.grad for parameter in chosen if parameter.grad is not None])
-            watch.see(step, seen, total_loss, norm, run.data.train)
+            watch.see(step, [id for micro in group for id in micro[rank]], loss, norm, run.data.train)
             if norm is not None and config.optim.clip_norm is not None:
                 nn.utils.clip_grads_with_norm_(chosen, config.optim.clip_norm, norm)
             # Accelerate's wrapper looks for an optional package at every step (0.1 ms) and else adds the scaler
-            (optimizer if accelerator.scaler is None else prepared).step()
+            (optimizer if accelerator.scaler is None else phase.optimizer).step()
             optimizer.zero_grad(set_to_none=True)
             if run.ema:
                 run.ema.update(built.model)
@@ -184,7 +164,7 @@ def fit(run: Run) -> Progress:
                 values = {**averages(window), "lr": config.optim.lr * factor, "grad_norm": float(norm)}
                 metrics.add("train", progress.step, at, values, images_per_second=bar.images_per_second or 0.0)
                 window.clear()
-            bar.update(progress.step, images=images, values=values)
+            bar.update(progress.step, images=data.images_of(group), values=values)
 
             progress.due = progress.step % evaluate_every == 0 or done
             keep = progress.due or progress.step % checkpoint_every == 0
@@ -196,7 +176,7 @@ def fit(run: Run) -> Progress:
                 stop_here(run, progress, window, began, request.signal)
             if progress.due:
                 judge()
-                freeze.set_training(built.model, built.backbone, run.layout, modes, config.freeze.norm_stats)
+                freeze.set_training(built.model, built.backbone, run.layout, phase.modes, config.freeze.norm_stats)
                 stop = patience_is_over()
             if progress.step % checkpoint_every == 0 or done or stop:
                 save(run, progress, window, began, best=False)
@@ -211,6 +191,47 @@ def fit(run: Run) -> Progress:
     metrics.close()
     accelerator.free_memory()
     return progress
+
+
+def begin_phase(run: Run, epoch: int, modes: Mapping[str, Mode]) -> Phase:
+    """Freeze as the phase wants it, and wrap the model anew."""
+    config, built = run.resolved.config, run.built
+    freeze.apply(built.model, built.backbone, run.layout, modes)
+    freeze.set_training(built.model, built.backbone, run.layout, modes, config.freeze.norm_stats)
+    say_phase(run, epoch, modes)
+    run.accelerator.free_memory()
+    step = compiled(Step(built.model), config.train.compile)
+    wrapped, prepared = run.accelerator.prepare(step, run.optimizer)
+    parameters = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
+    return Phase(modes, wrapped, prepared, [parameter for parameter in parameters if parameter.requires_grad])
+
+
+def backward(
+    run: Run, phase: Phase, loader: Iterator[dict[str, Any]], group: data.Group, step: int, window: dict[str, Any]
+) -> Tensor:
+    """The gradients of one update, in micro-batches. Adds to the window; returns this rank's loss, ()."""
+    task, cfg, meta, seed = run.resolved.task, run.resolved.cfg, run.built.meta, run.resolved.config.train.seed
+    accelerator, rank, world = run.accelerator, distributed.rank(), distributed.world()
+    images = data.images_of(group)
+    total = torch.zeros((), device=accelerator.device)
+    for index, micro in enumerate(group):
+        batch = next(loader)
+        features_of = replayed(run, batch["id"].tolist(), step // run.steps_per_epoch)
+        batch = to_device(batch, accelerator.device)
+        batch["progress"] = step / run.total
+        # dropout, drop path, a detector's samplers; only now, because a loader's start draws a number too
+        seed_generators(mix(seed, data.STEP, step, rank, index), accelerator.device)
+        last = index == len(group) - 1
+        with contextlib.nullcontext() if last else accelerator.no_sync(phase.wrapped):
+            with features_of:
+                outputs = phase.wrapped(batch)
+            losses = task.loss(cfg, outputs, batch, meta)
+            share = len(micro[rank]) * world / images  # ranks are averaged by DDP; samples must be
+            accelerator.backward(losses["loss"] * share)
+        total += losses["loss"].detach() * share
+        for name, value in losses.items():
+            add(window, name, value, len(micro[rank]))
+    return total
 
 
 def stop_here(run: Run, progress: Progress, window: Mapping[str, Any], began: float, signal: str | None) -> NoReturn:
@@ -310,7 +331,7 @@ def split_rows(run: Run, split: str) -> list[Any]:
 def finish(run: Run, progress: Progress) -> dict[str, Any]:
     """Score val and test once with the best weights, and write the report."""
     model = run.ema.model if run.ema else run.built.model
-    distributed.on_main(lambda: load_best(run, model))
+    distributed.on_main(lambda: load_best(run, model, progress.best))
     distributed.broadcast_module(model)
     splits = {name: split for name, split in run.data.splits().items() if name != "train"}
     rows = {name: split_rows(run, name) for name in splits}
@@ -341,11 +362,12 @@ def finish(run: Run, progress: Progress) -> dict[str, Any]:
     return report
 
 
-def load_best(run: Run, model: nn.Module) -> None:
-    """The exported weights into the model; a run that never evaluated exports what it has."""
-    if not (run.folder / "model" / "model.safetensors").exists():
+def load_best(run: Run, model: nn.Module, kept: Mapping[str, Any] | None) -> None:
+    """The best weights into the model; a run that kept none so far exports what it has."""
+    if kept is None:
         write_best(run)
-    checkpoint.require(run.folder / "model")
+    elif not best_is_whole(run):
+        raise CheckpointError(f"{run.folder / 'model'}: the best weights were damaged while the run went on")
     model.load_state_dict(checkpoint.read_tensors(run.folder / "model", "model.safetensors"))
 
 

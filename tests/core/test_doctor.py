@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import visiontl
 from visiontl import cli, doctor, duplicates
 from visiontl.config import resolve
 from visiontl.console import Console
@@ -172,6 +173,16 @@ def test_backbones_and_weights_that_do_not_exist_are_errors_beside_the_data(tmp_
     assert diagnosis.exit_code == 2
     assert words in diagnosis.findings[0].what
     assert diagnosis.images == 16
+
+
+def test_a_start_from_another_run_is_looked_at(tmp_path):
+    files = str(album(tmp_path / "files"))
+    run = visiontl.train(config(Path(files), run={"folder": str(tmp_path / "runs")}, train={"epochs": 1}))["run"]
+    diagnosis = examined(Path(files), init=run)
+    assert not diagnosis.count("error")
+    assert any(f"weights of the run {run}" in fact for fact in diagnosis.facts)
+    diagnosis = examined(Path(files), init=f"{run}x")
+    assert found(diagnosis, f"{run}x: no such run folder").level == "error"
 
 
 def test_what_would_need_a_download_is_not_checked_and_said(tmp_path):

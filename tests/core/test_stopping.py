@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -78,6 +79,46 @@ def test_a_signal_saves_at_the_step_boundary_and_resume_ends_with_the_same_bits(
     assert files(folder) == files(tmp_path / "runs/whole")
     assert report["scores"] == whole["scores"]
     assert report["best"] == whole["best"]
+
+
+def test_an_evaluation_that_is_made_up_for_is_kept_once(case, tmp_path):
+    """Stopped at a due evaluation, resumed, and killed after it: its line is not doubled, its result is saved."""
+    stopped(case, 4, signal.SIGTERM)
+    folder = tmp_path / "runs/run"
+    assert checkpoint.read_json(checkpoint.step_folders(folder / "checkpoints")[0], "state.json")["due"]
+    metrics = folder / "metrics.jsonl"
+    with metrics.open("a") as file:  # the attempt before this one came as far as the evaluation
+        file.write('{"step": 4, "epoch": 1.0, "kind": "val", "mae": 9.0}\n')
+    stopped(case, 5, signal.SIGTERM, f"resume={folder}")
+    state = checkpoint.read_json(checkpoint.step_folders(folder / "checkpoints")[1], "state.json")
+    assert (state["step"], state["due"], state["best"]["step"]) == (4, False, 4)
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    assert [(line["kind"], line["step"]) for line in lines].count(("val", 4)) == 1
+    assert all(line.get("mae") != 9.0 for line in lines)
+
+
+def test_a_resumed_run_writes_the_lists_that_a_kill_left_out(case, tmp_path):
+    stopped(case, 5, signal.SIGTERM)
+    folder = tmp_path / "runs/run"
+    (folder / "splits/val.txt").rename(folder / "val.txt")
+    config = (folder / "config.yaml").read_bytes()
+    visiontl.train(case.resolved(*SETTINGS, "resume=auto"))
+    assert (folder / "splits/val.txt").read_bytes() == (folder / "val.txt").read_bytes()
+    assert (folder / "config.yaml").read_bytes() == config
+    assert resolve(folder / "model/config.yaml").config.resume is None
+
+
+def test_the_best_weights_count_as_saved_without_their_twin(case, tmp_path, monkeypatch):
+    """The disk fills between `model/` and `checkpoints/best`."""
+
+    def full(source, folder):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "copy_folder", full)
+    report = visiontl.train(case.resolved("train.epochs=2", "run.name=run"))
+    assert any("alone holds the best weights" in note for note in report["notes"])
+    assert not (tmp_path / "runs/run/checkpoints/best").exists()
+    assert report["scores"]["val"]["mae"] == pytest.approx(report["best"]["value"])
 
 
 def test_the_command_exits_with_its_own_code(case, tmp_path, monkeypatch, capsys):

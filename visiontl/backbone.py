@@ -84,14 +84,12 @@ class Backbone(nn.Module):
             getattr(self, name).copy_(values.view(1, -1, 1, 1))
 
     def normalise(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 or 0..1 float -> the values that the weights were trained on."""
-        if image.dtype == torch.uint8:
-            image = image.to(self.mean.dtype) / 255
+        """(B, C, H, W) uint8 or 0..1 float -> the values that the weights were trained on, in one pass over them."""
+        if self.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
         low, high = self.spec.value_range
-        if (low, high) != (0.0, 1.0):
-            image = image * (high - low) + low
-        image = (image - self.mean) / self.std
-        return image.contiguous(memory_format=torch.channels_last) if self.channels_last else image
+        scale = (high - low) / self.std / (255 if image.dtype == torch.uint8 else 1)  # (1, C, 1, 1)
+        return torch.addcmul((low - self.mean) / self.std, image.to(scale.dtype), scale)
 
     def forward(
         self, image: Tensor, maps: Sequence[int] = (), pooled: bool = False, layers: Sequence[str] = ()

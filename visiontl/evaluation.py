@@ -28,6 +28,7 @@ from visiontl.device import (
     keep_freed_memory,
     make_accelerator,
     to_device,
+    widen_slow_convolutions,
 )
 from visiontl.environment import asked_processes, command_line, environment, run_folder, write_text
 from visiontl.errors import ConfigError, DataError, TrainingError
@@ -316,6 +317,8 @@ def place(built: Built, console: Console, trackers: Sequence[str] = ()) -> tuple
     accelerator = make_accelerator(precision, trackers)
     if device.type == "cpu":
         keep_freed_memory()
+        if precision == "bf16":
+            widen_slow_convolutions(built.model)
     set_layout(built, layout)
     built.model.to(accelerator.device)
     console.say(describe(config, precision, why, layout, layout_why), keep=True)

@@ -80,7 +80,11 @@ def lr_factor(config: OptimConfig, step: int, total: int, steps_per_epoch: int) 
     if config.schedule == "poly":
         return config.min_factor + (1 - config.min_factor) * (1 - progress) ** config.power
     if config.schedule == "step":
-        return config.step_factor ** ((step - warmup) // in_steps(config.step_every, steps_per_epoch))
+        if isinstance(config.step_every, list):
+            falls = sum(step >= in_steps(moment, steps_per_epoch) for moment in config.step_every)
+        else:
+            falls = (step - warmup) // in_steps(config.step_every, steps_per_epoch)
+        return config.step_factor**falls
     return 1.0
 
 

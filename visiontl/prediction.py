@@ -205,6 +205,10 @@ def predict_files(
         folder / "predictions.jsonl", "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     )
     write_csv(folder / "predictions.csv", records)
+    if task.files is not None:
+        stored = [(record["file"], {k: v for k, v in record.items() if k != "file"}) for record in records]
+        for name, text in task.files(built.resolved.cfg, stored, built.meta).items():
+            write_text(folder / _plain(name), text)
     console.say(f"{len(records)} predicted" + (f", {len(failed)} could not be read" if failed else ""))
     for record in records[:5]:
         shown = {key: _short(value) for key, value in record.items() if key != "file"}

@@ -119,7 +119,9 @@ class OptimConfig(Section):
     schedule: Literal["cosine", "step", "poly", "constant"] = Field(default="cosine", description="after the warm-up")
     warmup: Every | Literal["none"] = Field(default="none", description="linear warm-up: none, 'N epochs' or 'N steps'")
     min_factor: float = Field(default=0.0, ge=0, le=1, description="where cosine and poly end, relative to lr")
-    step_every: Every = Field(default="7 epochs", description="schedule step only")
+    step_every: Every | list[Every] = Field(
+        default="7 epochs", description="schedule step only; a list: the moments themselves, as [16 epochs, 22 epochs]"
+    )
     step_factor: float = Field(default=0.1, gt=0, le=1, description="schedule step only")
     power: float = Field(default=0.9, gt=0, description="schedule poly only")
 

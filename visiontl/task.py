@@ -120,6 +120,9 @@ class Task:
     """What a user may ask of predict (threshold, top_k ...)."""
     draw: Callable[..., Any] | None = None
     """(PIL image, prediction, meta) -> PIL image for people."""
+    files: Callable[..., Mapping[str, str]] | None = None
+    """(cfg, [(photo's file, prediction)], meta) -> {name: text}: what `visiontl predict` also writes, such as a
+    field's own exchange format. Arrays and images in a prediction are named by their files."""
     report: Callable[..., list[Any]] | None = None
     """(cfg, rows, meta, image: id -> PIL) -> [visiontl.report.Figure | Table | Pictures]."""
     preview: Callable[..., Any] | None = None
@@ -130,6 +133,8 @@ class Task:
     example: Callable[[Path], Any] | None = None
     """Makes a small data set in the folder and returns the value of `task.data` that reads it.
     `task.data: example` asks for it; quick start and conformance tests live on it."""
+    small: Mapping[str, Any] = field(default_factory=dict)
+    """Values of its config with which the task trains on its example in a second; conformance checks use them."""
     check: Callable[..., list[Any]] | None = None
     """(cfg, Data, meta, visiontl.report.Seen) -> [visiontl.report.Finding | Table]: what of the annotations should be
     known before training, for `visiontl doctor`. Data is what `data` returned. Opens no image, changes nothing."""

@@ -14,6 +14,7 @@ import torch
 
 import visiontl
 from visiontl import checkpoint, optim, plugins
+from visiontl.device import widen_slow_convolutions
 from visiontl.errors import CheckpointError, ConfigError, PolicyError, TrainingError
 from visiontl.evaluation import gather_rows
 from visiontl.hookspecs import hookimpl
@@ -80,6 +81,8 @@ def test_learning_rate_schedules_by_hand():
     assert factors[:2] == pytest.approx([1 / 3, 2 / 3])
     assert factors[2] == 1
     assert factors[7] == pytest.approx(0.5 * (1 + math.cos(math.pi * 5 / 10)))
+    moments = OptimConfig(schedule="step", step_every=["2 epochs", "25 steps"], warmup="5 steps")
+    assert [lr_factor(moments, step, 40, 10) for step in (19, 20, 24, 25)] == pytest.approx([1, 0.1, 0.1, 0.01])
     step = OptimConfig(schedule="step", step_every="1 epoch", step_factor=0.1)
     assert [lr_factor(step, s, 12, 4) for s in (0, 3, 4, 8)] == pytest.approx([1, 1, 0.1, 0.01])
     poly = OptimConfig(schedule="poly", power=0.9, min_factor=0.1)
@@ -309,6 +312,29 @@ def test_precision_can_change_between_runs_of_one_process(case):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_strided_depthwise_convolutions_train_in_fp32_under_bf16():
+    """Value and gradient are those of fp32, to bf16's rounding of the result; copies use their own weights."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(8, 8, 3, stride=2, groups=8), torch.nn.Conv2d(8, 8, 3, groups=8), torch.nn.Conv2d(8, 8, 3, 2)
+    )
+    x = torch.randn(2, 8, 24, 24)
+    first = net[0](x)
+    assert widen_slow_convolutions(net) == 1
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(net[0](x), first.bfloat16())
+        with torch.no_grad():
+            narrow = net[0](x)
+    assert not torch.equal(narrow, first.bfloat16())
+    assert torch.equal(net[0](x), first)
+    copied = copy.deepcopy(net)
+    with torch.no_grad():
+        copied[0].weight.zero_()
+        copied[0].bias.zero_()
+    assert copied[0](x).abs().sum() == 0
+    assert torch.equal(net[0](x), first)
+
+
 def test_compiled_model_trains_as_the_plain_one(case):
     states = []
     for compile in ("true", "false"):

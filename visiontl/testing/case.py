@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visiontl import freeze
+from visiontl import freeze, plugins
 from visiontl.config import Resolved, resolve
 from visiontl.console import Console
 from visiontl.evaluation import with_example
@@ -42,7 +42,7 @@ class Case:
 
     def resolved(self, *overrides: str) -> Resolved:
         config = {
-            "task": {"name": self.task, "data": "example", **self.section},
+            "task": {"name": self.task, "data": "example", **plugins.task(self.task).small, **self.section},
             **SETTINGS,
             "run": {"folder": str(self.folder / "runs")},
         }

@@ -87,7 +87,8 @@ def inspect(section: DataConfig, data: Data, scans: Scans, spec: ImageSpec) -> t
     items += unreadable(section, data, scans)
     items += copies(shown, groups)
     items += lookalikes(shown)
-    items += odd_sizes(shown, spec)
+    if has_fixed_input(shown, spec):
+        items += odd_sizes(shown, spec)
     items += odd_files(shown)
     items += splits(data)
     return items, scan.seen(scans, [[shown.places[index] for index in group] for group in groups])
@@ -234,6 +235,15 @@ def leak(first: str, second: str, count: int) -> str:
     if first == "train":
         return f"{second} scores count {it} although the model was trained on {it}"
     return f"{first} picks the best weights with {it}, and {second} scores count {it}"
+
+
+def has_fixed_input(shown: Album, spec: ImageSpec) -> bool:
+    """Whether the task brings every photo to the backbone's own input size, judged by the first one."""
+    if not shown.places:
+        return False
+    split, id = shown.places[0]
+    image = shown.data.splits()[split][id, 0].get("image")
+    return image is None or tuple(image.shape[-2:]) == tuple(spec.size)
 
 
 def odd_sizes(shown: Album, spec: ImageSpec) -> list[Finding]:

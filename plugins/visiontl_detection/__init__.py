@@ -1,0 +1,33 @@
+"""Object detection as a visiontl task. This module imports no torch."""
+
+from __future__ import annotations
+
+from visiontl import Task, hookimpl, lazy
+from visiontl_detection.config import DetectionConfig, PredictOptions
+
+TASK = Task(
+    name="detection",
+    config=DetectionConfig,
+    data=lazy("visiontl_detection.data:data"),
+    sample=lazy("visiontl_detection.views:sample"),
+    collate=lazy("visiontl_detection.batches:collate"),
+    model=lazy("visiontl_detection.model:model"),
+    loss=lazy("visiontl_detection.losses:loss"),
+    rows=lazy("visiontl_detection.scores:rows"),
+    score=lazy("visiontl_detection.scores:score"),
+    best=("mAP", "max"),
+    predict=lazy("visiontl_detection.predictions:predict"),
+    options=PredictOptions,
+    draw=lazy("visiontl_detection.drawing:draw"),
+    files=lazy("visiontl_detection.predictions:files"),
+    report=lazy("visiontl_detection.charts:report"),
+    check=lazy("visiontl_detection.checks:check"),
+    example=lazy("visiontl_detection.example:example"),
+    small={"fpn_width": 32, "box_width": 32, "regions": 32},
+    defaults={"freeze.norm_stats": "fixed"},
+)
+
+
+@hookimpl
+def visiontl_tasks() -> list[Task]:
+    return [TASK]

@@ -1,0 +1,228 @@
+"""What the report shows of a split: precision and recall, the classes, errors by kind, photos with their boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from visiontl import DataError, Figure, Pictures, Table
+from visiontl_detection import coco_scores, errors
+from visiontl_detection.config import DetectionConfig
+from visiontl_detection.drawing import draw_rows
+
+CURVES = 10  # classes with a curve of their own
+BARS = 40  # classes that a bar chart can be read with
+WORST, ORDINARY = 12, 6  # pictures
+SIDE = 1000  # pixels, longer side of a picture; as many as these at most are held at once
+THRESHOLDS = np.linspace(0, 1, 101)
+
+MEANING = {
+    "classification": "in the right place (IoU from 0.5), but called another class",
+    "localisation": "the right class, but in a poor place (IoU from 0.1 to below 0.5)",
+    "both": "another class, and in a poor place",
+    "duplicate": "one more detection of an object found already",
+    "background": "nothing is there (IoU below 0.1)",
+    "missed": "an object without any detection, not even one of the first two kinds",
+}
+
+
+def report(
+    cfg: DetectionConfig,
+    rows: Sequence[Mapping[str, Any]],
+    meta: Mapping[str, Any],
+    image: Callable[[int], Image.Image],
+) -> list[Any]:
+    """image: id -> photo; row number i is the image with id i."""
+    names, threshold = meta["classes"], cfg.operating_point
+    matches = errors.match(rows)
+    if not len(matches.true_label):
+        return _pictures(cfg, rows, meta, image, matches)
+    evaluated = coco_scores.evaluate(rows, len(names), cfg.evaluator, areas=("all",))
+    lines = _class_lines(matches, coco_scores.class_precision(evaluated), names, threshold)
+    return [
+        _curves(matches, names),
+        _thresholds(matches, threshold),
+        _bars(lines),
+        _class_table(lines, len(names), threshold),
+        *_errors(matches, threshold),
+        *_pictures(cfg, rows, meta, image, matches),
+    ]
+
+
+def _curves(matches: errors.Matches, names: Sequence[str]) -> Figure:
+    number = np.bincount(matches.true_label, minlength=len(names))
+    shown: list[int] = [k for k in np.argsort(-number, kind="stable")[:CURVES].tolist() if number[k]]
+    curves = [(_short(names[k]), *errors.class_curve(matches, k)) for k in shown]
+    left_out = np.count_nonzero(number) - len(shown)
+    return Figure(
+        "Precision and recall by class",
+        partial(draw_curves, curves=curves),
+        "At an IoU of 0.5, from the highest score down: the best precision at this recall or a higher one."
+        + (f" The {CURVES} classes with the most boxes; {left_out} more have none here." if left_out else ""),
+        (6.0, 4.6),
+    )
+
+
+def draw_curves(axes: Any, curves: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> None:
+    """curves: name, recall and precision."""
+    colours = [f"C{i % 6}" for i in range(len(curves))]
+    for i, (name, recall, precision) in enumerate(curves):
+        place = np.searchsorted(recall, errors.RECALLS, side="left")  # 101 points draw the same curve as 100,000
+        reached = place < len(recall)
+        x, y = errors.RECALLS[reached], precision[place[reached]]
+        axes.plot(x, y, label=name, color=colours[i], linestyle="-" if i < 6 else "--", drawstyle="steps-pre")
+    axes.set_xlim(0, 1.01)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("recall")
+    axes.set_ylabel("precision")
+    axes.grid()
+    axes.legend(loc="lower left")
+
+
+def _thresholds(matches: errors.Matches, threshold: float) -> Figure:
+    precision, recall, f1 = errors.by_threshold(matches, THRESHOLDS)
+    best = int(np.nanargmax(f1)) if not np.isnan(f1).all() else 0
+    return Figure(
+        "Precision and recall by score threshold",
+        partial(draw_thresholds, precision=precision, recall=recall, f1=f1, threshold=threshold),
+        "Of all classes together, when only detections from this score on count, at an IoU of 0.5. The dotted line is "
+        f"task.operating_point, {threshold:g}; F1 is highest, {f1[best]:.3f}, at {THRESHOLDS[best]:.2f}.",
+    )
+
+
+def draw_thresholds(axes: Any, precision: np.ndarray, recall: np.ndarray, f1: np.ndarray, threshold: float) -> None:
+    for name, values in (("precision", precision), ("recall", recall), ("F1", f1)):
+        axes.plot(THRESHOLDS, values, label=name)
+    axes.axvline(threshold, color="grey", linestyle=":")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("score threshold")
+    axes.grid()
+    axes.legend(loc="lower center")
+
+
+def _class_lines(
+    matches: errors.Matches, precision: np.ndarray, names: Sequence[str], threshold: float
+) -> list[tuple[str, int, float, float, float | None, float]]:
+    """Of each class with a true box, best AP first: name, boxes, AP, AP50, precision (None without a detection) and
+    recall at the threshold."""
+    kept = matches.score >= threshold
+    judged = np.bincount(matches.label[kept & (matches.outcome != errors.IGNORED)], minlength=len(names))
+    right = np.bincount(matches.label[kept & (matches.outcome == errors.RIGHT)], minlength=len(names))
+    number = np.bincount(matches.true_label, minlength=len(names))
+    lines = [
+        (
+            names[k],
+            int(number[k]),
+            float(precision[k]),
+            errors.class_average(matches, k),
+            float(right[k] / judged[k]) if judged[k] else None,
+            float(right[k] / number[k]),
+        )
+        for k in np.flatnonzero(number).tolist()
+    ]
+    return sorted(lines, key=lambda line: -line[2])
+
+
+def _class_table(lines: Sequence[tuple[Any, ...]], classes: int, threshold: float) -> Table:
+    absent = classes - len(lines)
+    return Table(
+        "Classes",
+        ("class", "boxes", "AP", "AP50", "precision", "recall"),
+        [
+            (name, boxes, *(value if value is None else f"{value:.3f}" for value in values))
+            for name, boxes, *values in lines
+        ],
+        f"Precision and recall are at score {threshold:g} and an IoU of 0.5."
+        + (f" Not listed: {absent} without a box in this split." if absent else ""),
+    )
+
+
+def _bars(lines: Sequence[tuple[Any, ...]]) -> Figure:
+    shown, caption = list(lines), ""
+    if len(lines) > BARS:
+        half = BARS // 2
+        shown = [*lines[:half], *lines[-half:]]
+        caption = f" The {half} best and the {half} worst; the {len(lines) - BARS} between them are in the table."
+    return Figure(
+        "Average precision by class",
+        partial(draw_bars, names=[_short(line[0]) for line in shown], values=[line[2] for line in shown]),
+        "Mean over the IoUs .50 to .95, as COCO has it." + caption,
+        (6.0, 1.0 + 0.26 * len(shown)),
+    )
+
+
+def draw_bars(axes: Any, names: Sequence[str], values: Sequence[float], label: str = "AP") -> None:
+    places = range(len(names))
+    bars = axes.barh(places, values)
+    axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=8)
+    axes.set_yticks(places, names)
+    axes.invert_yaxis()
+    axes.set_xlim(0, max(1e-3, *values) * 1.15)
+    axes.set_xlabel(label)
+
+
+def _errors(matches: errors.Matches, threshold: float) -> list[Any]:
+    count, cost = errors.counts(matches, threshold), errors.costs(matches)
+    order = sorted(errors.KINDS, key=lambda kind: -cost[kind])
+    return [
+        Table(
+            "Errors by kind",
+            ("kind", "count", "AP50 lost", "meaning"),
+            [(kind, count[kind], f"{cost[kind]:.3f}", MEANING[kind]) for kind in order],
+            f"Counts are of detections from score {threshold:g} on, and of the objects that these miss. AP50 lost is "
+            f"what AP50, {errors.mean_precision(matches):.3f}, would gain if that kind alone were mended, over all "
+            "detections (TIDE, Bolya et al. 2020). Lost shares do not add up: mending one kind changes what another "
+            "costs.",
+        ),
+        Figure(
+            "AP50 lost by kind of error",
+            partial(draw_bars, names=order, values=[cost[kind] for kind in order], label="AP50 lost"),
+            size=(6.0, 2.6),
+        ),
+    ]
+
+
+def _pictures(
+    cfg: DetectionConfig,
+    rows: Sequence[Mapping[str, Any]],
+    meta: Mapping[str, Any],
+    image: Callable[[int], Image.Image],
+    matches: errors.Matches,
+) -> list[Pictures]:
+    """The images with most errors, and a few from the middle of the order."""
+    threshold = cfg.operating_point
+    wrong = errors.per_image(matches, threshold, len(rows))  # (N,)
+    order = np.argsort(-wrong, kind="stable")
+    worst = order[:WORST][wrong[order[:WORST]] > 0].tolist()
+    rest = order[len(worst) :]
+    ordinary = rest[np.linspace(0, len(rest) - 1, min(ORDINARY, len(rest))).round().astype(int)].tolist()
+    caption = (
+        f"Detections from score {threshold:g} on: blue are right, orange wrong, with the kind of error. Dashed boxes "
+        "are the truth; yellow ones were missed."
+    )
+    made = []
+    for title, chosen in (
+        ("Images with the most errors", worst),
+        ("Other images, from more errors to fewer", ordinary),
+    ):
+        items = []
+        for i in chosen:
+            try:
+                photo = image(i).copy()
+            except DataError:  # moved or damaged since it was scored; the tables still count it
+                continue
+            photo.thumbnail((SIDE, SIDE))
+            said = f"image {i}: {wrong[i]} error{'' if wrong[i] == 1 else 's'}"
+            items.append((said, draw_rows(photo, rows[i], meta, threshold)))
+        if items:
+            made.append(Pictures(title, items, caption))
+    return made
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 22 else name[:21] + "…"

@@ -1,0 +1,73 @@
+"""A small data set of drawn shapes with their boxes, so that everything can be tried where there is no data."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+IMAGES = {"train": 24, "val": 8, "test": 8}
+CLASSES = ("disc", "square")
+SEED = 40
+LARGEST = 3  # objects per image
+
+
+def example(folder: Path) -> str:
+    """Draws FOLDER/objects: 40 images of 72 to 96 pixels with up to 3 discs and squares, and COCO JSON; returns
+    FOLDER/objects. The same pixels every time; a folder that is there is kept; never half a set."""
+    final = Path(folder) / "objects"
+    if final.is_dir():
+        return str(final)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".objects-", dir=final.parent))
+    try:
+        (unfinished / "annotations").mkdir()
+        for part, (split, count) in enumerate(IMAGES.items()):
+            (unfinished / "images" / split).mkdir(parents=True)
+            images, annotations = [], []
+            for number in range(count):
+                name = f"{number:03d}.png"
+                picture, boxes = drawn(np.random.default_rng([SEED, part, number]))
+                picture.save(unfinished / "images" / split / name)
+                images.append({"id": number, "file_name": name, "width": picture.width, "height": picture.height})
+                for label, (x1, y1, x2, y2) in boxes:
+                    size = (x2 - x1, y2 - y1)
+                    one = {"id": len(annotations) + 1, "image_id": number, "category_id": label + 1, "iscrowd": 0}
+                    annotations.append({**one, "bbox": [x1, y1, *size], "area": size[0] * size[1]})
+            categories = [{"id": i + 1, "name": name} for i, name in enumerate(CLASSES)]
+            found: dict[str, Any] = {"images": images, "annotations": annotations, "categories": categories}
+            (unfinished / "annotations" / f"{split}.json").write_text(json.dumps(found), encoding="utf-8")
+        unfinished.chmod(0o755)  # mkdtemp gives 700
+        os.rename(unfinished, final)
+    except OSError:
+        if not final.is_dir():  # else another process was first
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return str(final)
+
+
+def drawn(rng: np.random.Generator) -> tuple[Image.Image, list[tuple[int, tuple[int, int, int, int]]]]:
+    """A noisy ground with bright shapes that do not touch, and (class, box x1 y1 x2 y2) of each."""
+    width, height = (int(side) for side in rng.integers(72, 97, 2))
+    image = Image.new("RGB", (width, height), tuple(int(v) for v in rng.integers(20, 110, 3)))
+    pen = ImageDraw.Draw(image)
+    boxes: list[tuple[int, tuple[int, int, int, int]]] = []
+    for _ in range(int(rng.integers(1, LARGEST + 1))):
+        side, label = int(rng.integers(16, 36)), int(rng.integers(len(CLASSES)))
+        left, top = int(rng.integers(0, width - side)), int(rng.integers(0, height - side))
+        box = (left, top, left + side, top + side)
+        if any(box[0] < x2 and x1 < box[2] and box[1] < y2 and y1 < box[3] for _, (x1, y1, x2, y2) in boxes):
+            continue
+        shape = (left, top, left + side - 1, top + side - 1)  # Pillow draws the last pixel too
+        colour = tuple(int(v) for v in rng.integers(150, 256, 3))
+        pen.ellipse(shape, fill=colour) if label == 0 else pen.rectangle(shape, fill=colour)
+        boxes.append((label, box))
+    noisy = np.asarray(image, dtype=np.float64) + rng.normal(0, 8, (height, width, 3))
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8)), boxes

@@ -1,0 +1,311 @@
+"""Pascal VOC: Annotations/*.xml, JPEGImages, ImageSets/Main/{train,val,test,trainval}.txt.
+
+Coordinates are taken as they are written. The challenge's own files count pixels from 1 and include the last one;
+annotation tools write the same format with edges from 0, and no file says which it is.
+"""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+from xml.parsers import expat
+
+import numpy as np
+
+from visiontl import DataError, did_you_mean, is_image
+from visiontl_detection.coco import named
+from visiontl_detection.config import DataConfig
+from visiontl_detection.folders import WHOLE, Folders, image_sizes, join, relative
+from visiontl_detection.listing import Annotated, Listing
+from visiontl_detection.sentences import count, refusal, some, told
+
+MOST = 10_000_000  # bytes of a file
+LISTS = "ImageSets/Main"
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One XML file. filename: the image that it names. names: the class of each object."""
+
+    filename: str
+    size: tuple[int, int] | None
+    boxes: Sequence[tuple[float, ...]]
+    names: Sequence[str]
+    difficult: Sequence[bool]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The folder of images, by name without and with the extension."""
+
+    folder: str
+    stems: Mapping[str, Sequence[str]]
+    files: frozenset[str]
+
+
+def source(folders: Folders) -> str | None:
+    """The folder with Annotations in it: the base, or the only one a level or two (VOCdevkit/VOC2007) below."""
+    levels = [[""], folders.folders("")]
+    levels.append([join(above, name) for above in levels[1] if above == "VOCdevkit" for name in folders.folders(above)])
+    for level in levels:
+        found = [folder for folder in level if folders.files(join(folder, "Annotations"), ".xml")]
+        if len(found) > 1:
+            raise DataError(
+                f"{folders.base}: {some(found)} each hold Annotations; name one as the folder, or bring them together"
+            )
+        if found:
+            return found[0]
+    return None
+
+
+def read(folders: Folders, cfg: DataConfig) -> Listing:
+    """Raises DataError, naming the file, for whatever is not as VOC's format has it."""
+    folder = source(folders)
+    assert folder is not None
+    notes: list[str] = []
+    pictures = _pictures(folders, cfg, folder)
+    available = [PurePosixPath(name).stem for name in folders.files(join(folder, "Annotations"), ".xml")]
+    lists = _lists(folders, cfg, folder, notes)
+    stems = {split: _read_list(folders, name) for split, name in lists.items()}
+    if not stems:
+        stems = {WHOLE: available}
+        bare = sorted(set(pictures.stems) - set(available))
+        if bare:
+            notes.append(
+                f"{folders.path(folder)}: {count(len(bare), 'image')} without annotations, not used: {some(bare)}"
+            )
+    else:
+        listed = {stem for part in stems.values() for stem in part}
+        left = [stem for stem in available if stem not in listed]
+        if left:
+            notes.append(f"{folders.path(folder)}: {count(len(left), 'annotation')} in no list, not used: {some(left)}")
+    known = set(available)
+    for split, part in stems.items():
+        absent = [stem for stem in part if stem not in known]
+        if absent:
+            listing = folders.path(lists[split])
+            where = folders.path(join(folder, "Annotations"))
+            raise DataError(
+                f"{listing}: {len(absent):,} of {count(len(part), 'name')} without an XML file in {where}: "
+                f"{some(absent)}{did_you_mean(absent[0], available) if len(available) < 20_000 else ''}"
+            )
+    records = {split: [_record(folders, folder, stem) for stem in part] for split, part in stems.items()}
+    classes = sorted({name for part in records.values() for record in part for name in record.names})
+    index = {name: i for i, name in enumerate(classes)}
+    parts = {}
+    for split, part in records.items():
+        names = _image_names(pictures, folders, stems[split], part)
+        sizes = _sizes(folders, split, names, part, notes)
+        parts[split] = [
+            _annotated(name, size, record, index, cfg.difficult == "ignore")
+            for name, size, record in zip(names, sizes, part, strict=True)
+        ]
+        difficult = sum(sum(record.difficult) for record in part)
+        if difficult:
+            treated = "neither learnt nor counted" if cfg.difficult == "ignore" else "used as any other"
+            notes.append(f"{split}: {count(difficult, 'box')} marked difficult, {treated} (task.data.difficult)")
+    return Listing(folders.base, parts, classes, None, notes, str(folders.path(folder)))
+
+
+def _pictures(folders: Folders, cfg: DataConfig, folder: str) -> Pictures:
+    tried = [join(folder, name) for name in ("JPEGImages", "images", "Images")]
+    if cfg.images is not None:
+        try:
+            tried = [relative(cfg.images)]
+        except ValueError as error:
+            raise DataError(f"task.data.images: {error}") from None
+    for place in tried:
+        files = [name for name in folders.entries(place) if is_image(PurePosixPath(name))]  # type: ignore[arg-type]
+        if files:
+            stems: dict[str, list[str]] = {}
+            for name in files:
+                stems.setdefault(PurePosixPath(name).stem, []).append(name)
+            return Pictures(place, stems, frozenset(files))
+    looked = ", ".join(str(folders.path(place)) for place in tried)
+    raise DataError(f"{folders.path(folder)}: no images; looked in {looked}; name their folder in task.data.images")
+
+
+def _lists(folders: Folders, cfg: DataConfig, folder: str, notes: list[str]) -> dict[str, str]:
+    """Split -> list file."""
+    if cfg.train is not None:
+        given = {"train": cfg.train, "val": cfg.val, "test": cfg.test}
+        return {split: _named(folders, folder, split, value) for split, value in given.items() if value is not None}
+    place = join(folder, LISTS)
+    found = set(folders.files(place, ".txt"))
+    lists = {split: join(place, f"{split}.txt") for split in ("train", "val", "test") if f"{split}.txt" in found}
+    if "trainval.txt" in found and "train" in lists:
+        notes.append(f"{folders.path(place)}: trainval.txt is not used beside train.txt")
+    elif "trainval.txt" in found:
+        lists = {"train": join(place, "trainval.txt"), **lists}
+    return lists
+
+
+def _named(folders: Folders, folder: str, split: str, value: str) -> str:
+    """VOC's own place for lists need not be spelt out: train=trainval.txt."""
+    short = join(folder, f"{LISTS}/{value}")
+    return short if "/" not in value and folders.has(short) else named(folders, split, value)
+
+
+def _read_list(folders: Folders, name: str) -> list[str]:
+    """Names without extension, one a line."""
+    path = folders.path(name)
+    stems, problems = [], []
+    for number, line in enumerate(folders.read_text(name, MOST).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            stem = relative(line.strip())
+        except ValueError as error:
+            problems.append(f"line {number}: {error}")
+            continue
+        if "/" in stem:
+            problems.append(f"line {number}: {told(stem)} names a folder; expected the name of one image")
+        elif stem.split()[-1] in ("-1", "0", "1") and len(stem.split()) == 2:
+            problems.append(f"line {number}: {told(stem)} is of a class's own list; expected one name a line")
+        stems.append(stem.rpartition(".")[0] if is_image(PurePosixPath(stem)) else stem)  # type: ignore[arg-type]
+    if problems:
+        raise refusal(path, problems)
+    if not stems:
+        raise DataError(f"{path}: lists no image; remove it, or name some")
+    return stems
+
+
+def _record(folders: Folders, folder: str, stem: str) -> Record:
+    name = join(folder, f"Annotations/{stem}.xml")
+    path = folders.path(name)
+    root = _tree(path, folders.read(name, MOST))
+    if root.tag != "annotation":
+        raise DataError(f"{path}: its root is <{told(root.tag)}>; expected <annotation>")
+    problems: list[str] = []
+    boxes, names, difficult = [], [], []
+    for number, one in enumerate(root.findall("object"), start=1):
+        called = f"object {number}"
+        text = (one.findtext("name") or "").strip()
+        if not text:
+            problems.append(f"{called} has no <name>")
+            continue
+        frame = one.find("bndbox")
+        if frame is None:
+            problems.append(f"{called} ({told(text)}) has no <bndbox>")
+            continue
+        corners = [frame.findtext(corner) for corner in CORNERS]
+        values = [_number(corner) for corner in corners]
+        wrong = [f"<{CORNERS[i]}> is {_said(corners[i])}" for i, value in enumerate(values) if value is None]
+        flag = (one.findtext("difficult") or "0").strip()
+        if flag not in ("0", "1"):
+            wrong.append(f"<difficult> is {_said(flag)}, expected 0 or 1")
+        if wrong:
+            problems.append(f"{called} ({told(text)}): {', '.join(wrong)}")
+            continue
+        boxes.append(tuple(value for value in values if value is not None))
+        names.append(text)
+        difficult.append(flag == "1")
+    size = _size(root, problems)
+    if problems:
+        raise refusal(path, problems)
+    return Record((root.findtext("filename") or "").strip(), size, boxes, names, difficult)
+
+
+def _tree(path: Any, content: bytes) -> ElementTree.Element:
+    """The root of an XML file. A document type is refused where it begins, so no entity is ever unfolded."""
+    builder = ElementTree.TreeBuilder()
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+
+    def refuse(*declared: Any) -> None:
+        raise DataError(
+            f"{path}: declares a document type (<!DOCTYPE>); annotations need none, and entities are refused"
+        )
+
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    try:
+        parser.Parse(content, True)
+        return builder.close()
+    except expat.ExpatError as error:
+        what = expat.errors.messages[error.code]
+        raise DataError(f"{path}: not valid XML: {what} (line {error.lineno}, column {error.offset + 1})") from None
+    except (ValueError, LookupError) as error:  # an encoding that is not known
+        raise DataError(f"{path}: not valid XML: {error}") from None
+
+
+def _size(root: ElementTree.Element, problems: list[str]) -> tuple[int, int] | None:
+    """(H, W); None where it is not stated, or as 0, which some tools write."""
+    texts = [root.findtext(f"size/{side}") for side in ("height", "width")]
+    values = [0.0 if text is None else _number(text) for text in texts]
+    for side, text, value in zip(("height", "width"), texts, values, strict=True):
+        if value is None or not math.isfinite(value) or value < 0:
+            problems.append(f"<size>: <{side}> is {_said(text)}, expected a whole number")
+            return None
+    height, width = (int(value or 0) for value in values)
+    return (height, width) if height and width else None
+
+
+def _number(text: str | None) -> float | None:
+    """NaN and infinity are numbers here: boxes.cleaned leaves such a box out."""
+    try:
+        return float(text) if text is not None and "_" not in text else None
+    except ValueError:
+        return None
+
+
+def _said(text: str | None) -> str:
+    return "absent" if text is None else f"{told(repr(text))}, no number" if _number(text) is None else told(text)
+
+
+def _image_names(pictures: Pictures, folders: Folders, stems: Sequence[str], records: Sequence[Record]) -> list[str]:
+    """The image of each XML file: of the same name, else the one that the XML names. Raises DataError for missing."""
+    names, missing = [], []
+    for stem, record in zip(stems, records, strict=True):
+        candidates = pictures.stems.get(stem, ())
+        if len(candidates) > 1 and record.filename not in candidates:
+            raise DataError(
+                f"{folders.path(pictures.folder)}: {some(candidates)}: which one is {stem}.xml about? Name it in its "
+                "<filename>, or remove the others"
+            )
+        chosen = candidates[0] if len(candidates) == 1 else record.filename if record.filename in pictures.files else ""
+        name = join(pictures.folder, chosen)
+        if chosen and folders.has(name):
+            names.append(name)
+        else:
+            missing.append(stem)
+    if missing:
+        raise DataError(
+            f"{folders.path(pictures.folder)}: {len(missing):,} of {count(len(stems), 'image')} not found: "
+            f"{some(missing)}"
+        )
+    return names
+
+
+def _sizes(
+    folders: Folders, split: str, names: Sequence[str], records: Sequence[Record], notes: list[str]
+) -> list[tuple[int, int] | None]:
+    sizes = [record.size for record in records]
+    unknown = [i for i, size in enumerate(sizes) if size is None]
+    if unknown:
+        for i, size in zip(unknown, image_sizes(folders.base, [names[i] for i in unknown]), strict=True):
+            sizes[i] = size
+        notes.append(f"{split}: {count(len(unknown), 'annotation')} without the image's size; read from the files")
+    return sizes
+
+
+def _annotated(
+    name: str, size: tuple[int, int] | None, record: Record, index: Mapping[str, int], ignore: bool
+) -> Annotated:
+    number = len(record.boxes)
+    return Annotated(
+        name,
+        size,
+        np.array(record.boxes, dtype=np.float64).reshape(-1, 4),
+        np.array([index[text] for text in record.names], dtype=np.int64),
+        np.array(record.difficult, dtype=bool) & ignore,
+        np.full(number, np.nan),
+        [f"object {i + 1}" for i in range(number)],
+    )

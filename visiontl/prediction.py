@@ -292,6 +292,8 @@ def _short(value: Any) -> str:
     """A value for the console: plain ones and lists of words; what is nested stays in the files."""
     if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
         return ", ".join(value)[:80] or "none"
+    if isinstance(value, Mapping) and all(isinstance(one, int) for one in value.values()):  # counts
+        return ", ".join(f"{name} {one}" for name, one in value.items())[:80] or "none"
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value)[:80] if isinstance(value, str | int) else ""

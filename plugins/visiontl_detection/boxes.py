@@ -99,7 +99,7 @@ def _joined(parts: Sequence[np.ndarray], nothing: np.ndarray) -> np.ndarray:
 def _repeated(rows: np.ndarray) -> np.ndarray:
     """(N, C) -> (N,) True where an earlier row is equal."""
     order = np.lexsort(rows.T)  # stable: equal rows stay in their order
-    equal = np.zeros(max(0, len(rows) - 1), dtype=bool)
+    equal = (rows[order][1:] == rows[order][:-1]).all(1)
     result = np.zeros(len(rows), dtype=bool)
     result[order[1:][equal]] = True
     return result

@@ -15,6 +15,7 @@ from visiontl import Data, DataError, ImageSpec, did_you_mean, open_image
 from visiontl_detection.anchors import fitted
 from visiontl_detection.batches import grouped
 from visiontl_detection.boxes import Changes, Cleaned
+from visiontl_detection.coco_scores import tools
 from visiontl_detection.config import DetectionConfig
 from visiontl_detection.listing import Annotated
 from visiontl_detection.readers import read
@@ -72,6 +73,7 @@ def data(cfg: DetectionConfig, spec: ImageSpec, meta: Mapping[str, Any] | None =
     holds, by name: the data may lack classes, which is noted, and may not have others.
     Raises DataError for a source that cannot be read, and for a class that has no training box.
     """
+    tools(cfg.evaluator)  # one that is not installed is told now, not after the first epoch
     listing = read(cfg.data, evaluation=meta is not None)
     notes = list(listing.notes)
     parts = dict(listing.parts)

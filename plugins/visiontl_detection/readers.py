@@ -74,7 +74,7 @@ def _check_once(listing: Listing) -> None:
     place: dict[str, str] = {}
     for split, images in listing.parts.items():
         for name, number in Counter(image.name for image in images).items():
-            if number > 9:
+            if number > 1:
                 raise DataError(f"{listing.where}: {told(name)} is listed {number} times in {split}; once is right")
             if name in place:
                 raise DataError(

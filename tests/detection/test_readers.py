@@ -71,6 +71,26 @@ def test_layouts_of_coco(tmp_path, layout):
     assert listing.categories == [1, 2]
 
 
+def test_annotations_of_coco_in_any_order(tmp_path):
+    """Those of one image need not follow each other, and keep their order."""
+    made.coco(tmp_path)
+    file = tmp_path / "annotations/train.json"
+    content = json.loads(file.read_text())
+    content["annotations"] = [content["annotations"][i] for i in (2, 0, 3, 1)]
+    for annotation, area in zip(content["annotations"], (5, 6, 7, 8), strict=True):
+        annotation["area"] = area
+    file.write_text(json.dumps(content))
+    listing = read(source(tmp_path))
+    wanted = {name: [tuple(box) for box in photo.boxes] for name, photo in SPLITS["train"].items()}
+    assert boxes(listing, listing.parts["train"]) == wanted
+    assert [image.area.tolist() for image in listing.parts["train"]] == [[6, 8], [5, 7], []]
+    assert [list(image.ids) for image in listing.parts["train"]] == [
+        ["annotation 1", "annotation 2"],
+        ["annotation 3", "annotation 4"],
+        [],
+    ]
+
+
 def test_named_files_of_coco(tmp_path):
     made.coco(tmp_path, file="labels/my_{split}.json", place="pictures/{split}")
     names = {split: f"labels/my_{split}.json" for split in SPLITS}

@@ -146,7 +146,9 @@ def _widened(convolution: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """The batch with all its tensors, in nested lists and dicts too, on the device."""
+    """The batch with all its tensors, in nested lists and dicts too, on the device. Loaders give them on the CPU."""
+    if device.type == "cpu":
+        return dict(batch)
     return dict(send_to_device(dict(batch), device, non_blocking=True))
 
 

@@ -111,7 +111,7 @@ class Watch:
         """loss, norm: () on the device; the loss of this rank alone; norm: None where it was not measured."""
         self.check()
         own = loss.detach().float()
-        total = distributed.sum_across(own.clone())
+        total = distributed.sum_across(own.clone()) if distributed.active() else own
         numbers = torch.stack([total, own] if norm is None else [total, own, norm.detach().float()])
         copied = None
         if self.device.type == "cuda":

@@ -227,8 +227,9 @@ def backward(
                 outputs = phase.wrapped(batch)
             losses = task.loss(cfg, outputs, batch, meta)
             share = len(micro[rank]) * world / images  # ranks are averaged by DDP; samples must be
-            accelerator.backward(losses["loss"] * share)
-        total += losses["loss"].detach() * share
+            loss = losses["loss"] if share == 1 else losses["loss"] * share
+            accelerator.backward(loss)
+        total += loss.detach()
         for name, value in losses.items():
             add(window, name, value, len(micro[rank]))
     return total
@@ -270,7 +271,9 @@ def compiled(step: nn.Module, wanted: bool) -> nn.Module:
 
 def add(window: dict[str, Any], name: str, value: Any, count: int) -> None:
     """[sum of value * count, count], kept on the device in double precision where it has any: no waiting."""
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor) and value.device.type == "cpu":
+        value = float(value.detach())
+    elif isinstance(value, Tensor):
         value = value.detach().to(torch.float32 if value.device.type == "mps" else torch.float64)
     total, samples = window.get(name, (0.0, 0))
     window[name] = [total + value * count, samples + count]

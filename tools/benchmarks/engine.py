@@ -63,7 +63,8 @@ def tables(options: Options) -> Iterator[tuple[str, Callable[[], Table]]]:
         yield "Overhead per step, sample", partial(compare, QUICK, LOOPS)
         return
     loops = {**LOOPS, OWN: {"loop": "bare", "own_allocator": True}}
-    yield "Overhead per step on the CPU", partial(compare, CPU_STEPS, loops)
+    for name, case in CPU_STEPS.items():
+        yield f"Steps of {name} on the CPU", partial(compare, {name: case}, loops)
     if gpu_name():
         yield "Overhead per step on the GPU", partial(compare, GPU_STEPS, LOOPS, gpu=True)
 

@@ -93,7 +93,8 @@ class Photos(Dataset):
         path, label = self.files[id]
         pixels = fit_tensor(open_image(path), ImageSpec(size=(self.size, self.size)))
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-        return (pixels / 255 - mean) / std, label
+        # in the order of visiontl's backbone, for the same bits: fine-tuning magnifies a rounding tenfold per step
+        return torch.addcmul((0.0 - mean) / std, pixels.float(), 1.0 / std / 255), label
 
 
 def matched_loader(spec: Spec) -> DataLoader:

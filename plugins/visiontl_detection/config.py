@@ -50,12 +50,12 @@ class SizeConfig(Section):
     """The size that photos are brought to; their shape is kept."""
 
     short: Literal["auto"] | int | list[int] = Field(
-        "auto",
+        default="auto",
         description="pixels of the shorter side; several: one is drawn per training image, the last one evaluates; "
         "auto: the median of the training images, at most 800",
     )
     long: int | None = Field(
-        None,
+        default=None,
         ge=32,
         description="pixels that the longer side has at most, the shorter one gives way; null: 1333 / 800 of the "
         "largest shorter side",
@@ -86,15 +86,21 @@ def expand_size(value: Any) -> Any:
 class AugmentConfig(Section):
     """Random changes of training images, boxes along with them."""
 
-    flip: bool = Field(True, description="mirror half of the images")
+    flip: bool = Field(default=True, description="mirror half of the images")
     jitter: tuple[float, float] | None = Field(
-        None,
+        default=None,
         description="scale by a factor drawn from this range, then crop to, or leave as small as, it is; large-scale "
         "jitter is [0.1, 2.0]",
     )
-    zoom_out: float = Field(0.0, ge=0, le=1, description="share of images put on a canvas up to 4 times as large")
-    iou_crop: float = Field(0.0, ge=0, le=1, description="share of images cropped so that boxes overlap enough (SSD)")
-    colour: float = Field(0.0, ge=0, le=1, description="share of images changed in brightness, contrast, hue ...")
+    zoom_out: float = Field(
+        default=0.0, ge=0, le=1, description="share of images put on a canvas up to 4 times as large"
+    )
+    iou_crop: float = Field(
+        default=0.0, ge=0, le=1, description="share of images cropped so that boxes overlap enough (SSD)"
+    )
+    colour: float = Field(
+        default=0.0, ge=0, le=1, description="share of images changed in brightness, contrast, hue ..."
+    )
 
     @field_validator("jitter")
     @classmethod
@@ -116,12 +122,12 @@ class AnchorsConfig(Section):
     """The shapes that boxes are predicted from. Pixels are those of the resized image."""
 
     kind: Literal["default", "fitted"] = Field(
-        "default",
+        default="default",
         description="default: squares of 8 (faster_rcnn) or 4 (retinanet) strides; fitted: k-means of the data",
     )
-    scale: float = Field(1.0, gt=0, description="default only: multiplies the sizes; below 1 for small objects")
-    ratios: list[float] = Field([0.5, 1.0, 2.0], min_length=1, description="default only: height / width")
-    per_level: int = Field(3, ge=1, le=12, description="fitted only: shapes per pyramid level")
+    scale: float = Field(default=1.0, gt=0, description="default only: multiplies the sizes; below 1 for small objects")
+    ratios: list[float] = Field(default=[0.5, 1.0, 2.0], min_length=1, description="default only: height / width")
+    per_level: int = Field(default=3, ge=1, le=12, description="fitted only: shapes per pyramid level")
 
 
 def expand_anchors(value: Any) -> Any:

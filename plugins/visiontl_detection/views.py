@@ -142,7 +142,7 @@ class RandomView:
         inputs = {
             "image": tv_tensors.Image(pixels),
             "boxes": tv_tensors.BoundingBoxes(
-                torch.from_numpy(boxes), format="XYXY", canvas_size=tuple(pixels.shape[1:])
+                torch.from_numpy(boxes), format="XYXY", canvas_size=(pixels.shape[1], pixels.shape[2])
             ),  # type: ignore[call-arg]
             "labels": torch.from_numpy(labels),
         }

@@ -51,14 +51,18 @@ def near(a: list[dict], b: list[dict]) -> bool:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("trained")
-    return visiontl.train(Case("detection", folder).resolved("train.epochs=1"))["run"]
+    settings = ("train.epochs=8", "optim.lr=0.003", "train.evaluate_every=8 epochs", "train.checkpoint_every=8 epochs")
+    return visiontl.train(Case("detection", folder).resolved(*settings))["run"]
 
 
 def test_boxes_lie_in_the_upright_photo_whatever_its_exif_turn(run, tmp_path):
-    upright = Image.open(made.picture(tmp_path / "upright.png", (90, 70)))
+    upright = Image.new("RGB", (90, 70), (40, 60, 50))
+    upright.paste((230, 210, 200), (20, 12, 48, 40))
+    upright.save(tmp_path / "upright.png")
     predictor = visiontl.load(run)
     expected = predictor.predict(str(tmp_path / "upright.png"), threshold=0.05)
     assert expected["size"] == [70, 90]
+    assert expected["objects"]
     turns = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
     for orientation, stored in turns.items():
         exif = Image.Exif()
@@ -82,22 +86,18 @@ def test_predict_writes_cocos_results(run, tmp_path):
 
 
 def test_a_short_training_on_real_photos_reaches_its_score(tmp_path):
-    """Two epochs at 256 pixels, a third of the shipped config's cost and less; random weights stay far below."""
-    scores = {}
-    weights = shared("weights/mobilenet_v2_imagenet/mobilenet_v2_torchvision.pth")
-    for name, source in (("pretrained", str(weights)), ("random", "none")):
-        report = visiontl.train(
-            CONFIGS / "bccd_mobilenetv2.yaml",
-            f"task.data.folder={shared('data/detection/bccd')}",
-            f"backbone.weights={source}",
-            "task.size={short: 224, long: 304}",
-            "task.fpn_width=64",
-            "task.box_width=128",
-            "task.regions=64",
-            "train.epochs=2",
-            "train.evaluate_every=1000 epochs",
-            f"run.folder={tmp_path}",
-        )
-        scores[name] = report["scores"]["val"]
-    assert scores["pretrained"]["AP50"] >= 0.70
-    assert scores["pretrained"]["mAP"] >= scores["random"]["mAP"] + 0.10
+    """Two epochs at 224 pixels with a narrow head, a small share of what the shipped config costs."""
+    report = visiontl.train(
+        CONFIGS / "bccd_mobilenetv2.yaml",
+        f"task.data.folder={shared('data/detection/bccd')}",
+        f"backbone.weights={shared('weights/mobilenet_v2_imagenet/mobilenet_v2_torchvision.pth')}",
+        "task.size={short: 224, long: 304}",
+        "task.fpn_width=64",
+        "task.box_width=128",
+        "task.regions=64",
+        "train.epochs=2",
+        "train.evaluate_every=1000 epochs",
+        f"run.folder={tmp_path}",
+    )
+    assert report["scores"]["val"]["AP50"] >= 0.70
+    assert report["scores"]["test"]["AP50"] >= 0.70

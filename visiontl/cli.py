@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from visiontl.console import clean
-from visiontl.errors import ConfigError, Stopped, VisionTLError, did_you_mean
+from visiontl.errors import ConfigError, RankFailed, Stopped, VisionTLError, did_you_mean
 
 if TYPE_CHECKING:
     from visiontl.backbones.catalogue import Row
@@ -63,8 +63,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             complain(str(stopped), debug=False)
         return stopped.exit_code
     except VisionTLError as error:
-        complain(f"error: {error}", debug)
+        if debug or not (isinstance(error, RankFailed) and error.said):
+            complain(f"error: {error}", debug)
         return error.exit_code
+    except OSError as error:
+        if error.filename is None:
+            complain(f"error: {describe(error)}", debug)
+            return 1
+        complain(f"error: {error.filename}: {error.strerror}; run again with --debug for the trace", debug)
+        return 2
     except (Exception, SystemExit) as error:  # a plugin's function may even call sys.exit
         complain(f"error: {describe(error)}", debug)
         return 1

@@ -98,5 +98,9 @@ def _new_folder(parent: Path, name: str, numbered: bool = True) -> Path:
 def write_text(path: Path, text: str) -> None:
     """A file that is whole or not there."""
     temporary = path.with_name(f".writing-{path.name}")
-    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be UTF-8
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be UTF-8
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -66,6 +66,14 @@ class TrainingError(VisionTLError):
     exit_code = 1
 
 
+class RankFailed(TrainingError):
+    """Another rank raised an error or died. said: this rank has told so already."""
+
+    def __init__(self, message: str, said: bool = False):
+        super().__init__(message)
+        self.said = said
+
+
 class Stopped(VisionTLError):
     """Training was asked to stop, and saved itself: no failure, and to be continued."""
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from visiontl import distributed
-from visiontl.errors import Stopped, TrainingError, VisionTLError
+from visiontl.errors import RankFailed, Stopped, TrainingError, VisionTLError
 
 CONNECT = 30.0  # seconds for all ranks to connect
 HELLO = 5.0  # seconds for one that has connected to say which rank it is
@@ -47,7 +47,7 @@ def watched() -> Iterator[Links]:
     except BaseException as error:
         told = links.news(NEWS) if _broken_collective(error) else None
         if told is not None:
-            raise TrainingError(told + links.advice) from error
+            raise RankFailed(told + links.advice, links.said) from error
         links.tell({"rank": distributed.rank(), "cause": _cause(error)})
         raise
     finally:
@@ -61,6 +61,7 @@ class Links:
     peers: dict[int, socket.socket]
     advice: str = ""
     failure: str | None = None
+    said: bool = False  # the failure stands on this rank's stderr
     ending: bool = False
     working: set[int] = field(default_factory=set)  # peers that are not done
     known: threading.Event = field(default_factory=threading.Event)
@@ -92,7 +93,7 @@ class Links:
             self.tell({"done": True})
         self.over.wait()
         if self.failure is not None:
-            raise TrainingError(self.failure + self.advice)
+            raise RankFailed(self.failure + self.advice, self.said)
         self.ending = True
         if distributed.rank() == 0:
             self.tell({"done": True})
@@ -125,6 +126,8 @@ class Links:
             if self.ending or self.failure is not None:
                 return
             self.failure = f"rank {rank} {cause}" if cause == SILENT else f"rank {rank} failed: {cause}"
+            if cause == SILENT and 0 in (rank, distributed.rank()):
+                self._say()  # now: a launcher kills the ranks that are left a moment after it sees one dead
         self.known.set()
         self.over.set()
         if distributed.rank() == 0:
@@ -136,12 +139,13 @@ class Links:
     def _end(self) -> None:
         if self.ending:
             return
-        print(
-            f"rank {distributed.rank()}: error: {self.failure}{self.advice}",
-            file=sys.stderr,
-            flush=True,
-        )
+        if not self.said:
+            self._say()
         os._exit(TrainingError.exit_code)  # the main thread sits in a collective that no exception reaches
+
+    def _say(self) -> None:
+        self.said = True
+        print(f"rank {distributed.rank()}: error: {self.failure}{self.advice}", file=sys.stderr, flush=True)
 
 
 def _connect() -> Links:

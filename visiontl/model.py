@@ -60,7 +60,11 @@ def pretrained_backbone(resolved: Resolved) -> tuple[Backbone, LoadReport | None
 def backbone_like(resolved: Resolved, entry: BackboneEntry) -> Backbone:
     """The backbone of the run that `init` names, with random weights. Raises CheckpointError for another one."""
     assert resolved.config.init is not None
-    folder, section = model_folder(resolved.config.init), resolved.config.backbone
+    section = resolved.config.backbone
+    try:
+        folder = model_folder(resolved.config.init)
+    except CheckpointError as error:
+        raise CheckpointError(f"init: {error}") from None
     theirs, _ = plugins.backbone_entry(resolve(folder / "config.yaml").config.backbone.name)
     if theirs.name != entry.name:
         raise CheckpointError(f"init: {folder} has the backbone {theirs.name}, the config {entry.name}; name the same")
@@ -162,6 +166,15 @@ def model_folder(run: str | Path) -> Path:
     raise CheckpointError(f"{run}: holds no exported model (model/model.safetensors); has the run trained yet?")
 
 
+def bare_backbone(resolved: Resolved, spec: ImageSpec) -> Backbone:
+    """The config's backbone with random weights, for weights that were saved with this preprocessing."""
+    section = resolved.config.backbone
+    entry, _ = plugins.backbone_entry(section.name)
+    return entry.build(
+        spec=spec, in_channels=section.in_channels, output_stride=section.output_stride, image_size=spec.size
+    )
+
+
 def read_spec(folder: Path) -> ImageSpec:
     """preprocessing.json of an exported model. Raises CheckpointError for one that states no preprocessing."""
     values = checkpoint.read_json(folder, "preprocessing.json")
@@ -177,13 +190,8 @@ def load_model(run: str | Path) -> Built:
     resolved = resolve(folder / "config.yaml")
     meta = checkpoint.read_json(folder, "meta.json")
     spec = read_spec(folder)
-    section = resolved.config.backbone
-    entry, _ = plugins.backbone_entry(section.name)
-    backbone = entry.build(
-        spec=spec, in_channels=section.in_channels, output_stride=section.output_stride, image_size=spec.size
-    )
     try:
-        built = build_model(resolved, backbone, meta)
+        built = build_model(resolved, bare_backbone(resolved, spec), meta)
     except (LookupError, TypeError, AttributeError, ValueError) as error:  # what a task makes of a strange meta
         raise CheckpointError(
             f"{folder / 'meta.json'}: is not what task {resolved.task.name} builds a model from "

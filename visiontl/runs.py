@@ -16,7 +16,8 @@ from visiontl.console import Console
 from visiontl.errors import CheckpointError, VisionTLError
 
 AUTO = "auto"
-FREE = ("run.", "loader.", "resume")  # what decides no number: it may change between a run and its continuation
+FREE = ("run.", "loader.")  # what decides no number: it may change between a run and its continuation
+PLACE = ("run.folder", "run.name", "resume")
 ENDED = ("finished", "stopped early")
 LOCK = ".lock"
 
@@ -62,10 +63,21 @@ def require_run(folder: Path) -> None:
         raise CheckpointError(f"resume: {folder} holds no config.yaml, so it is no run folder that could be continued")
 
 
+def require_writable(folder: Path) -> None:
+    """Raise CheckpointError where the folder, or the nearest one above it that exists, cannot be written to."""
+    whole = folder.absolute()
+    above = next(place for place in (whole, *whole.parents) if os.path.exists(place))  # Path.exists raises for some
+    if not above.is_dir():
+        raise CheckpointError(f"{folder} cannot be made: {above} is no folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise CheckpointError(f"{folder} cannot be {'written to' if above == whole else f'made: {above} is read-only'}")
+
+
 def changes(folder: Path, resolved: Resolved) -> tuple[list[str], list[str]]:
-    """What differs from the config that the run began with: ("key: then -> now" that may, those that may not)."""
+    """What differs from the config that the run began with: ("key: then -> now" that may, those that may not).
+    Where the run is, its folder says."""
     then, now = flat_config(resolve(folder / "config.yaml")), flat_config(resolved)
-    differing = [key for key in {**then, **now} if then.get(key) != now.get(key) and key != "resume"]
+    differing = [key for key in {**then, **now} if then.get(key) != now.get(key) and key not in PLACE]
     lines = {key: f"{key}: {then.get(key)} -> {now.get(key)}" for key in differing}
     free = [lines[key] for key in differing if key.startswith(FREE)]
     return free, [lines[key] for key in differing if not key.startswith(FREE)]

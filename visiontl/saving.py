@@ -28,6 +28,10 @@ STATE = (
 )  # fmt: skip
 
 
+LAST_TRIES = 11  # to save the end of a run
+PAUSE = 30.0  # seconds between them; the other ranks wait, which must end before their collective's limit (10 minutes)
+
+
 @dataclass
 class Progress:
     """All that a run knows of its past. JSON in a checkpoint; everything else is a function of the step."""
@@ -40,23 +44,47 @@ class Progress:
     seconds: float = 0.0
 
 
-def save(run: Run, progress: Progress, window: Mapping[str, Any], began: float, best: bool) -> bool:
+def save(
+    run: Run, progress: Progress, window: Mapping[str, Any], began: float, best: bool = False, last: bool = False
+) -> bool:
     """A checkpoint of this step, or (best) the exported model and `checkpoints/best`; True when it was written.
-    A full disk is said aloud; training goes on and the next interval tries again."""
+    A full disk is said aloud; training goes on and the next interval tries again. last: there is no next interval,
+    so it is tried again for some minutes, in which room can be made."""
     local = {name: [float(total), count] for name, (total, count) in window.items()}
     progress.window = distributed.gather_objects(local)
     progress.seconds = time.perf_counter() - began
     distributed.broadcast_buffers(run.built.model)
 
     def write() -> bool:
-        try:
-            write_best(run) if best else write_checkpoint(run, progress)
-        except (OSError, CheckpointError) as error:
-            run.console.warn(f"step {progress.step} could not be saved ({error}); training goes on")
-            return False
-        return True
+        for left in reversed(range(LAST_TRIES if last else 1)):
+            try:
+                write_best(run) if best else write_checkpoint(run, progress)
+                return True
+            except (OSError, CheckpointError) as error:
+                then = f"tried again for {left * PAUSE:.0f} s: make room" if left else "training goes on"
+                run.console.warn(
+                    f"step {progress.step} could not be saved ({error}); {'given up' if last and not left else then}"
+                )
+            if left:
+                time.sleep(PAUSE)
+        return False
 
     return distributed.on_main(write)
+
+
+def say_space(run: Run) -> None:
+    """Warn before the first update where the disk has no room for what a run keeps."""
+    model = checkpoint.size({"model.safetensors": run.built.model.state_dict()})
+    trainable = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
+    state = sum(2 * parameter.numel() * parameter.element_size() for parameter in trainable)  # AdamW's two moments
+    # two checkpoints and the best model stay while the next of each is written
+    needed = 3 * (model * (2 if run.ema else 1) + state) + 2 * model
+    free = shutil.disk_usage(run.folder).free
+    if free < needed:
+        run.console.warn(
+            f"{run.folder}: the disk has {free / 1e6:.1f} MB free, and checkpoints and the best model take up to "
+            f"{needed / 1e6:.1f} MB: make room before they are written"
+        )
 
 
 def write_checkpoint(run: Run, progress: Progress) -> None:
@@ -79,6 +107,7 @@ def write_checkpoint(run: Run, progress: Progress) -> None:
         "cached": run.report["cached_features"],
         "config_hash": config_hash(run.resolved),
         "data_fingerprint": fingerprint(run.data),
+        "preprocessing": run.built.backbone.spec.to_json(),
     }
     files["state.json"] = json.dumps(state, indent=1)
     written = folder / f"step-{progress.step:08d}"
@@ -138,7 +167,8 @@ def resume(run: Run) -> Progress:
     for key, value in here.items():
         if state[key] != value:
             raise CheckpointError(
-                f"{folder}: the run had {key} {state[key]}, here it would be {value}: not the same run"
+                f"{folder}: the run had {key} {state[key]}, here it would be {value}, which is not the same run; "
+                f"resume it as it was begun, or start a new one from its weights: init={run.folder}"
             )
     model = run.built.model
     model.load_state_dict(checkpoint.read_tensors(folder, "model.safetensors"))

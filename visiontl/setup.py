@@ -16,8 +16,8 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.optim import Optimizer
 
-from visiontl import __version__, data, distributed, features, freeze, optim, plugins, runs, scan
-from visiontl.backbone import Features
+from visiontl import __version__, checkpoint, data, distributed, features, freeze, optim, plugins, runs, scan
+from visiontl.backbone import Backbone, Features, ImageSpec
 from visiontl.config import Resolved, as_begun, to_yaml
 from visiontl.console import Console, human
 from visiontl.device import (
@@ -26,9 +26,9 @@ from visiontl.device import (
 )
 from visiontl.ema import Ema
 from visiontl.environment import command_line, environment, named_folder, run_folder, write_text
-from visiontl.errors import CheckpointError, DataError, PluginError
+from visiontl.errors import CheckpointError, DataError, PluginError, VisionTLError
 from visiontl.evaluation import INIT, check_processes, in_fp32, place, say_backbone, say_warm_start, with_example
-from visiontl.model import Built, build_model, through_json
+from visiontl.model import Built, bare_backbone, build_model, through_json
 from visiontl.policies import Mode
 from visiontl.policies import describe as describe_policy
 from visiontl.probe import Probe, probe
@@ -69,9 +69,9 @@ def set_up(
     console = console or Console(main=distributed.rank() == 0)
     check_processes(resolved, distributed.world())
     check_trackers(config.run.trackers)
-    check_folder(resolved, parent)
+    distributed.on_main(lambda: check_folder(resolved, parent))
     with seeded(mix(config.train.seed, INIT)):
-        backbone = distributed.main_first(lambda: say_backbone(resolved, console))
+        backbone, started = distributed.main_first(lambda: backbone_to_train(resolved, console))
         resolved = with_example(resolved, console)
         found: Data = distributed.main_first(lambda: task.data(resolved.cfg, backbone.spec, None))
         if not isinstance(found, Data):
@@ -83,7 +83,10 @@ def set_up(
         found = scan.readable_data(config.data, task, resolved.cfg, found, console)
         meta = through_json(found.meta)
         built = build_model(resolved, backbone, meta)
-    say_warm_start(built, console)
+    if started is None:
+        say_warm_start(built, console)
+    else:
+        built.model.load_state_dict(checkpoint.read_tensors(started, "model.safetensors"))
 
     def order(epoch: int) -> data.Order:
         section = config.train
@@ -147,6 +150,22 @@ def set_up(
         resolved, folder, console, accelerator, built, found, layout, phases, optimizer, steps_per_epoch, total,
         report, ema, caches,
     )  # fmt: skip
+
+
+def backbone_to_train(resolved: Resolved, console: Console) -> tuple[Backbone, Path | None]:
+    """The backbone with the weights that a run begins with; and None. Where they are gone and the run is resumed:
+    with random weights and the preprocessing of the run's newest whole checkpoint; and that checkpoint, whose weights
+    are then the model's."""
+    try:
+        return say_backbone(resolved, console), None
+    except (VisionTLError, OSError) as error:
+        folder = Path(resolved.config.resume or "") / "checkpoints"
+        newest = checkpoint.newest_whole(folder, lambda text: None) if resolved.config.resume is not None else None
+        spec = checkpoint.read_json(newest, "state.json").get("preprocessing") if newest is not None else None
+        if spec is None:
+            raise
+        console.warn(f"what the run began with cannot be read ({error}); all weights come from {newest}")
+        return bare_backbone(resolved, ImageSpec.from_json(spec)), newest
 
 
 def probe_first_batch(
@@ -249,11 +268,14 @@ def asks_otherwise(accelerator: Accelerator, built: Built, found: Data, measured
 
 
 def check_folder(resolved: Resolved, parent: Path | None) -> None:
-    """Refuse a taken name, or a folder that cannot be resumed, before anything else is done."""
+    """Refuse a taken name, a folder that cannot be resumed or written to, before anything else is done."""
     section = resolved.config.run
     if resolved.config.resume is not None:
         runs.require_run(Path(resolved.config.resume))
-    elif section.name is not None and os.path.exists((parent or Path(section.folder)) / section.name):
+        runs.require_writable(Path(resolved.config.resume))
+        return
+    runs.require_writable(parent or Path(section.folder))
+    if section.name is not None and os.path.exists((parent or Path(section.folder)) / section.name):
         raise CheckpointError(
             f"{Path(section.folder) / section.name} exists already and is never overwritten; choose another run.name"
         )
@@ -272,8 +294,9 @@ def open_folder(resolved: Resolved, parent: Path | None = None) -> Path:
 
 def write_lists(folder: Path, resolved: Resolved, found: Data) -> None:
     """What the run is: its config and the files of each split, one JSON string a line. A resumed run adds what a
-    kill at its beginning left out, and changes nothing."""
-    missing = [name for name in found.splits() if not (folder / "splits" / f"{name}.txt").exists()]
+    kill at its beginning left out, and changes nothing once there is a checkpoint, which was made of these files."""
+    begun = checkpoint.step_folders(folder / "checkpoints")
+    missing = [name for name in found.splits() if not (begun and (folder / "splits" / f"{name}.txt").exists())]
     if resolved.config.resume is None:
         write_text(folder / "config.yaml", to_yaml(resolved))
     (folder / "splits").mkdir(exist_ok=True)

@@ -22,7 +22,7 @@ from visiontl.evaluation import gather_rows, report_items, say_scores, scalars, 
 from visiontl.policies import Mode
 from visiontl.randomness import mix, seed_generators
 from visiontl.record import Metrics, Watch, check_scale, check_weights, start_trackers
-from visiontl.saving import Progress, best_is_whole, read_previews, resume, save, save_previews, write_best
+from visiontl.saving import Progress, best_is_whole, read_previews, resume, save, save_previews, say_space, write_best
 from visiontl.setup import Run, say_phase, set_up
 
 
@@ -80,6 +80,7 @@ def fit(run: Run) -> Progress:
     accelerator, built, optimizer = run.accelerator, run.built, run.optimizer
     rank, world, device = distributed.rank(), distributed.world(), accelerator.device
     progress = resume(run)
+    distributed.on_main(lambda: say_space(run))
     evaluate_every = optim.in_steps(section.evaluate_every, run.steps_per_epoch)
     checkpoint_every = optim.in_steps(section.checkpoint_every, run.steps_per_epoch)
     edges = {epoch * run.steps_per_epoch: modes for epoch, modes in run.phases}
@@ -107,18 +108,28 @@ def fit(run: Run) -> Progress:
 
     def judge() -> None:
         """The evaluation that belongs to the newest update; keeps the best weights."""
-        before = progress.best
+        before, last = progress.best, progress.step == run.total
         improved = evaluate_split(run, progress, metrics, progress.step / run.steps_per_epoch)
         progress.due = False
-        if improved and not save(run, progress, window, began, best=True):
-            progress.best = before
+        if improved and not save(run, progress, window, began, best=True, last=last):
+            progress.best, progress.due = before, last  # at the end it is made again when the run goes on
 
     def patience_is_over() -> bool:
         return section.early_stop is not None and progress.without_gain >= section.early_stop
 
+    def save_the_end() -> None:
+        if not save(run, progress, window, began, last=True) or progress.due:
+            raise CheckpointError(
+                f"{run.folder}: the end of the run could not be saved; make room and continue it: "
+                f"{runs.resume_command(run.folder)}"
+            )
+
     if progress.due:
         judge()
-        save(run, progress, window, began, best=False)
+        if progress.step == run.total:
+            save_the_end()
+        else:
+            save(run, progress, window, began)
     stop = patience_is_over()
     with (
         interrupts.requests() as request,
@@ -178,8 +189,10 @@ def fit(run: Run) -> Progress:
                 judge()
                 freeze.set_training(built.model, built.backbone, run.layout, phase.modes, config.freeze.norm_stats)
                 stop = patience_is_over()
-            if progress.step % checkpoint_every == 0 or done or stop:
-                save(run, progress, window, began, best=False)
+            if done or stop:
+                save_the_end()
+            elif progress.step % checkpoint_every == 0:
+                save(run, progress, window, began)
             if stop:
                 break
     asked.close()
@@ -237,7 +250,7 @@ def backward(
 
 def stop_here(run: Run, progress: Progress, window: Mapping[str, Any], began: float, signal: str | None) -> NoReturn:
     """Some rank was asked to stop, and now all know: save, and say how to go on."""
-    saved = save(run, progress, window, began, best=False)
+    saved = save(run, progress, window, began)
     names = [name for name in distributed.gather_objects(signal) if name]
     state = "saved" if saved else "NOT saved (the last checkpoint stands)"
     raise Stopped(
@@ -353,8 +366,14 @@ def finish(run: Run, progress: Progress) -> dict[str, Any]:
 
     def write() -> None:
         items = [item for name, split in splits.items() for item in report_items(run.built, rows[name], split, name)]
-        page = html.write_report(run.folder, report, Metrics.read(run.folder), [*read_previews(run.folder), *items])
-        write_text(run.folder / "report.json", to_json(report))  # last: it is what says that the run has ended
+        try:
+            page = html.write_report(run.folder, report, Metrics.read(run.folder), [*read_previews(run.folder), *items])
+            write_text(run.folder / "report.json", to_json(report))  # last: it is what says that the run has ended
+        except OSError as error:
+            raise CheckpointError(
+                f"{run.folder}: the report cannot be written ({error}); the model is kept: make room, then "
+                f"{runs.resume_command(run.folder)}"
+            ) from None
         run.console.say(f"report: {page}")
         run.console.say(f"model:  {run.folder / 'model'}")
         plugins.manager().hook.visiontl_finished(report=report)

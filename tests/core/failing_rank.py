@@ -1,9 +1,10 @@
-"""A run on several processes whose rank 1 meets something in the middle:
+"""A run on several processes of which one meets something in the middle:
 
     torchrun ... failing_rank.py HOW FOLDER TASK [a.b=c ...]
 
-HOW: raise (an error in the loss), kill (SIGKILL), or stop (SIGUSR1): then the run is continued to its end, the same
-run is done without interruption, and both must have the same weights.
+HOW: what comes to rank 1: raise (an error in the loss), kill (SIGKILL; "kill the first": to rank 0), or stop
+(SIGUSR1): then the run is continued to its end, the same run is done without interruption, and both must have the
+same weights.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ def main(how: str, folder: str, task: str, *overrides: str) -> int:
     torch.set_num_threads(1)
     case = Case(task, Path(folder))
     settings = ["train.epochs=4", "train.batch_size=2", "train.checkpoint_every=2 steps", *overrides]
-    calls = 0
+    calls, guilty = 0, 0 if how == "kill the first" else 1
 
     def loss(*arguments):
         nonlocal calls
         calls += 1
-        if distributed.rank() == 1 and calls == AT:
+        if distributed.rank() == guilty and calls == AT:
             if how == "raise":
                 raise ValueError("a shape nobody expected")
-            os.kill(os.getpid(), signal.SIGKILL if how == "kill" else signal.SIGUSR1)
+            os.kill(os.getpid(), signal.SIGUSR1 if how == "stop" else signal.SIGKILL)
         return resolved.task.loss(*arguments)
 
     def train(arguments) -> None:

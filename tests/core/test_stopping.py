@@ -14,7 +14,7 @@ import torch
 
 import visiontl
 from tests.shared import ROOT
-from visiontl import checkpoint, cli, interrupts, plugins, runs
+from visiontl import checkpoint, cli, interrupts, plugins, runs, saving
 from visiontl.config import resolve
 from visiontl.errors import CheckpointError, Stopped
 from visiontl.hookspecs import hookimpl
@@ -119,6 +119,80 @@ def test_the_best_weights_count_as_saved_without_their_twin(case, tmp_path, monk
     assert any("alone holds the best weights" in note for note in report["notes"])
     assert not (tmp_path / "runs/run/checkpoints/best").exists()
     assert report["scores"]["val"]["mae"] == pytest.approx(report["best"]["value"])
+
+
+def test_the_end_of_a_run_waits_for_room(case, tmp_path, monkeypatch, capsys):
+    """The disk is full when the last checkpoint and the best model are due: room comes in time, then it does not;
+    continued, the run ends with the bits of one that never met a full disk."""
+    real, waited = checkpoint.write_folder, []
+    monkeypatch.setattr(saving, "PAUSE", 0.0)
+    monkeypatch.setattr(saving.time, "sleep", lambda seconds: waited.append(seconds))
+    room = 2
+
+    def full_at_the_end(folder, files):
+        if (folder.name == "step-00000012" or "visiontl.json" in files) and len(waited) < room:
+            raise OSError(28, "No space left on device")
+        real(folder, files)
+
+    settings = ["train.epochs=3", "train.evaluate_every=3 epochs"]
+    whole = visiontl.train(case.resolved(*settings, "run.name=whole"))
+    monkeypatch.setattr(checkpoint, "write_folder", full_at_the_end)
+    visiontl.train(case.resolved(*settings, "run.name=late"))
+    assert len(waited) == room
+    room = 1000
+    with pytest.raises(CheckpointError, match="the end of the run could not be saved; make room and continue it: vis"):
+        visiontl.train(case.resolved(*settings, "run.name=run"))
+    assert runs.ended(tmp_path / "runs/run") is None
+    room = 0
+    report = visiontl.train(case.resolved(*settings, "run.name=run", "resume=auto"))
+    assert files(tmp_path / "runs/run") == files(tmp_path / "runs/late") == files(tmp_path / "runs/whole")
+    assert report["best"] == whole["best"]
+
+
+def test_a_report_that_cannot_be_written_is_made_when_the_run_goes_on(case, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("visiontl.html.write_report", full)
+        with pytest.raises(CheckpointError, match=r"the report cannot be written .*No space.*make room, then visiontl"):
+            visiontl.train(case.resolved("train.epochs=1", "run.name=run"))
+    report = visiontl.train(case.resolved("train.epochs=1", "run.name=run", "resume=auto"))
+    assert report["status"] == "finished"
+    assert (tmp_path / "runs/run/report.html").is_file()
+
+
+def test_too_small_a_disk_is_said_before_the_first_update(case, monkeypatch, capsys):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 5_400_000}))
+    report = visiontl.train(case.resolved("train.epochs=1", "run.name=run"))
+    said = next(note for note in report["notes"] if "make room" in note)
+    assert "the disk has 5.4 MB free, and checkpoints and the best model take up to " in said
+
+
+@pytest.mark.parametrize("policy", ["none", "all"])
+def test_a_run_goes_on_without_what_it_began_with(case, tmp_path, policy):
+    """The run that `init` named is gone; with `all` the cached features come from the backbone, too."""
+    first = visiontl.train(case.resolved("train.epochs=1", "run.name=first"))
+    settings = [*SETTINGS, f"init={first['run']}", f"freeze.policy={policy}", "train.cache_views=2", "train.cache=true"]
+    whole = visiontl.train(case.resolved(*settings, "run.name=whole"))
+    assert bool(whole["cached_features"]) == (policy == "all")
+    stopped(case, 5, signal.SIGTERM, *settings)
+    Path(first["run"]).rename(tmp_path / "gone")
+    with pytest.raises(CheckpointError, match=r"init: .*first: no such run folder"):
+        visiontl.train(case.resolved(*settings, "run.name=new"))
+    report = visiontl.train(case.resolved(*settings, "resume=auto"))
+    assert any("what the run began with cannot be read (init:" in note for note in report["notes"])
+    assert files(tmp_path / "runs/run") == files(tmp_path / "runs/whole")
+    assert report["scores"] == whole["scores"]
+
+
+def test_lists_of_a_run_without_a_checkpoint_are_those_of_its_new_beginning(case, tmp_path):
+    set_up(case.resolved("train.epochs=1", "run.name=run"))
+    lists = tmp_path / "runs/run/splits/train.txt"
+    names = lists.read_text()
+    lists.write_text(names.partition("\n")[2])  # since then a file has come
+    visiontl.train(case.resolved("train.epochs=1", "run.name=run", "resume=auto"))
+    assert lists.read_text() == names
 
 
 def test_the_command_exits_with_its_own_code(case, tmp_path, monkeypatch, capsys):
@@ -279,7 +353,7 @@ def test_resume_command_of_several_processes(tmp_path, monkeypatch):
 
 
 def test_a_rank_that_fails_dies_or_is_stopped_ends_all_and_the_run_resumes(tmp_path):
-    """Three starts of one run on two processes, each going on where the one before ended."""
+    """Four starts of one run on two processes, each going on where the one before ended."""
 
     def launch(how: str) -> subprocess.CompletedProcess[str]:
         command = [*TORCHRUN, str(ROOT / "tests/core/failing_rank.py"), how, str(tmp_path), "brightness"]
@@ -299,6 +373,10 @@ def test_a_rank_that_fails_dies_or_is_stopped_ends_all_and_the_run_resumes(tmp_p
     killed = launch("kill")
     assert f"resumed from {folder}/checkpoints/{done}" in killed.stdout
     assert "error: rank 1 ended without a word" in killed.stderr
+    assert again in killed.stderr
+
+    killed = launch("kill the first")
+    assert "rank 1: error: rank 0 ended without a word" in killed.stderr
     assert again in killed.stderr
 
     ended = launch("stop")

@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.filename is None:
             complain(f"error: {describe(error)}", debug)
             return 1
-        complain(f"error: {error.filename}: {error.strerror}; run again with --debug for the trace", debug)
+        complain(f"error: {error.filename}: {error.strerror}", debug)
         return 2
     except (Exception, SystemExit) as error:  # a plugin's function may even call sys.exit
         complain(f"error: {describe(error)}", debug)

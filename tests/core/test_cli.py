@@ -14,7 +14,7 @@ import pytest
 from tests.core.test_config import GOOD, ToyPlugin, make_task, nothing, write
 from tests.shared import ROOT
 from visiontl import Command, cli, plugins
-from visiontl.errors import ConfigError, DataError, TrainingError
+from visiontl.errors import ConfigError, DataError, RankFailed, TrainingError
 
 
 @pytest.fixture(autouse=True)
@@ -230,7 +230,10 @@ def test_failures_are_one_line_with_their_own_code(capsys, monkeypatch, calls, t
     assert err.endswith("run again with --debug for the trace\n")
     code, _, err = failing(DataError("bad \udcff name"))
     assert "\\udcff" in err
-    assert calls.count("shutdown") == 5
+    full = OSError(28, "No space left on device", "runs/a/x.json")
+    assert failing(full)[::2] == (2, "error: runs/a/x.json: No space left on device\n")
+    assert failing(RankFailed("rank 0 ended", said=True))[::2] == (1, "")
+    assert calls.count("shutdown") == 7
 
 
 def test_other_ranks_say_who_they_are(capsys, monkeypatch):

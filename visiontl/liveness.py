@@ -11,12 +11,14 @@ import json
 import os
 import re
 import secrets
+import signal
 import socket
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from types import FrameType
 
 from visiontl import distributed
 from visiontl.errors import RankFailed, Stopped, TrainingError, VisionTLError
@@ -24,6 +26,7 @@ from visiontl.errors import RankFailed, Stopped, TrainingError, VisionTLError
 CONNECT = 30.0  # seconds for all ranks to connect
 HELLO = 5.0  # seconds for one that has connected to say which rank it is
 NEWS = 3.0  # seconds in which the cause of a broken collective is told, before it is taken for this rank's own
+TERM = 1.0  # seconds from SIGTERM to the end of a rank that nobody asked to save
 GRACE = 3.0  # seconds for a rank to end by itself, once it knows; a collective may never return
 KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # 30 s until a silent machine counts as gone
 SILENT = "ended without a word (killed, perhaps by the system for want of memory, or its machine is gone)"
@@ -39,7 +42,8 @@ def watched() -> Iterator[Links]:
         return
     links = _connect()
     try:
-        yield links
+        with _news_first(links):
+            yield links
         links.finish()
     except Stopped:  # by all ranks at the same step
         links.finish()
@@ -52,6 +56,26 @@ def watched() -> Iterator[Links]:
         raise
     finally:
         links.close()
+
+
+@contextmanager
+def _news_first(links: Links) -> Iterator[None]:
+    """Within the block SIGTERM waits a second for news: a launcher that sees one rank dead sends it to the others,
+    which would end before they have said who died."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        links.news(TERM)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 @dataclass
@@ -145,7 +169,8 @@ class Links:
 
     def _say(self) -> None:
         self.said = True
-        print(f"rank {distributed.rank()}: error: {self.failure}{self.advice}", file=sys.stderr, flush=True)
+        who = f"rank {distributed.rank()}: " if distributed.rank() else ""
+        print(f"{who}error: {self.failure}{self.advice}", file=sys.stderr, flush=True)
 
 
 def _connect() -> Links:

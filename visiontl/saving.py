@@ -61,10 +61,9 @@ def save(
                 write_best(run) if best else write_checkpoint(run, progress)
                 return True
             except (OSError, CheckpointError) as error:
-                then = f"tried again for {left * PAUSE:.0f} s: make room" if left else "training goes on"
-                run.console.warn(
-                    f"step {progress.step} could not be saved ({error}); {'given up' if last and not left else then}"
-                )
+                then = f"trying again for {left * PAUSE:.0f} s: make room" if left else "given up"
+                then = then if last else "training goes on"
+                run.console.warn(f"step {progress.step} could not be saved ({error}); {then}")
             if left:
                 time.sleep(PAUSE)
         return False

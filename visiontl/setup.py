@@ -20,10 +20,7 @@ from visiontl import __version__, checkpoint, data, distributed, features, freez
 from visiontl.backbone import Backbone, Features, ImageSpec
 from visiontl.config import Resolved, as_begun, to_yaml
 from visiontl.console import Console, human
-from visiontl.device import (
-    current_device,
-    to_device,
-)
+from visiontl.device import current_device, to_device
 from visiontl.ema import Ema
 from visiontl.environment import command_line, environment, named_folder, run_folder, write_text
 from visiontl.errors import CheckpointError, DataError, PluginError, VisionTLError

@@ -80,7 +80,8 @@ def fit(run: Run) -> Progress:
     accelerator, built, optimizer = run.accelerator, run.built, run.optimizer
     rank, world, device = distributed.rank(), distributed.world(), accelerator.device
     progress = resume(run)
-    distributed.on_main(lambda: say_space(run))
+    if config.resume is None:
+        distributed.on_main(lambda: say_space(run))
     evaluate_every = optim.in_steps(section.evaluate_every, run.steps_per_epoch)
     checkpoint_every = optim.in_steps(section.checkpoint_every, run.steps_per_epoch)
     edges = {epoch * run.steps_per_epoch: modes for epoch, modes in run.phases}

@@ -68,6 +68,10 @@ def tables(options: Options) -> Iterator[tuple[str, Callable[[], Table]]]:
     steps, rounds = (2, 2) if options.quick else (4, 5)
     yield "Peers, matched settings", partial(steps_table, {**common, "matched": True}, steps, rounds)
     yield (
+        "Peers, matched settings, losses",
+        partial(losses_table, {**common, "matched": True}, 2 if options.quick else COMPARED),
+    )
+    yield (
         "Peers, everyone's defaults, full fine-tuning",
         partial(steps_table, {**common, "matched": False}, steps, rounds),
     )
@@ -78,17 +82,7 @@ def tables(options: Options) -> Iterator[tuple[str, Callable[[], Table]]]:
 
 def steps_table(common: Mapping[str, Any], steps: int, rounds: int) -> Table:
     """Time per step. Matched: a row counts where each of the first losses is visiontl's."""
-    matched = common["matched"]
-    environment = {**CPU, **(ALLOCATOR if matched else {})}
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        found = {}
-        for name, peer in present().items():
-            found[name] = stack.enter_context(
-                Child(name, command(peer, {**common, "steps": steps, "folder": folder}), 1, environment)
-            )
-            found[name].wait_until_ready()
-        laps = measure([Case(name, child.lap) for name, child in found.items()], rounds, warmup=0)
+    matched, laps = common["matched"], laps_of(common, steps, rounds)
     rows, values = [], {}
     for name, mine in laps.items():
         apart = furthest(mine, laps["visiontl"]) if matched else None
@@ -114,6 +108,32 @@ def steps_table(common: Mapping[str, Any], steps: int, rounds: int) -> Table:
         ],
         values=values,
     )
+
+
+def losses_table(common: Mapping[str, Any], steps: int) -> Table:
+    """The loss of each step, framework beside framework."""
+    laps = laps_of(common, steps, 1)
+    curves = {name: [float.fromhex(text) for text in mine[0].losses] for name, mine in laps.items()}
+    rows = [
+        [step, *(f"{loss:.7f}" for loss in losses)] for step, losses in enumerate(zip(*curves.values(), strict=True))
+    ]
+    apart = max(furthest(mine, laps["visiontl"]) for mine in laps.values())
+    note = f"The same settings as in the table of times; at most {apart:.1e} apart (relative). {versions()}"
+    return Table(["step", *curves], rows, [note], values=curves)
+
+
+def laps_of(common: Mapping[str, Any], steps: int, rounds: int) -> dict[str, list[Lap]]:
+    """Each framework's rounds of so many steps, in turn."""
+    environment = {**CPU, **(ALLOCATOR if common["matched"] else {})}
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        found = {}
+        for name, peer in present().items():
+            found[name] = stack.enter_context(
+                Child(name, command(peer, {**common, "steps": steps, "folder": folder}), 1, environment)
+            )
+            found[name].wait_until_ready()
+        return measure([Case(name, child.lap) for name, child in found.items()], rounds, warmup=0)
 
 
 def whole_table(common: Mapping[str, Any], times: int) -> Table:

@@ -67,7 +67,8 @@ def _news_first(links: Links) -> Iterator[None]:
         return
 
     def leave(number: int, frame: FrameType | None) -> None:
-        links.news(TERM)
+        if links.news(TERM) is None:
+            links.tell({"rank": distributed.rank(), "cause": "ended by SIGTERM before there was anything to save"})
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 

@@ -91,7 +91,7 @@ class Links:
     working: set[int] = field(default_factory=set)  # peers that are not done
     known: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)  # all peers are done, or one has failed
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.RLock = field(default_factory=threading.RLock)  # a signal may come while it is held
 
     def start(self) -> None:
         self.working = set(self.peers)

@@ -14,7 +14,7 @@ import numpy as np
 
 from visiontl import DataError, did_you_mean
 from visiontl_detection.config import DataConfig
-from visiontl_detection.folders import SPLITS, WHOLE, Folders, image_sizes, join, relative
+from visiontl_detection.folders import SPLITS, WHOLE, Folders, image_sizes, join, named, relative
 from visiontl_detection.listing import Annotated, Listing
 from visiontl_detection.sentences import count, plural, refusal, some, told
 
@@ -91,19 +91,6 @@ def _single(folders: Folders, cfg: DataConfig) -> dict[str, str]:
                 f"say which is meant: task.data.train={join(place, files[0])}"
             )
     return {}
-
-
-def named(folders: Folders, split: str, value: str) -> str:
-    """The file that task.data.SPLIT names. Raises DataError where it is not there."""
-    try:
-        name = relative(value)
-    except ValueError as error:
-        raise DataError(f"task.data.{split}: {error}") from None
-    if not folders.has(name):
-        parent = str(PurePosixPath(name).parent).removeprefix(".")
-        near = [join(parent, one) for one in folders.files(parent, PurePosixPath(name).suffix)]
-        raise DataError(f"task.data.{split}: {folders.path(name)}: no such file{did_you_mean(name, near)}")
-    return name
 
 
 def read(folders: Folders, cfg: DataConfig) -> Listing:
@@ -189,6 +176,7 @@ def _float(value: float) -> float:
 def _add_categories(known: dict[int, str], headings: set[str], content: Mapping[str, Any], where: str) -> None:
     problems = []
     own: set[int] = set()
+    ids = {name: number for number, name in known.items()}
     for i, record in enumerate(_records(content, "categories", where)):
         number: Any = record.get("id")
         name: Any = record.get("name")
@@ -201,11 +189,11 @@ def _add_categories(known: dict[int, str], headings: set[str], content: Mapping[
             problems.append(f"category id {number} stands twice, for {told(known[number])} and {told(name)}")
         elif known.get(number, name) != name:
             problems.append(f"category id {number} is {told(name)} here and {told(known[number])} in another split")
-        elif any(other == name and its != number for its, other in known.items()):
-            its = next(its for its, other in known.items() if other == name)
-            problems.append(f"category {told(name)} has the ids {its} and {number}; merge them")
+        elif ids.get(name, number) != number:
+            problems.append(f"category {told(name)} has the ids {ids[name]} and {number}; merge them")
         own.add(number)
         known.setdefault(number, name)
+        ids.setdefault(name, number)
         if isinstance(record.get("supercategory"), str) and record["supercategory"] != name:
             headings.add(record["supercategory"])
     if not own and not problems:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from PIL import Image
@@ -157,6 +157,19 @@ def relative(name: Any) -> str:
     if os.path.isabs(name) or plain == ".." or plain.startswith("../"):
         raise ValueError(f"{told(name)} leaves the data set's folder; paths must stay inside it")
     return "" if plain == "." else plain
+
+
+def named(folders: Folders, split: str, value: str) -> str:
+    """The file that task.data.SPLIT names. Raises DataError where it is not there."""
+    try:
+        name = relative(value)
+    except ValueError as error:
+        raise DataError(f"task.data.{split}: {error}") from None
+    if not folders.has(name):
+        parent = str(PurePosixPath(name).parent).removeprefix(".")
+        near = [join(parent, one) for one in folders.files(parent, PurePosixPath(name).suffix)]
+        raise DataError(f"task.data.{split}: {folders.path(name)}: no such file{did_you_mean(name, near)}")
+    return name
 
 
 def image_sizes(base: str, names: Sequence[str]) -> list[tuple[int, int] | None]:

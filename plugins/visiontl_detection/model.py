@@ -31,7 +31,6 @@ def model(cfg: DetectionConfig, backbone: Backbone, meta: Mapping[str, Any]) -> 
     pyramid = Pyramid(backbone, cfg.fpn_width, FINEST[cfg.head])
     anchors = make_anchors(cfg, pyramid.strides, meta.get("anchors"))
     classes = len(meta["classes"])
-    common: dict[str, Any] = {}
     if cfg.head == "faster_rcnn":
         pool = RegionPool([str(i) for i in range(len(pyramid.strides) - 1)], POOLED)
         net: Any = FasterRCNN(
@@ -47,13 +46,14 @@ def model(cfg: DetectionConfig, backbone: Backbone, meta: Mapping[str, Any]) -> 
         )
         answers = [net.rpn.head, net.roi_heads.box_predictor]
     else:
-        common = {
-            "anchor_generator": anchors,
-            "score_thresh": cfg.score_threshold,
-            "nms_thresh": cfg.nms,
-            "detections_per_img": cfg.detections,
-        }
-        net = (RetinaNet if cfg.head == "retinanet" else FCOS)(pyramid, classes, **common)
+        net = (RetinaNet if cfg.head == "retinanet" else FCOS)(
+            pyramid,
+            classes,
+            anchor_generator=anchors,
+            score_thresh=cfg.score_threshold,
+            nms_thresh=cfg.nms,
+            detections_per_img=cfg.detections,
+        )
         answers = [net.head]
     for module in answers:
         module.register_forward_hook(in_fp32)

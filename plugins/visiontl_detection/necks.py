@@ -17,6 +17,7 @@ from torchvision.ops.feature_pyramid_network import (
 from visiontl import Backbone, BackboneError
 
 LEVELS = 5
+PATCH = 16  # the stride of a plain ViT's map that the factors of its pyramid are meant for
 DEEPEST = 32  # the stride at which the backbone's own levels end; deeper ones are made
 
 
@@ -44,7 +45,7 @@ class Pyramid(nn.Module):
         plain = not self.levels
         if plain:
             self.levels = [len(backbone.channels) - 1]
-            factors = [stride for stride in (4, 2, 1, 0.5) if 16 / stride >= finest]
+            factors = [factor for factor in (4, 2, 1, 0.5) if PATCH / factor >= finest]
             own = [round(backbone.strides[-1] / factor) for factor in factors]
         else:
             own = [backbone.strides[level] for level in self.levels]

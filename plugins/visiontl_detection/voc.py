@@ -17,9 +17,8 @@ from xml.parsers import expat
 import numpy as np
 
 from visiontl import DataError, did_you_mean, is_image
-from visiontl_detection.coco import named
 from visiontl_detection.config import DataConfig
-from visiontl_detection.folders import WHOLE, Folders, image_sizes, join, relative
+from visiontl_detection.folders import WHOLE, Folders, image_sizes, join, named, relative
 from visiontl_detection.listing import Annotated, Listing
 from visiontl_detection.sentences import count, refusal, some, told
 

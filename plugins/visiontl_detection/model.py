@@ -12,6 +12,7 @@ from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import remove_small_boxes
 
 from visiontl import Backbone, BackboneError
 from visiontl_detection.anchors import default_shapes
@@ -21,6 +22,7 @@ from visiontl_detection.regions import RegionPool
 
 FINEST = {"faster_rcnn": 4, "retinanet": 8, "fcos": 8}  # the stride of the first pyramid level, as in the papers
 STRIDE = 32  # height and width of a batch are multiples of it, so that the maps of a pyramid lie on one grid
+SMALLEST = 0.01  # pixels of a side, below which torchvision's two-stage head drops a box
 POOLED = 7  # cells per side that a region is pooled to (Lin et al. 2017, Feature pyramid networks, section 4.2)
 
 
@@ -84,21 +86,23 @@ class Detector(nn.Module):
         found = self.net(images)
         return {
             "detections": [
-                {
-                    "boxes": in_photo(one["boxes"].float(), tuple(image.shape[1:]), size),
-                    "scores": one["scores"].float(),
-                    "labels": one["labels"] - self.first_label,
-                }
+                in_photo(one, tuple(image.shape[1:]), size, self.first_label)
                 for one, image, size in zip(found, images, batch["size"].tolist(), strict=True)
             ]
         }
 
 
-def in_photo(boxes: Tensor, shown: tuple[int, int], photo: Sequence[int]) -> Tensor:
-    """(N, 4) in the resized image of (h, w) -> the photo's pixels, (H, W), inside it."""
+def in_photo(
+    found: Mapping[str, Tensor], shown: tuple[int, int], photo: Sequence[int], first_label: int
+) -> dict[str, Tensor]:
+    """The net's answer about one resized image of (h, w) -> boxes in the photo's pixels, (H, W), inside it, and class
+    indices. One-stage heads also answer with boxes beside the image, which clipping leaves without an extent."""
+    kept = remove_small_boxes(found["boxes"], SMALLEST)
+    boxes = found["boxes"][kept].float()
     scale = boxes.new_tensor([photo[1] / shown[1], photo[0] / shown[0]] * 2)
     most = boxes.new_tensor([photo[1], photo[0]] * 2)
-    return torch.minimum((boxes * scale).clamp(min=0), most)
+    boxes = torch.minimum((boxes * scale).clamp(min=0), most)  # (N, 4)
+    return {"boxes": boxes, "scores": found["scores"][kept].float(), "labels": found["labels"][kept] - first_label}
 
 
 class Padding(nn.Module):

@@ -17,7 +17,7 @@ from visiontl_detection.batches import grouped
 from visiontl_detection.config import DetectionConfig, PredictOptions
 from visiontl_detection.listing import Annotated
 from visiontl_detection.losses import loss
-from visiontl_detection.model import model
+from visiontl_detection.model import in_photo, model
 from visiontl_detection.necks import Pyramid
 from visiontl_detection.predictions import both_ways, files, predict
 from visiontl_detection.regions import RegionPool, roi_align
@@ -211,6 +211,19 @@ def test_thresholds_of_the_config_hold_for_what_is_found(head):
             boxes = one["boxes"][one["labels"] == label]
             overlaps = torchvision.ops.box_iou(boxes, boxes).fill_diagonal_(0)
             assert not len(boxes) or float(overlaps.max()) <= 0.201
+
+
+def test_boxes_go_back_to_the_photo_by_hand():
+    """Shown at 50 x 100 (h, w), the photo is 200 x 300; the last box was clipped to nothing."""
+    found = {
+        "boxes": torch.tensor([[10.0, 10, 20, 30], [90, 40, 110, 60], [100, 0, 100, 20]]),
+        "scores": torch.tensor([0.9, 0.8, 0.7]),
+        "labels": torch.tensor([1, 2, 1]),
+    }
+    back = in_photo(found, (50, 100), [200, 300], 1)
+    assert back["boxes"].tolist() == [[30, 40, 60, 120], [270, 160, 300, 200]]
+    assert back["labels"].tolist() == [0, 1]
+    assert back["scores"].tolist() == pytest.approx([0.9, 0.8])
 
 
 def test_anchors_of_torchvisions_recipes():

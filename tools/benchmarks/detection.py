@@ -170,7 +170,7 @@ def coco_stats(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
             one = {"image_id": number, "category_id": label, "score": value}
             found.append({**one, "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]]})
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
+        coco: Any = COCO()
         coco.dataset = {"images": images, "annotations": truth, "categories": [{"id": k} for k in range(CLASSES)]}
         coco.createIndex()
         run = COCOeval(coco, coco.loadRes(found), "bbox")

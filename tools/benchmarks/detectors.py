@@ -122,10 +122,11 @@ def batches(run: Run, photos: Dataset) -> Iterator[list[Any]]:
 def bare(run: Run, rounds: Rounds, photos: Callable[[Any], Dataset]) -> None:
     """A loop without a toolkit. What is frozen is set once, before it begins."""
     config, device = run.resolved.config, run.accelerator.device
-    model, (_, modes) = run.built.model, run.phases[0]
+    model: Any = run.built.model  # a Detector
+    _, modes = run.phases[0]
     freeze.apply(model, run.built.backbone, run.layout, modes)
     freeze.set_training(model, run.built.backbone, run.layout, modes, config.freeze.norm_stats)
-    net, first_label = model.net, model.first_label  # type: ignore[union-attr]
+    net, first_label = model.net, model.first_label
     chosen = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(chosen, lr=config.optim.lr, weight_decay=0.0, fused=True)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=run.report["environment"]["precision"] == "bf16")
@@ -145,7 +146,8 @@ def bare(run: Run, rounds: Rounds, photos: Callable[[Any], Dataset]) -> None:
 
 def with_torchvisions_parts(run: Run, spec: Spec) -> None:
     """The model with torchvision's preprocessing and pooling in place of visiontl's."""
-    net, backbone = run.built.model.net, run.built.backbone  # type: ignore[union-attr]
+    net: Any = run.built.model.net
+    backbone = run.built.backbone
     means, stds = list(backbone.spec.mean), list(backbone.spec.std)
     net.transform = GeneralizedRCNNTransform(spec.short, spec.long, means, stds, 32)
     backbone.normalise = lambda image: image

@@ -21,12 +21,11 @@ from visiontl.report import Pictures
 from visiontl.setup import Run
 from visiontl.task import Data
 
-# what `resume` reads of state.json
+# what `resume` and `setup.backbone_to_train` read of state.json
 STATE = (
     "step", "best", "without_gain", "window", "due", "seconds", "ema_updates", "scaler",
-    "processes", "precision", "cached", "config_hash", "data_fingerprint",
+    "processes", "precision", "cached", "config_hash", "data_fingerprint", "preprocessing",
 )  # fmt: skip
-
 
 LAST_TRIES = 11  # to save the end of a run
 PAUSE = 30.0  # seconds between them; the other ranks wait, which must end before their collective's limit (10 minutes)

@@ -19,6 +19,9 @@ _PLACES = {
     "evaluate": "visiontl.evaluation",
     "load": "visiontl.prediction",
     "load_backbone": "visiontl.model",
+    "save_model": "visiontl.model",
+    "find_images": "visiontl.prediction",
+    "Console": "visiontl.console",
     "all_gather": "visiontl.distributed",
     "seeded": "visiontl.randomness",
     "open_image": "visiontl.images",
@@ -56,6 +59,7 @@ __all__ = sorted(_PLACES)
 
 if TYPE_CHECKING:
     from visiontl.backbone import Backbone, Features, OriginalHead
+    from visiontl.console import Console
     from visiontl.distributed import all_gather
     from visiontl.entry import BackboneEntry, ImageSpec, Weights
     from visiontl.errors import (
@@ -69,8 +73,8 @@ if TYPE_CHECKING:
     from visiontl.evaluation import evaluate
     from visiontl.hookspecs import hookimpl
     from visiontl.images import fit_image, fit_tensor, is_image, open_image, resize_tensor, to_tensor
-    from visiontl.model import load_backbone
-    from visiontl.prediction import load
+    from visiontl.model import load_backbone, save_model
+    from visiontl.prediction import find_images, load
     from visiontl.randomness import seeded
     from visiontl.report import Figure, Finding, Pictures, Seen, Table
     from visiontl.schema import Section

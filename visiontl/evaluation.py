@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -33,7 +32,16 @@ from visiontl.device import (
 from visiontl.environment import asked_processes, command_line, environment, run_folder, write_text
 from visiontl.errors import ConfigError, DataError, TrainingError
 from visiontl.features import FeatureCache, split_batches
-from visiontl.model import Built, build_model, load_model, model_folder, pretrained_backbone, through_json, warm_start
+from visiontl.model import (
+    Built,
+    build_model,
+    finite,
+    load_model,
+    model_folder,
+    pretrained_backbone,
+    through_json,
+    warm_start,
+)
 from visiontl.randomness import mix, seeded
 from visiontl.task import Data, SampleDataset
 
@@ -58,8 +66,6 @@ def gather_rows(
     """
     task, cfg, meta = built.resolved.task, built.resolved.cfg, built.meta
     keys = data.evaluation_keys(len(split), batch_size, distributed.rank(), distributed.world())
-    batches = split_batches(split, task.collate, cfg, meta, built.resolved.config.train.seed, False, cache)
-    workers = 0 if cache else workers
     backbone = next(module for module in model.modules() if isinstance(module, Backbone))
     distributed.broadcast_buffers(model)
     model.eval()
@@ -67,11 +73,9 @@ def gather_rows(
     def compute() -> dict[int, Any]:
         mine: dict[int, Any] = {}
         with torch.no_grad(), console.progress(total=len(keys), unit="batch", what=what) as bar:
-            for done, batch in enumerate(data.load(batches, keys, workers, accelerator.device.type == "cuda"), start=1):
-                ids = batch["id"].tolist()
-                replay = backbone.replay(cache.at(ids, 0, accelerator.device)) if cache else nullcontext()
-                batch = to_device(batch, accelerator.device)
-                with replay, accelerator.autocast():
+            shown = still_batches(accelerator, built, split, backbone, keys, workers, cache)
+            for done, (ids, batch) in enumerate(shown, start=1):
+                with accelerator.autocast():
                     outputs = model(batch)
                 rows = task.rows(cfg, in_fp32(outputs), batch, meta)
                 if len(rows) != len(ids):
@@ -81,6 +85,27 @@ def gather_rows(
         return mine
 
     return merge_rows(distributed.gather_objects(distributed.agree(compute)), len(split))
+
+
+def still_batches(
+    accelerator: Accelerator,
+    built: Built,
+    split: SampleDataset,
+    backbone: Backbone,
+    keys: Sequence[data.Key],
+    workers: int,
+    cache: FeatureCache | None,
+) -> Iterator[tuple[list[int], dict[str, Any]]]:
+    """(ids, batch on the device) of each key. While the caller works on a batch the backbone answers from the cache,
+    where there is one."""
+    resolved = built.resolved
+    collate, seed = resolved.task.collate, resolved.config.train.seed
+    batches = split_batches(split, collate, resolved.cfg, built.meta, seed, False, cache)
+    workers = 0 if cache else workers
+    for batch in data.load(batches, keys, workers, accelerator.device.type == "cuda"):
+        ids = batch["id"].tolist()
+        with backbone.replay(cache.at(ids, 0, accelerator.device)) if cache else nullcontext():
+            yield ids, to_device(batch, accelerator.device)
 
 
 def merge_rows(parts: Sequence[Mapping[int, Any]], count: int) -> list[Any]:
@@ -115,14 +140,6 @@ def plain(value: Any) -> Any:
 def to_json(report: Mapping[str, Any]) -> str:
     """A report as JSON text; what is not finite becomes null."""
     return json.dumps(finite(report), indent=1, allow_nan=False)
-
-
-def finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def in_fp32(outputs: Any) -> Any:
@@ -285,10 +302,12 @@ def say_backbone(resolved: Resolved, console: Console) -> Backbone:
     return backbone
 
 
-def say_warm_start(built: Built, console: Console) -> None:
-    said = warm_start(built)
+def say_warm_start(built: Built, console: Console) -> bool:
+    """Load what `init` names, and say so. Whether that was the whole model."""
+    said, whole = warm_start(built)
     if said:
         console.say(said, keep=True)
+    return whole
 
 
 def with_example(resolved: Resolved, console: Console) -> Resolved:

@@ -455,8 +455,15 @@ def _moment(text: Any) -> str:
 
 
 def _scores(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    scores = report.get("scores") or {}
-    return {str(name): values for name, values in scores.items() if isinstance(values, Mapping)}
+    """{split: its scores}, and beside each split what it had before the first update, where that was measured."""
+    scores, before = report.get("scores") or {}, report.get("scores_at_start") or {}
+    found: dict[str, Mapping[str, Any]] = {}
+    for name, values in scores.items():
+        if isinstance(values, Mapping):
+            found[str(name)] = values
+            if isinstance(before.get(name), Mapping):
+                found[f"{name}, at the start"] = before[name]
+    return found
 
 
 def _scalar(value: Any) -> bool:

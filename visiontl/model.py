@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,33 @@ from visiontl.backbone import Backbone, ImageSpec
 from visiontl.backbones.weights import LoadReport, make_backbone
 from visiontl.config import Resolved, as_begun, resolve, to_yaml
 from visiontl.entry import BackboneEntry
-from visiontl.errors import BackboneError, CheckpointError, ConfigError
+from visiontl.errors import BackboneError, CheckpointError, ConfigError, DataError
 from visiontl.freeze import backbone_prefix
 
 
 @dataclass(frozen=True)
 class Built:
-    """A task's model with what belongs to it."""
+    """A task's model with what belongs to it. scores: of the val split, of the weights as they were saved."""
 
     resolved: Resolved
     backbone: Backbone
     model: nn.Module
     meta: Mapping[str, Any]
+    scores: Mapping[str, Any] = field(default_factory=dict)
 
 
 def through_json(meta: Mapping[str, Any]) -> dict[str, Any]:
     """meta as it will be after loading, so that training sees the same (int keys become str, tuples lists)."""
     return json.loads(json.dumps(meta, allow_nan=False))
+
+
+def finite(value: Any) -> Any:
+    """Nested values with None in place of numbers that are not finite, which JSON cannot say."""
+    if isinstance(value, Mapping):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def pretrained_backbone(resolved: Resolved) -> tuple[Backbone, LoadReport | None, str | None]:
@@ -78,14 +89,14 @@ def backbone_like(resolved: Resolved, entry: BackboneEntry) -> Backbone:
     )
 
 
-def warm_start(built: Built) -> str | None:
-    """Load the weights of the run that `init` names, where names and shapes agree; says what was loaded.
+def warm_start(built: Built) -> tuple[str, bool]:
+    """Load the weights of the run that `init` names, where names and shapes agree. (what was loaded, whether all was).
 
     The backbone must fit whole. The rest of the model (the head) is loaded unless the run's meta holds other lists
     of names: a head that answers with other classes would be a wrong start. Raises CheckpointError.
     """
     if built.resolved.config.init is None:
-        return None
+        return "", False
     folder = model_folder(built.resolved.config.init)
     given, own = checkpoint.read_tensors(folder, "model.safetensors"), built.model.state_dict()
     prefix = backbone_prefix(built.model, built.backbone)
@@ -108,9 +119,9 @@ def warm_start(built: Built) -> str | None:
     built.backbone.set_spec(spec)  # the config's own preprocessing wins over the other run's statistics
     start = f"init: a new run from the weights of {folder}: {len(fitting)} of {len(own)} tensors"
     if not lacking:
-        return start
+        return start, True
     why = f"the run has other {other}" if other else "absent there or of another shape"
-    return f"{start}; new and random: {', '.join(lacking[:6])}{' ...' * (len(lacking) > 6)} ({why})"
+    return f"{start}; new and random: {', '.join(lacking[:6])}{' ...' * (len(lacking) > 6)} ({why})", False
 
 
 def _other_names(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
@@ -137,19 +148,31 @@ def build_model(resolved: Resolved, backbone: Backbone, meta: Mapping[str, Any])
     return Built(resolved, backbone, model, meta)
 
 
-def export(folder: Path, built: Built, weights: Mapping[str, Tensor]) -> None:
-    """Write `model/`: weights, config, meta and preprocessing, enough to predict on another machine."""
+def export(folder: Path, built: Built, weights: Mapping[str, Tensor], scores: Mapping[str, Any] | None = None) -> None:
+    """Write `model/`: weights, config, meta and preprocessing, enough to predict on another machine, and the scores
+    that these weights have on val, where they were measured."""
     spec = built.backbone.spec.to_json()
-    checkpoint.write_folder(
-        folder,
-        {
-            "model.safetensors": weights,
-            "config.yaml": to_yaml(as_begun(built.resolved)),
-            "meta.json": json.dumps(built.meta, indent=1),
-            "preprocessing.json": json.dumps(spec, indent=1),
-            "visiontl.json": json.dumps({"version": __version__, "task": built.resolved.task.name}),
-        },
-    )
+    files: dict[str, checkpoint.Content] = {
+        "model.safetensors": weights,
+        "config.yaml": to_yaml(as_begun(built.resolved)),
+        "meta.json": json.dumps(built.meta, indent=1),
+        "preprocessing.json": json.dumps(spec, indent=1),
+        "visiontl.json": json.dumps({"version": __version__, "task": built.resolved.task.name}),
+    }
+    if scores:
+        files["scores.json"] = json.dumps(finite(scores), indent=1, allow_nan=False)
+    checkpoint.write_folder(folder, files)
+
+
+def save_model(folder: str | Path, built: Built) -> Path:
+    """Write a model that a task's command has changed as a new model folder, which `load` and `init` take. Raises
+    DataError for a folder that exists."""
+    folder = Path(folder)
+    if folder.exists():
+        raise DataError(f"{folder} exists already and is never overwritten; choose another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    export(folder, built, built.model.state_dict(), built.scores)
+    return folder
 
 
 def model_folder(run: str | Path) -> Path:
@@ -207,4 +230,5 @@ def load_model(run: str | Path) -> Built:
             f"the backbone's library? {' '.join(line.strip() for line in lines[1:3])[:300]}"
         ) from error
     built.model.eval()
-    return built
+    scores = checkpoint.read_json(folder, "scores.json") if (folder / "scores.json").exists() else {}
+    return replace(built, scores=scores)

@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 from pydantic import BaseModel, ValidationError
+from safetensors.numpy import save_file
 
 from visiontl.checkpoint import MANIFEST
 from visiontl.config import resolve
@@ -47,6 +48,11 @@ class Predictor:
     def meta(self) -> Mapping[str, Any]:
         """What the model knows of its data: class names and the like."""
         return self.built.meta
+
+    @property
+    def scores(self) -> Mapping[str, Any]:
+        """Its scores on the val split, as the task gave them in training; empty where none were measured."""
+        return self.built.scores
 
     def predict(self, photos: Photo | Sequence[Photo], **options: Any) -> Any:
         """One photo (path or PIL image) -> one dict; several -> a list of dicts, in their order.
@@ -188,12 +194,13 @@ def predict_files(
             yield image
 
     opened: list[tuple[Path, Image.Image]] = []
+    vectors: dict[str, list[np.ndarray]] = {}
     taken: set[str] = set()
     with console.progress(total=len(files), unit="image", what="predict") as bar:
         for done, prediction in enumerate(predictor.stream(readable(), chosen), start=1):
             file, image = opened.pop(0)
             name = _free_name(file, taken)
-            records.append({"file": str(file), **_store(prediction, folder, name)})
+            records.append({"file": str(file), **_store(prediction, folder, name, vectors)})
             if pictures and task.draw is not None:
                 target = folder / "pictures" / f"{name}.jpg"
                 target.parent.mkdir(exist_ok=True)
@@ -205,6 +212,8 @@ def predict_files(
         folder / "predictions.jsonl", "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     )
     write_csv(folder / "predictions.csv", records)
+    for key, found in vectors.items():
+        save_file({key: np.stack(found)}, folder / f"{_plain(key)}.safetensors")
     if task.files is not None:
         stored = [(record["file"], {k: v for k, v in record.items() if k != "file"}) for record in records]
         for name, text in task.files(built.resolved.cfg, stored, built.meta).items():
@@ -257,11 +266,18 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _store(prediction: Mapping[str, Any], folder: Path, name: str) -> dict[str, Any]:
-    """The prediction as JSON values; arrays and images become files, named in their place."""
+def _store(
+    prediction: Mapping[str, Any], folder: Path, name: str, vectors: dict[str, list[np.ndarray]]
+) -> dict[str, Any]:
+    """The prediction as JSON values; arrays and images become files, named in their place. Vectors of one length are
+    gathered: row i of `vectors[key]` is that of the i-th photo."""
     stored: dict[str, Any] = {}
     for key, value in prediction.items():
-        if isinstance(value, Image.Image | np.ndarray):
+        if isinstance(value, np.ndarray) and value.ndim == 1 and value.shape == vectors.get(key, [value])[0].shape:
+            rows = vectors.setdefault(key, [])
+            rows.append(value)
+            stored[key] = {"file": f"{_plain(key)}.safetensors", "row": len(rows) - 1}
+        elif isinstance(value, Image.Image | np.ndarray):
             suffix = ".png" if isinstance(value, Image.Image) else ".npy"
             target = folder / _plain(key) / f"{name}{suffix}"
             target.parent.mkdir(exist_ok=True)

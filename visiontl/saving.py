@@ -23,7 +23,7 @@ from visiontl.task import Data
 
 # what `resume` and `setup.backbone_to_train` read of state.json
 STATE = (
-    "step", "best", "without_gain", "window", "due", "seconds", "ema_updates", "scaler",
+    "step", "best", "start", "without_gain", "window", "due", "seconds", "ema_updates", "scaler",
     "processes", "precision", "cached", "config_hash", "data_fingerprint", "preprocessing",
 )  # fmt: skip
 
@@ -37,6 +37,7 @@ class Progress:
 
     step: int = 0
     best: dict[str, Any] | None = None
+    start: dict[str, Any] | None = None  # scores by split before the first update (train.evaluate_start)
     without_gain: int = 0
     window: list[dict[str, list[float]]] = field(default_factory=list)  # per rank: [sum, samples] since the last line
     due: bool = False  # stopped between an update and the evaluation that belongs to it
@@ -115,7 +116,7 @@ def write_checkpoint(run: Run, progress: Progress) -> None:
 
 def write_best(run: Run) -> None:
     model = run.ema.model if run.ema else run.built.model
-    export(run.folder / "model", run.built, model.state_dict())
+    export(run.folder / "model", run.built, model.state_dict(), run.scores)
     write_twin(run)
 
 
@@ -131,13 +132,14 @@ def write_twin(run: Run) -> None:
 
 def resume(run: Run) -> Progress:
     """Where an unfinished run was, or the beginning. The newest checkpoint that verifies is taken."""
+    fresh = Progress(due=run.resolved.config.train.evaluate_start)
     if run.resolved.config.resume is None:
-        return Progress()
+        return fresh
     checkpoints = run.folder / "checkpoints"
     distributed.on_main(lambda: put_right(run.folder))
     if not checkpoint.step_folders(checkpoints):
         run.console.say(f"{run.folder} ended before its first checkpoint: starts at the beginning", keep=True)
-        return Progress()
+        return fresh
     # one decision for all ranks, and every file is read once
     folder = distributed.on_main(lambda: checkpoint.newest_whole(checkpoints, run.console.warn))
     if folder is None:

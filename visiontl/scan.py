@@ -199,10 +199,11 @@ def least_share(count: int, whole: int) -> float:
 def remaining(data: Data, bad: Mapping[str, Mapping[int, str]]) -> Data:
     """The data without the unreadable images, its own batches without their ids."""
     splits = {name: Remaining(split, bad[name]) for name, split in data.splits().items()}
+    still = None if data.still is None or "train" not in bad else Remaining(data.still, bad["train"])
     batches = data.batches
     if batches is not None:
         batches = functools.partial(renumbered, batches, splits)
-    return replace(data, **splits, batches=batches)
+    return replace(data, **splits, still=still, batches=batches)
 
 
 def renumbered(

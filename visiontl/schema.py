@@ -149,6 +149,11 @@ class TrainConfig(Section):
         default=None, description="{decay: 0.999}: average the weights; best and model/ hold the average"
     )
     evaluate_every: Every = Field(default="1 epoch", description="'N epochs' or 'N steps'")
+    evaluate_start: bool = Field(
+        default=False,
+        description="also score val and test before the first update: what training has to beat, and where it does "
+        "not, the weights that are kept",
+    )
     checkpoint_every: Every = Field(default="1 epoch", description="'N epochs' or 'N steps'")
     early_stop: int | None = Field(default=None, ge=1, description="stop after N evaluations without improvement")
     log_every: int = Field(default=10, ge=1, description="optimiser updates between two logged lines")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -19,12 +19,21 @@ from torch.optim import Optimizer
 from visiontl import __version__, checkpoint, data, distributed, features, freeze, optim, plugins, runs, scan
 from visiontl.backbone import Backbone, Features, ImageSpec
 from visiontl.config import Resolved, as_begun, to_yaml
-from visiontl.console import Console, human
+from visiontl.console import Console, Progress, human
 from visiontl.device import current_device, to_device
 from visiontl.ema import Ema
 from visiontl.environment import command_line, environment, named_folder, run_folder, write_text
 from visiontl.errors import CheckpointError, DataError, PluginError, VisionTLError
-from visiontl.evaluation import INIT, check_processes, in_fp32, place, say_backbone, say_warm_start, with_example
+from visiontl.evaluation import (
+    INIT,
+    check_processes,
+    in_fp32,
+    place,
+    say_backbone,
+    say_warm_start,
+    still_batches,
+    with_example,
+)
 from visiontl.model import Built, bare_backbone, build_model, through_json
 from visiontl.policies import Mode
 from visiontl.policies import describe as describe_policy
@@ -52,6 +61,7 @@ class Run:
     report: dict[str, Any]
     ema: Ema | None = None
     caches: dict[str, features.FeatureCache] = field(default_factory=dict)
+    scores: dict[str, Any] | None = None  # of val, by the newest evaluation
 
 
 def set_up(
@@ -81,9 +91,10 @@ def set_up(
         meta = through_json(found.meta)
         built = build_model(resolved, backbone, meta)
     if started is None:
-        say_warm_start(built, console)
+        loaded = say_warm_start(built, console)
     else:
         built.model.load_state_dict(checkpoint.read_tensors(started, "model.safetensors"))
+        loaded = True
 
     def order(epoch: int) -> data.Order:
         section = config.train
@@ -112,9 +123,10 @@ def set_up(
         console.say(f"frozen for the whole run, in every phase: {', '.join(asleep)}", keep=True)
     ever = {name for _, modes in phases for name, _ in freeze.trainable(layout, backbone, modes)}
     optimizer = optim.make_optimizer(config.optim, built.model, layout, ever, accelerator.device)
-    ema = Ema(built.model, config.train.ema.decay) if config.train.ema else None
-
     caches = make_caches(accelerator, built, found, phases, measured, batch, samples, first, console)
+    if task.start is not None and not loaded:
+        initialise(accelerator, built, found, caches.get("train"), console)
+    ema = Ema(built.model, config.train.ema.decay) if config.train.ema else None
     folder = open_folder(resolved, parent)
     distributed.on_main(lambda: runs.lock(folder))
     say_data(resolved, found, first, total, console)
@@ -208,12 +220,13 @@ def make_caches(
     again = distributed.agree(lambda: features.other_looks(train, ids, section.seed))
     reason = features.why_not(measured, batch, samples, again, section.cache_views)
     reasons = [text for text in distributed.gather_objects(reason) if text]
-    if not reasons:
-        reason = distributed.agree(lambda: asks_otherwise(accelerator, built, found, measured))
-        reasons = [text for text in distributed.gather_objects(reason) if text]
     if reasons:
         console.say(f"features of the frozen backbone are not cached: {reasons[0]}", keep=True)
         return {}
+    reason = distributed.agree(lambda: asks_otherwise(accelerator, built, found, measured))
+    reasons = [text for text in distributed.gather_objects(reason) if text]
+    if reasons:
+        console.say(f"features of val are not cached: {reasons[0]}", keep=True)
     _, maps, pooled, layers = measured.calls[0]
     backbone = built.backbone.eval()
 
@@ -225,7 +238,7 @@ def make_caches(
     splits = found.splits()
     for name, views in (("train", section.cache_views or 1), ("val", 1)):
         split = splits.get(name)
-        if split is None:
+        if split is None or (name == "val" and reasons):
             continue
         size = section.batch_size
         with console.progress(total=len(split) * views, unit="image", what=f"features of {name}") as bar:
@@ -242,6 +255,32 @@ def make_caches(
     views = section.cache_views or 1
     console.say(f"features of the frozen backbone are cached ({views} view{'s' * (views > 1)} per image)", keep=True)
     return caches
+
+
+def initialise(
+    accelerator: Accelerator, built: Built, found: Data, cache: features.FeatureCache | None, console: Console
+) -> None:
+    """The task's `start` on the main process; the other ranks take over its parameters and buffers."""
+    task, config, model = built.resolved.task, built.resolved.config, built.model
+    split, cache = (found.train, cache) if found.still is None else (found.still, None)
+    assert task.start is not None
+    assert split is not None
+    keys = data.evaluation_keys(len(split), config.train.eval_batch_size or config.train.batch_size)
+
+    def batches(bar: Progress) -> Iterator[dict[str, Any]]:
+        shown = still_batches(accelerator, built, split, built.backbone, keys, config.loader.workers, cache)
+        for done, (ids, batch) in enumerate(shown, start=1):
+            yield batch
+            bar.update(done, images=len(ids))
+
+    def compute() -> None:
+        bar = console.progress(total=len(keys), unit="batch", what="start from the training data")
+        with seeded(mix(config.train.seed, INIT, 1)), torch.no_grad(), accelerator.autocast(), bar as progress:
+            task.start(built.resolved.cfg, model, batches(progress), built.meta)
+
+    model.eval()
+    distributed.on_main(compute)
+    distributed.broadcast_module(model)
 
 
 def asks_otherwise(accelerator: Accelerator, built: Built, found: Data, measured: Probe) -> str:

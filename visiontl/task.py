@@ -57,6 +57,7 @@ class SampleDataset(Protocol):
 class Data:
     """The splits of a data set. All but `train` may be absent; when evaluating elsewhere, `train` too.
 
+    still: the images of train, with the same ids, without augmentation: what Task.start is shown. None: train as it is.
     meta: JSON values that the model needs to be rebuilt and its answers to be named (class names, counts).
         It goes through JSON once before anything sees it.
     batches: (split, seed, epoch, batch_size) -> list of id lists, each one rank's batch; rank r takes
@@ -67,6 +68,7 @@ class Data:
     train: SampleDataset | None = None
     val: SampleDataset | None = None
     test: SampleDataset | None = None
+    still: SampleDataset | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
     batches: Callable[[str, int, int, int], list[list[int]]] | None = None
     notes: Sequence[str] = ()
@@ -114,8 +116,14 @@ class Task:
     """The score that picks the best checkpoint, and "max" or "min"."""
     predict: Callable[..., Any]
     """(cfg, model, batches, meta, options) -> iterator of dicts, one per image, in the photo's own pixels:
-    JSON values, NumPy arrays (written as .npy) and PIL images (written as .png). Runs under no_grad."""
+    JSON values, NumPy arrays (vectors together in one .safetensors, others as .npy) and PIL images (.png). Runs under
+    no_grad."""
 
+    start: Callable[..., None] | None = None
+    """(cfg, model, batches, meta) -> None: sets parameters and buffers of the fresh model from the training data
+    (centres, whitening, prototypes), once, before the first update. Eval mode, no gradients; batches are of all
+    training images in id order, without augmentation (Data.still). Runs on the main process; the others get its
+    bits."""
     options: type[BaseModel] | None = None
     """What a user may ask of predict (threshold, top_k ...)."""
     draw: Callable[..., Any] | None = None

@@ -24,6 +24,7 @@ from visiontl.randomness import mix, seed_generators
 from visiontl.record import Metrics, Watch, check_scale, check_weights, start_trackers
 from visiontl.saving import Progress, best_is_whole, read_previews, resume, save, save_previews, say_space, write_best
 from visiontl.setup import Run, say_phase, set_up
+from visiontl.task import SampleDataset
 
 
 class Step(nn.Module):
@@ -111,6 +112,9 @@ def fit(run: Run) -> Progress:
         """The evaluation that belongs to the newest update; keeps the best weights."""
         before, last = progress.best, progress.step == run.total
         improved = evaluate_split(run, progress, metrics, progress.step / run.steps_per_epoch)
+        if progress.step == 0:
+            others = {name: score_rows(built, split_rows(run, name)) for name in judged(run) if name != "val"}
+            progress.start = ({"val": run.scores} if run.scores else {}) | others
         progress.due = False
         if improved and not save(run, progress, window, began, best=True, last=last):
             progress.best, progress.due = before, last  # at the end it is made again when the run goes on
@@ -309,7 +313,7 @@ def evaluate_split(run: Run, progress: Progress, metrics: Metrics, at: float) ->
         progress.best = {"score": key, "value": None, "step": progress.step, "epoch": round(at, 4)}
         return True
     rows = split_rows(run, "val")
-    scores = score_rows(run.built, rows)
+    scores = run.scores = score_rows(run.built, rows)
     if key not in scores:
         raise TrainingError(
             f"the task's best score is {key!r}, but `score` gave {', '.join(scores)}{did_you_mean(key, scores)}"
@@ -334,6 +338,11 @@ def evaluate_split(run: Run, progress: Progress, metrics: Metrics, at: float) ->
     return better
 
 
+def judged(run: Run) -> dict[str, SampleDataset]:
+    """The splits that were not trained on."""
+    return {name: split for name, split in run.data.splits().items() if name != "train"}
+
+
 def split_rows(run: Run, split: str) -> list[Any]:
     """Rows of a split through the weights that count: the average, where there is one."""
     config = run.resolved.config
@@ -348,11 +357,15 @@ def split_rows(run: Run, split: str) -> list[Any]:
 def finish(run: Run, progress: Progress) -> dict[str, Any]:
     """Score val and test once with the best weights, and write the report."""
     model = run.ema.model if run.ema else run.built.model
-    distributed.on_main(lambda: load_best(run, model, progress.best))
-    distributed.broadcast_module(model)
-    splits = {name: split for name, split in run.data.splits().items() if name != "train"}
+    if progress.best is not None:
+        distributed.on_main(lambda: load_best(run, model))
+        distributed.broadcast_module(model)
+    splits = judged(run)
     rows = {name: split_rows(run, name) for name in splits}
     scores = {name: score_rows(run.built, rows[name]) for name in splits}
+    if progress.best is None:  # a run that kept none so far exports what it has
+        run.scores = scores.get("val")
+        distributed.on_main(lambda: write_best(run))
     for name, split in splits.items():
         say_scores(run.console, f"{name}: {len(split)} images, best weights", scores[name])
     report = {
@@ -362,6 +375,7 @@ def finish(run: Run, progress: Progress) -> dict[str, Any]:
         "seconds": round(progress.seconds, 2),
         "best": progress.best,
         "scores": scores,
+        **({"scores_at_start": progress.start} if progress.start else {}),
         "notes": run.console.notes,
     }
 
@@ -385,11 +399,9 @@ def finish(run: Run, progress: Progress) -> dict[str, Any]:
     return report
 
 
-def load_best(run: Run, model: nn.Module, kept: Mapping[str, Any] | None) -> None:
-    """The best weights into the model; a run that kept none so far exports what it has."""
-    if kept is None:
-        write_best(run)
-    elif not best_is_whole(run):
+def load_best(run: Run, model: nn.Module) -> None:
+    """The best weights into the model."""
+    if not best_is_whole(run):
         raise CheckpointError(f"{run.folder / 'model'}: the best weights were damaged while the run went on")
     model.load_state_dict(checkpoint.read_tensors(run.folder / "model", "model.safetensors"))
 

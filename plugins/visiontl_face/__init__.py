@@ -1,0 +1,34 @@
+"""Face embedding: train, verify, identify, as a visiontl task. This module imports no torch."""
+
+from __future__ import annotations
+
+from visiontl import Task, hookimpl, lazy
+from visiontl_face.commands import COMMANDS
+from visiontl_face.config import FaceConfig, PredictOptions
+
+TASK = Task(
+    name="face",
+    config=FaceConfig,
+    data=lazy("visiontl_face.data:data"),
+    sample=lazy("visiontl_face.views:sample"),
+    collate=lazy("visiontl_face.batches:collate"),
+    model=lazy("visiontl_face.model:model"),
+    start=lazy("visiontl_face.start:start"),
+    loss=lazy("visiontl_face.losses:loss"),
+    rows=lazy("visiontl_face.scores:rows"),
+    score=lazy("visiontl_face.scores:score"),
+    best=("auc", "max"),
+    predict=lazy("visiontl_face.predictions:predict"),
+    options=PredictOptions,
+    report=lazy("visiontl_face.charts:report"),
+    check=lazy("visiontl_face.checks:check"),
+    example=lazy("visiontl_face.example:example"),
+    small={"dimension": 32},
+    defaults={"train.evaluate_start": True},
+    commands=COMMANDS,
+)
+
+
+@hookimpl
+def visiontl_tasks() -> list[Task]:
+    return [TASK]

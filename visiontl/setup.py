@@ -263,7 +263,8 @@ def initialise(
     """The task's `start` on the main process; the other ranks take over its parameters and buffers."""
     task, config, model = built.resolved.task, built.resolved.config, built.model
     split, cache = (found.train, cache) if found.still is None else (found.still, None)
-    assert task.start is not None
+    start = task.start
+    assert start is not None
     assert split is not None
     keys = data.evaluation_keys(len(split), config.train.eval_batch_size or config.train.batch_size)
 
@@ -276,7 +277,7 @@ def initialise(
     def compute() -> None:
         bar = console.progress(total=len(keys), unit="batch", what="start from the training data")
         with seeded(mix(config.train.seed, INIT, 1)), torch.no_grad(), accelerator.autocast(), bar as progress:
-            task.start(built.resolved.cfg, model, batches(progress), built.meta)
+            start(built.resolved.cfg, model, batches(progress), built.meta)
 
     model.eval()
     distributed.on_main(compute)

@@ -20,16 +20,19 @@ class DataConfig(Section):
     """Where the images are. Exactly one of folder and csv."""
 
     folder: str | None = Field(
-        None, description="a folder with a folder per identity, or with train, val and test folders that hold those"
+        default=None,
+        description="a folder per identity in it, or train, val and test folders that hold those",
     )
     csv: str | None = Field(
-        None, description="a table with the columns path and identity, and optionally split and group"
+        default=None, description="a table with the columns path and identity, and optionally split and group"
     )
-    root: str | None = Field(None, description="csv only: the folder that paths start from; null: the table's own")
+    root: str | None = Field(default=None, description="csv only: where paths start; null: the table's own folder")
     val_fraction: float = Field(
         0.15, ge=0, lt=1, description="share of the training identities that become val, where the data has no val"
     )
-    test_fraction: float = Field(0.15, ge=0, lt=1, description="the same for test, where the data has no split at all")
+    test_fraction: float = Field(
+        default=0.15, ge=0, lt=1, description="the same for test, where there is no split at all"
+    )
     split_seed: int = Field(0, ge=0, description="who is held out is a function of it and of the identities' names")
 
     @model_validator(mode="after")
@@ -49,13 +52,13 @@ class DataConfig(Section):
 class PairsConfig(Section):
     """Lists of verification pairs. A split without one is judged on pairs of its own images."""
 
-    val: str | None = Field(None, description="a .csv (file_a, file_b, same), or a .txt in LFW's format")
-    test: str | None = Field(None, description="as val")
+    val: str | None = Field(default=None, description="a .csv (file_a, file_b, same), or a .txt in LFW's format")
+    test: str | None = Field(default=None, description="as val")
     missing: Literal["error", "skip"] = Field(
         "error", description="pairs of images that are not there; skip: leave them out, counted and named"
     )
     made: int = Field(
-        50_000, ge=100, description="most pairs of a split without a list; all of them where it has fewer"
+        default=50_000, ge=100, description="most pairs of a split without a list; all of them where it has fewer"
     )
 
 
@@ -76,12 +79,15 @@ class LossConfig(Section):
     name: Literal["arcface", "cosface", "combined", "triplet"] = Field(
         default="arcface", description="cos(m1 t + m2) - m3 in place of cos t for the angle t to the own class; triplet"
     )
-    m1: float | None = Field(None, ge=1, le=4, description="factor of the angle; null: the named loss's (1)")
+    m1: float | None = Field(default=None, ge=1, le=4, description="factor of the angle; null: the named loss's (1)")
     m2: float | None = Field(
-        None, ge=0, lt=math.pi, description="added to the angle, in radians; null: arcface 0.5, cosface 0, combined 0.3"
+        default=None,
+        ge=0,
+        lt=math.pi,
+        description="added to the angle, radians; null: arcface 0.5, cosface 0, combined 0.3",
     )
     m3: float | None = Field(
-        None, ge=0, lt=2, description="taken from the cosine; null: arcface 0, cosface 0.35, combined 0.2"
+        default=None, ge=0, lt=2, description="taken from the cosine; null: arcface 0, cosface 0.35, combined 0.2"
     )
     scale: float = Field(default=SCALE, gt=0, description="of the cosines before softmax; smaller for few identities")
     sub_centres: int = Field(
@@ -148,9 +154,7 @@ class FaceConfig(Section):
     augment: Literal["none", "flip", "light"] = Field(
         "flip", description="none: as in evaluation; flip: mirror half of the images; light: also crop and colour"
     )
-    flip: bool = Field(
-        True, description="embeddings are the sum of the image's and its mirror image's, both normalised"
-    )
+    flip: bool = Field(True, description="an embedding is the normalised sum of the image's and its mirror image's")
     far: float = Field(
         1e-3, gt=0, lt=1, description="share of impostors that the commands' threshold lets through, if not said there"
     )

@@ -124,7 +124,7 @@ def _splits(
         if len(people) - len(held) < 2:
             raise DataError(
                 f"{listing.where}: {count(len(people), 'identity')} {plural(len(people), 'is')} too few to hold "
-                f"{len(held)} of them out for {name}; task.data.{name}_fraction=0 holds nobody out, or name a {name} split"
+                f"{len(held)} of them out for {name}; task.data.{name}_fraction=0 holds nobody out"
             )
         parts[name] = [item for item in parts["train"] if item.identity in held]
         parts["train"] = [item for item in parts["train"] if item.identity not in held]
@@ -199,6 +199,6 @@ def _judge(parts: Mapping[str, Sequence[Item]], pairs: Mapping[str, Any], listin
         shared = sorted(trained & number.keys())
         if shared:
             notes.append(
-                f"{split}: {count(len(shared), 'identity')} {plural(len(shared), 'is')} in train too, so its scores say "
+                f"{split}: {count(len(shared), 'identity')} {plural(len(shared), 'is')} in train too; its scores say "
                 f"little about new people: {some(shared)}"
             )

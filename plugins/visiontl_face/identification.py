@@ -54,8 +54,8 @@ def closed_set(
 def open_set(
     embedding: np.ndarray, identities: np.ndarray, gallery: np.ndarray, probes: np.ndarray
 ) -> dict[str, float | str]:
-    """DIR at FAR (Phillips et al. 2011, open-set identification): the share of known people's probes that are nearest to
-    their own gallery image and above the threshold at which a share FAR of the strangers' probes is taken for someone.
+    """DIR at FAR (Phillips et al. 2011, open-set identification): the share of known people's probes that are nearest
+    to their own gallery image and above the threshold at which a share FAR of the strangers' probes is taken for one.
 
     Half of the people (every second in the order of the gallery) are enrolled and the others are strangers; then the
     other way round; the mean of both. Empty where a half would have nobody.

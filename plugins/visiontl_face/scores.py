@@ -34,7 +34,7 @@ def rows(
 
 @dataclass(frozen=True)
 class Judged:
-    """The pairs of a split. first, second: (P,) row numbers; same: (P,) bool; fold: (P,), negative where none is stated.
+    """The pairs of a split. first, second: (P,) row numbers; same: (P,) bool; fold: (P,), negative where not stated.
     lost: pairs of the list whose images are not among the rows (data.on_bad: skip)."""
 
     first: np.ndarray
@@ -51,9 +51,9 @@ class Judged:
 def score(cfg: FaceConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> dict[str, Any]:
     """Scores of a split.
 
-    Verification: auc, eer, accuracy and accuracy_std (LFW's ten folds), tar_at_far and threshold_at_far (FAR -> value, or
-    "not enough pairs"), best_threshold (of all pairs), groups. Identification: rank1, rank5, dir_at_far. The same
-    features without training: pooled_auc, pooled_accuracy, centred_auc, centred_accuracy. pairs, same_pairs: counts.
+    Verification: auc, eer, accuracy and accuracy_std (LFW's ten folds), tar_at_far and threshold_at_far (FAR -> value,
+    or "not enough pairs"), best_threshold (of all pairs), groups. Identification: rank1, rank5, dir_at_far. The same
+    features without training: pooled_auc, pooled_accuracy, centred_auc, centred_accuracy. pairs: counts of each kind.
     What the rows cannot tell is left out. Raises DataError for embeddings that are not finite.
     """
     embedding = stacked(rows, "embedding")  # (N, d)
@@ -75,9 +75,8 @@ def score(cfg: FaceConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str,
         groups = [(rows[a]["group"], rows[b]["group"]) for a, b in zip(judged.first, judged.second, strict=True)]
         similarity = similarities(embedding, judged)
         scores["groups"] = verification.group_scores(similarity, judged.same, groups, scores["best_threshold"])
-    scores["pairs"], scores["same_pairs"] = len(judged.same), int(judged.same.sum())
-    if judged.lost:
-        scores["pairs_left_out"] = judged.lost
+    same = int(judged.same.sum())
+    scores["pairs"] = {"same": same, "different": len(judged.same) - same, "left out": judged.lost}
     return scores
 
 
@@ -87,8 +86,8 @@ def stacked(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(found).all(1))
     if len(bad):
         raise DataError(
-            f"the {key} of {count(len(bad), 'image')} is not finite: {some(rows[i]['name'] for i in bad)}; the model's "
-            "weights or its features overflow (try train.precision=fp32)"
+            f"the {key} of {count(len(bad), 'image')} is not finite: {some(rows[i]['name'] for i in bad.tolist())}; "
+            "weights or features overflow (try train.precision=fp32)"
         )
     return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
 

@@ -21,6 +21,7 @@ _PLACES = {
     "load_backbone": "visiontl.model",
     "save_model": "visiontl.model",
     "find_images": "visiontl.prediction",
+    "Predictor": "visiontl.prediction",
     "Console": "visiontl.console",
     "all_gather": "visiontl.distributed",
     "seeded": "visiontl.randomness",
@@ -74,7 +75,7 @@ if TYPE_CHECKING:
     from visiontl.hookspecs import hookimpl
     from visiontl.images import fit_image, fit_tensor, is_image, open_image, resize_tensor, to_tensor
     from visiontl.model import load_backbone, save_model
-    from visiontl.prediction import find_images, load
+    from visiontl.prediction import Predictor, find_images, load
     from visiontl.randomness import seeded
     from visiontl.report import Figure, Finding, Pictures, Seen, Table
     from visiontl.schema import Section

@@ -55,7 +55,7 @@ class PairsConfig(Section):
     val: str | None = Field(default=None, description="a .csv (file_a, file_b, same), or a .txt in LFW's format")
     test: str | None = Field(default=None, description="as val")
     missing: Literal["error", "skip"] = Field(
-        "error", description="pairs of images that are not there; skip: leave them out, counted and named"
+        default="error", description="pairs of images that are not there; skip: leave them out, counted and named"
     )
     made: int = Field(
         default=50_000, ge=100, description="most pairs of a split without a list; all of them where it has fewer"

@@ -45,15 +45,20 @@ def gather(model: FaceNetwork, batches: Iterable[Mapping[str, Any]]) -> tuple[Te
 
 
 def imprint(model: FaceNetwork, pooled: Tensor, labels: Tensor) -> None:
-    """Class weights from the mean embedding of their images; sub-centres a little apart, so that they can part."""
+    """Class weights from the mean embedding of their images, for the classes that have any."""
     assert model.head is not None
     weight = model.head.weight  # (C, K, d)
-    embedding = F.normalize(model.neck(pooled.to(weight.device)), dim=1)  # (N, d)
-    labels = labels.to(weight.device)
-    sums = torch.zeros_like(weight[:, 0]).index_add_(0, labels, embedding)  # (C, d)
+    embedding = F.normalize(model.neck(pooled.to(weight.device)), dim=1).cpu()  # (N, d)
+    made = class_weights(embedding, labels, len(weight), weight.shape[1])
     present = torch.bincount(labels, minlength=len(weight)) > 0
-    centres = F.normalize(sums, dim=1)[:, None].expand_as(weight)
-    if weight.shape[1] > 1:
-        noise = torch.randn(weight.shape, dtype=weight.dtype).to(weight.device)
-        centres = centres + noise * SPREAD / weight.shape[2] ** 0.5
-    weight[present] = centres[present].to(weight.dtype)
+    weight[present.to(weight.device)] = made[present].to(weight)
+
+
+def class_weights(embedding: Tensor, labels: Tensor, classes: int, sub_centres: int) -> Tensor:
+    """(C, K, d): the normalised mean embedding of each class; its sub-centres a little around it, from torch's own
+    generator. embedding: (N, d); labels: (N,). Zeros, and noise, for a class without an image."""
+    sums = torch.zeros(classes, embedding.shape[1]).index_add_(0, labels, embedding.float())  # (C, d)
+    centres = F.normalize(sums, dim=1)[:, None].repeat(1, sub_centres, 1)
+    if sub_centres > 1:
+        centres += torch.randn(centres.shape) * SPREAD / embedding.shape[1] ** 0.5
+    return centres

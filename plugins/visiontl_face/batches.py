@@ -54,16 +54,21 @@ def identity_batches(
     waiting: list[int] = []
     batches = []
     for _ in range(max(1, count // (wanted * each))):
-        if len(waiting) < wanted:  # nobody twice in a batch: who is left comes first, then a new round of the others
-            fresh = rng.permutation([label for label in people.tolist() if label not in waiting]).tolist()
-            rest = rng.permutation(waiting).tolist()
-            waiting = waiting + fresh + rest
+        waiting = refilled(waiting, people, wanted, rng)
         chosen, waiting = waiting[:wanted], waiting[wanted:]
         batch: list[int] = []
         for label in chosen:
-            while len(queues[label]) < each:
-                queues[label] += rng.permutation(np.flatnonzero(labels == label)).tolist()
-            batch += queues[label][:each]
-            queues[label] = queues[label][each:]
+            queue = refilled(queues[label], np.flatnonzero(labels == label), each, rng)
+            batch += queue[:each]
+            queues[label] = queue[each:]
         batches.append(batch)
     return batches
+
+
+def refilled(queue: list[int], members: np.ndarray, wanted: int, rng: np.random.Generator) -> list[int]:
+    """The queue, followed by rounds of all members in random order until it is long enough. Who waits already comes
+    last in a new round, so that nobody stands twice among the first len(members)."""
+    while len(queue) < wanted:
+        others = members[~np.isin(members, queue)]
+        queue = queue + rng.permutation(others).tolist() + rng.permutation(members[np.isin(members, queue)]).tolist()
+    return queue

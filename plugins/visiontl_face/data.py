@@ -116,11 +116,12 @@ def _splits(
         shares = {}
     if "train" not in parts and meta is None:
         raise DataError(f"{listing.where}: has {' and '.join(parts)} and no train; a model needs people to learn from")
+    everybody = len({item.identity for item in parts["train"]}) if shares else 0
     for name, share in shares.items():
         if share == 0:
             continue
         people = sorted({item.identity for item in parts["train"]})
-        held = _held_out(people, share, cfg.data.split_seed, name)
+        held = _held_out(people, round(share * everybody), cfg.data.split_seed, name)
         if len(people) - len(held) < 2:
             raise DataError(
                 f"{listing.where}: {count(len(people), 'identity')} {plural(len(people), 'is')} too few to hold "
@@ -135,10 +136,10 @@ def _splits(
     return {name: parts[name] for name in ("train", "val", "test") if name in parts}
 
 
-def _held_out(people: Sequence[str], share: float, seed: int, name: str) -> set[str]:
-    """At least two people, the first by the SHA-256 of "seed:split:identity": a function of names alone."""
+def _held_out(people: Sequence[str], number: int, seed: int, name: str) -> set[str]:
+    """So many people, and at least two: the first by the SHA-256 of "seed:split:identity", which knows names alone."""
     order = sorted(people, key=lambda who: hashlib.sha256(f"{seed}:{name}:{who}".encode()).digest())
-    return set(order[: max(2, round(share * len(people)))])
+    return set(order[: max(2, number)])
 
 
 def _learnable(cfg: FaceConfig, items: Sequence[Item], listing: Listing, notes: list[str]) -> list[Item]:

@@ -2,7 +2,8 @@
 
     python tools/sweep.py tools/sweeps/hymenoptera_policies.yaml
 
-The sweep file names a `config`, `seeds`, and `variants`: a name with its overrides. Every finished run is a line in
+The sweep file names a `config`, `seeds`, `variants` (a name with its overrides), and optionally `columns`: further
+numbers of the report by their place, such as `test accuracy: scores.test.accuracy`. Every finished run is a line in
 the .jsonl beside the table, so that a sweep that was stopped goes on where it was.
 """
 
@@ -15,6 +16,7 @@ import sys
 import time
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -37,6 +39,7 @@ def run_one(sweep: dict, variant: str, seed: int, runs: str) -> dict:
         "best_epoch": report["best"]["epoch"],
         "last": values[-1][key],
         "test": report["scores"].get("test", {}).get(key),
+        **{name: at(report, path) for name, path in sweep.get("columns", {}).items()},
         "seconds": round(time.perf_counter() - began, 1),
         "processes": report["environment"]["processes"],
         "threads": report["environment"]["threads"],
@@ -45,6 +48,14 @@ def run_one(sweep: dict, variant: str, seed: int, runs: str) -> dict:
         "torch": report["environment"]["torch"],
         "date": date.today().isoformat(),
     }
+
+
+def at(report: dict, path: str) -> float:
+    """A number of the report by its place: "scores.test.accuracy"."""
+    value: Any = report
+    for key in path.split("."):
+        value = value[key]
+    return float(value)
 
 
 def mean_spread(values: list[float]) -> str:
@@ -57,6 +68,7 @@ def table(sweep: dict, path: Path, records: list[dict]) -> str:
     """The Markdown table of all finished runs."""
     first = records[0]
     hardware = f"{first['device']}, {first['threads']} threads, {first['processes']} process, {first['precision']}"
+    named, more = [f"{first['score']}, {epoch} epoch" for epoch in ("last", "best")], list(sweep.get("columns", {}))
     lines = [
         f"# {sweep['title']}",
         "",
@@ -66,8 +78,8 @@ def table(sweep: dict, path: Path, records: list[dict]) -> str:
         "Mean ± standard deviation over seeds. The best epoch is chosen on the same validation images that it is "
         "scored on, which flatters it a little; the last epoch is not chosen.",
         "",
-        f"| variant | seeds | {first['score']}, last epoch | {first['score']}, best epoch | seconds | overrides |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| variant | seeds | " + " | ".join([*named, *more, "seconds", "overrides"]) + " |",
+        "|" + " --- |" * (6 + len(more)),
     ]
     for name, overrides in sweep["variants"].items():
         mine = [record for record in records if record["variant"] == name]
@@ -75,7 +87,10 @@ def table(sweep: dict, path: Path, records: list[dict]) -> str:
             last, best = mean_spread([r["last"] for r in mine]), mean_spread([r["best"] for r in mine])
             seconds = statistics.median(r["seconds"] for r in mine)
             shown = " ".join(f"`{override}`" for override in overrides)
-            lines.append(f"| {name} | {len(mine)} | {last} | {best} | {seconds:.0f} | {shown} |")
+            extra = [mean_spread([r[column] for r in mine]) for column in more]
+            lines.append(
+                f"| {name} | {len(mine)} | " + " | ".join([last, best, *extra]) + f" | {seconds:.0f} | {shown} |"
+            )
     return "\n".join(lines) + "\n"
 
 

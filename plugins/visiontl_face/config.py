@@ -122,7 +122,7 @@ class NeckConfig(Section):
     """Between the pooled features and the embedding: dropout, linear, BatchNorm."""
 
     start: Literal["random", "centred", "whitened"] = Field(
-        default="centred",
+        default="whitened",
         description="what the linear layer and BatchNorm do before training; centred: subtract the training mean; "
         "whitened: also even out the spread within identities",
     )

@@ -65,7 +65,8 @@ def read_pairs(
                 problems.append(
                     f"line {one.line}: {told(key)} is in the {other[key]} split; pairs are within one split"
                 )
-            absent.setdefault(key, one.line)
+            else:
+                absent.setdefault(key, one.line)
         if lost:
             continue
         first, second = (known[key] for key in keys)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from visiontl_face.config import FaceConfig
 from visiontl_face.example import drawn_traits, portrait
 
@@ -18,9 +19,13 @@ def write(path: Path, content: str | bytes) -> Path:
     return path
 
 
+def portrait_of(person: int, number: int = 0) -> Image.Image:
+    return portrait(drawn_traits(np.random.default_rng([7, person])), np.random.default_rng([7, person, number]))
+
+
 def picture(path: Path, person: int, number: int, grey: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawn = portrait(drawn_traits(np.random.default_rng([7, person])), np.random.default_rng([7, person, number]))
+    drawn = portrait_of(person, number)
     (drawn.convert("L") if grey else drawn).save(path)
 
 

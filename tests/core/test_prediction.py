@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import visiontl
-from visiontl.prediction import find_images, predict_files
+from visiontl.prediction import _store, find_images, predict_files
 from visiontl.testing import Case
 
 
@@ -49,3 +49,13 @@ def test_what_is_no_photo_is_refused_in_words(tmp_path):
     report = visiontl.train(Case("brightness", tmp_path).resolved("train.epochs=1"))
     with pytest.raises(visiontl.DataError, match="got ndarray"):
         visiontl.load(report["run"]).predict([np.zeros((8, 8, 3), dtype=np.uint8)])
+
+
+def test_vectors_of_one_length_are_gathered_and_others_are_files_of_their_own(tmp_path):
+    vectors: dict = {}
+    given = [np.arange(3.0), np.arange(3.0) + 1, np.arange(4.0), np.zeros((2, 2))]
+    stored = [_store({"code": array}, tmp_path, f"photo{i}", vectors)["code"] for i, array in enumerate(given)]
+    assert stored[:2] == [{"file": "code.safetensors", "row": 0}, {"file": "code.safetensors", "row": 1}]
+    np.testing.assert_array_equal(np.stack(vectors["code"]), np.stack(given[:2]))
+    for name, array in zip(stored[2:], given[2:], strict=True):
+        np.testing.assert_array_equal(np.load(tmp_path / name), array)

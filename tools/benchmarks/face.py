@@ -17,7 +17,7 @@ from benchmarks.harness import ROOT, Case, Child, Options, Table, measure, ratio
 ABOUT = """
 visiontl's training loop with the face task (ArcFace on a 128-dimensional neck, 16 identities) against a loop written
 by hand: the same network with the same initial weights, the same pictures in memory in the same order, cross entropy
-on the same logits, zero_grad, backward and fused AdamW, no logging and no checks. The losses of every step are compared.
+on the same logits, zero_grad, backward, fused AdamW, no logging and no checks. The losses of every step are compared.
 Each loop is a process; they take turns of 10 steps, in rotating order. Ratios are medians over rounds, with quartiles.
 `bare again` is the control: what this machine cannot tell apart.
 """

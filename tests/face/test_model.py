@@ -79,7 +79,7 @@ def test_class_weights_are_mean_directions():
 def network(**keys) -> tuple[FaceNetwork, dict]:
     torch.manual_seed(0)
     backbone = load_backbone("visiontl/tiny", "none", image_size=(32, 32))
-    made = model(config(data="x", dimension=8, **keys), backbone, META)
+    made = model(config(**{"data": "x", "dimension": 8, **keys}), backbone, META)
     assert isinstance(made, FaceNetwork)
     label = torch.tensor([0, 0, 1, 1, 2, 2])
     return made, {"image": torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8), "label": label}

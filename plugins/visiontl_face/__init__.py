@@ -23,8 +23,9 @@ TASK = Task(
     report=lazy("visiontl_face.charts:report"),
     check=lazy("visiontl_face.checks:check"),
     example=lazy("visiontl_face.example:example"),
-    small={"dimension": 32},
-    defaults={"train.evaluate_start": True},
+    small={"dimension": 32, "flip": False},
+    # the neck starts from features with the pretrained statistics; moving ones would take them away from under it
+    defaults={"train.evaluate_start": True, "freeze.norm_stats": "fixed"},
     commands=COMMANDS,
 )
 

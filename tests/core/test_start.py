@@ -177,7 +177,7 @@ def test_a_changed_model_is_saved_as_a_folder_of_its_own(case, tmp_path):
     with torch.no_grad():
         built.model.get_parameter("head.1.bias").fill_(0.25)
     place = visiontl.save_model(tmp_path / "changed", built)
-    assert float(load(place).built.model.get_parameter("head.1.bias")) == 0.25
+    assert load(place).built.model.get_parameter("head.1.bias").item() == 0.25
     assert load(place).scores == report["scores"]["val"]
     with pytest.raises(visiontl.DataError, match="never overwritten"):
         visiontl.save_model(place, built)

@@ -24,7 +24,7 @@ from visiontl.testing.checks import resumes_with_the_same_bits
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """A run on twelve drawn people; val and test hold four others each."""
-    case = Case("face", tmp_path_factory.mktemp("using"))
+    case = Case("face", tmp_path_factory.mktemp("using"), {"flip": True})
     report = visiontl.train(case.resolved("train.epochs=4", "train.batch_size=24", "run.name=faces"))
     assert report["scores_at_start"].keys() == {"val", "test"}
     return Path(report["run"])
@@ -162,7 +162,7 @@ def test_added_people_are_known_to_the_head_and_can_be_trained_on(run, people, t
     shutil.copytree(people.parent / "train", everybody)
     shutil.copytree(people, everybody, dirs_exist_ok=True)
     shutil.copytree(people.parent / "val", tmp_path / "everybody/val")
-    case = Case("face", tmp_path, {"data": str(tmp_path / "everybody")})
+    case = Case("face", tmp_path, {"data": str(tmp_path / "everybody"), "flip": True})
     started = case.run(f"init={tmp_path / 'larger'}")
     assert torch.equal(started.built.model.get_parameter("head.weight"), new)
     assert same(state(started), dict(after.model.state_dict())) == []

@@ -91,7 +91,11 @@ def draw_roc(axes: Any, curves: Mapping[str, Roc]) -> None:
         far = np.maximum(curve.far, FLOOR)
         axes.plot(far, curve.tar, drawstyle="steps-post", label=label, linewidth=2 if name == "embedding" else 1.2)
     axes.set_xscale("log")
-    axes.set_xlim(max(FLOOR, 0.5 / max(curve.different for curve in curves.values())), 1)
+    least = max(FLOOR, 0.5 / max(curve.different for curve in curves.values()))
+    ticks = [far for far in (*reversed(verification.FARS), 1.0) if far >= least]
+    axes.set_xticks(ticks, [f"{far:g}" for far in ticks])  # the report reads no formulas, such as 10 to the -1
+    axes.minorticks_off()
+    axes.set_xlim(least, 1)
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("FAR (different pairs accepted)")
     axes.set_ylabel("TAR (same pairs accepted)")

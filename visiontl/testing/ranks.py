@@ -45,7 +45,8 @@ IMAGES = 22  # 10 for the last update of an epoch; in batches of 2, three proces
 WEIGHTS_APART = 1e-5  # |a - b| / |b| per tensor, after 6 updates
 SCORES_APART = 1e-6  # of rows that a model gave on another number of processes
 SAME_ROWS_APART = 1e-12
-QUIET = ("train.evaluate_every=100 epochs", "train.checkpoint_every=100 epochs")  # only at the end
+# evaluated and saved at the end alone
+QUIET = ("train.evaluate_every=100 epochs", "train.checkpoint_every=100 epochs", "train.evaluate_start=false")
 
 
 class NotApplicable(Exception):
@@ -104,7 +105,7 @@ def check_statistics(case: Case) -> list[str]:
     what is saved, although every rank saw other images."""
     problems = []
     for ema in ("null", "{decay: 0.5}"):
-        run = small_run(case, f"train.ema={ema}", "train.epochs=1", "train.batch_size=2")
+        run = small_run(case, f"train.ema={ema}", "train.epochs=1", "train.batch_size=2", *QUIET)
         with Witness(run) as witness:
             fit(run)
         passes = list(itertools.chain.from_iterable(distributed.gather_objects(witness.evaluated)))

@@ -44,7 +44,7 @@ class Photos:
         number, seed = key
         image, mask = self.image(number), self.reader(self.pairs[number])
         if mask.shape != (image.height, image.width):
-            raise DataError(mismatch(self.pairs[number], mask.shape, (image.height, image.width)))
+            raise DataError(f"{self.base}: {mismatch(self.pairs[number], mask.shape, (image.height, image.width))}")
         return self.view(image, mask, seed)
 
     def image(self, number: int) -> Image.Image:

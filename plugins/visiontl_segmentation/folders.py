@@ -85,6 +85,11 @@ def pictures(base: str, folder: str, suffix: str = "") -> dict[str, list[str]]:
     return found
 
 
+def holds_pictures(base: str, folder: str) -> bool:
+    """Whether a picture lies anywhere below the folder; looks no further than the first."""
+    return any(is_image(Path(name)) for _, _, names in os.walk(Path(base, folder)) for name in names)
+
+
 def check_inside(base: str, path: Path) -> None:
     """Raises DataError where links lead out of the base."""
     real, root = os.path.realpath(path), os.path.realpath(base)

@@ -9,7 +9,16 @@ from pathlib import Path
 from visiontl import DataError, did_you_mean, is_image
 from visiontl_segmentation import coco
 from visiontl_segmentation.config import DataConfig
-from visiontl_segmentation.folders import SPLITS, files, opened, pictures, read_lines, relative, subfolders
+from visiontl_segmentation.folders import (
+    SPLITS,
+    files,
+    holds_pictures,
+    opened,
+    pictures,
+    read_lines,
+    relative,
+    subfolders,
+)
 from visiontl_segmentation.listing import WHOLE, Listing, MaskFile, Pair
 from visiontl_segmentation.sentences import count, refusal, some, told
 
@@ -72,7 +81,8 @@ def places(base: str, cfg: DataConfig) -> dict[str, tuple[str, str]]:
         return named_places(base, cfg.images, cfg.masks)
     found: dict[str, tuple[str, str]] = {}
     top = subfolders(base)
-    image_roots, mask_roots = matching(top, IMAGE_FOLDERS), matching(top, MASK_FOLDERS)
+    image_roots = matching(top, IMAGE_FOLDERS)
+    mask_roots = [name for name in matching(top, MASK_FOLDERS) if holds_pictures(base, name)]
     if len(image_roots) == 1 and len(mask_roots) == 1:  # images/train, masks/train, or images and masks alone
         images, masks = image_roots[0], mask_roots[0]
         by_split = {name.lower(): name for name in subfolders(base, masks)}

@@ -17,7 +17,7 @@ from visiontl_segmentation.views import resized_mask
 
 BARS = 40  # classes that a chart can be read with
 WORST, ORDINARY = 6, 4  # pictures
-SIDE = 480  # pixels, longer side of one of the three pictures side by side
+SIDE = 480  # pixels, longer side of one of the four pictures
 GAP = 6  # pixels between them
 
 
@@ -38,7 +38,8 @@ def report(
 
 def bars(table: np.ndarray, names: Sequence[str]) -> Figure:
     values = iou(table)
-    order = [k for k in np.argsort(-np.nan_to_num(values, nan=-1), kind="stable").tolist() if not np.isnan(values[k])]
+    order: list[int] = np.argsort(-np.nan_to_num(values, nan=-1), kind="stable").tolist()
+    order = [k for k in order if not np.isnan(values[k])]
     caption = "Pixels of the whole split, at the photos' own sizes."
     if len(order) > BARS:
         caption += f" The {BARS // 2} best and the {BARS // 2} worst of {len(order)}; the others are in the table."
@@ -115,8 +116,8 @@ def pictures(
     worst, rest = order[:WORST], order[WORST:]
     ordinary = [rest[i] for i in np.linspace(0, len(rest) - 1, min(ORDINARY, len(rest))).round().astype(int).tolist()]
     caption = (
-        "Left: the truth; middle: the prediction; right: pixels that are right (blue) and wrong (orange). Ignored "
-        "pixels are left as they are."
+        "Above: the photo, and the truth; below: the prediction, and which pixels are right (blue) and wrong (orange). "
+        "Ignored pixels are left as they are. Masks are kept small, so borders are coarser here than they are scored."
     )
     made = []
     for title, chosen in (("Images with the lowest IoU", worst), ("Other images, from lower to higher IoU", ordinary)):
@@ -126,22 +127,22 @@ def pictures(
                 photo = image(i)
             except DataError:  # moved or damaged since it was scored; the tables still count it
                 continue
-            items.append((f"image {i}: mIoU {each[i]:.3f}", triptych(photo, rows[i], meta)))
+            items.append((f"image {i}: mIoU {each[i]:.3f}", four(photo, rows[i], meta)))
         if items:
             made.append(Pictures(title, items, caption))
     return made
 
 
-def triptych(photo: Image.Image, row: Mapping[str, Any], meta: Mapping[str, Any]) -> Image.Image:
-    """Truth, prediction and verdict side by side, with a legend of what the truth holds."""
+def four(photo: Image.Image, row: Mapping[str, Any], meta: Mapping[str, Any]) -> Image.Image:
+    """Photo and truth above prediction and verdict, with a legend of what the truth holds."""
     photo = photo.convert("RGB")
     scale = SIDE / max(photo.size)
     photo = photo.resize((max(1, round(photo.width * scale)), max(1, round(photo.height * scale))))
     truth, guess = (resized_mask(unpacked(row[key]), (photo.height, photo.width)) for key in ("truth", "guess"))
-    parts = [overlay(photo, truth, meta), overlay(photo, guess, meta), verdict(photo, guess, truth)]
-    canvas = Image.new("RGB", (3 * photo.width + 2 * GAP, photo.height), (255, 255, 255))
+    parts = [photo, overlay(photo, truth, meta), overlay(photo, guess, meta), verdict(photo, guess, truth)]
+    canvas = Image.new("RGB", (2 * photo.width + GAP, 2 * photo.height + GAP), (255, 255, 255))
     for place, part in enumerate(parts):
-        canvas.paste(part, (place * (photo.width + GAP), 0))
+        canvas.paste(part, (place % 2 * (photo.width + GAP), place // 2 * (photo.height + GAP)))
     return with_legend(canvas, truth, meta)
 
 

@@ -11,10 +11,10 @@ from visiontl import Data, Finding, Seen, Table
 from visiontl_segmentation.config import SegmentationConfig
 from visiontl_segmentation.data import Photos
 from visiontl_segmentation.listing import MaskFile
-from visiontl_segmentation.sentences import count, plural
+from visiontl_segmentation.sentences import count
 
 RARE = 0.001  # share of the training pixels from which on a class is told to be rare
-MOSTLY_IGNORED = 0.5  # share of an image's pixels
+MOSTLY_IGNORED = 0.5  # share of an image's pixels from which on it is told
 
 
 def check(cfg: SegmentationConfig, data: Data, meta: Mapping[str, Any], seen: Seen) -> list[Finding | Table]:
@@ -89,16 +89,14 @@ def absent(split: str, tally: np.ndarray, names: Sequence[str]) -> list[Finding]
 def ignored(split: str, photos: Photos, ids: np.ndarray, tally: np.ndarray) -> list[Finding]:
     total = np.maximum(tally.sum(1), 1)
     share = tally[:, -1] / total  # (N,)
-    empty = [photos.names[i] for i in ids[share == 1].tolist()]
-    mostly = [photos.names[i] for i in ids[(share > MOSTLY_IGNORED) & (share < 1)].tolist()]
+    empty = [str(photos.names[i]) for i in ids[share == 1].tolist()]
+    mostly = [str(photos.names[i]) for i in ids[(share > MOSTLY_IGNORED) & (share < 1)].tolist()]
     found = []
     if empty:
         what = f"{split}: {count(len(empty), 'mask')} with nothing but ignored pixels"
         found.append(Finding("warning", what, "nothing is learnt from them or scored on them", empty))
     if mostly:
-        what = (
-            f"{split}: {count(len(mostly), 'mask')} more than {MOSTLY_IGNORED:.0%} of which {plural(1, 'is')} ignored"
-        )
+        what = f"{split}: {count(len(mostly), 'mask')} with more ignored pixels than others"
         found.append(Finding("note", what, "", mostly))
     return found
 

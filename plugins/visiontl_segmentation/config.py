@@ -225,7 +225,7 @@ class SegmentationConfig(Section):
         description="a folder, or a mapping; example: a small set drawn on the spot"
     )
     decoder: Annotated[DecoderConfig, BeforeValidator(expand_decoder)] = Field(
-        default_factory=DecoderConfig, description="its name, or a mapping"
+        default_factory=lambda: DecoderConfig.model_validate({}), description="its name, or a mapping"
     )
     loss: Annotated[LossConfig, BeforeValidator(expand_loss)] = Field(
         default_factory=lambda: LossConfig.model_validate({"cross_entropy": 1.0}),

@@ -211,7 +211,8 @@ def made(cfg: DecoderConfig, channels: Sequence[int], levels: Sequence[Level]) -
     name, depth, stride = cfg.name, len(levels), levels[-1].stride
     given = [3, *channels]  # the library counts the image as the first level
     width = cfg.width or WIDTHS.get(name, 256)
-    drop = {} if cfg.dropout is None else {"dropout": cfg.dropout}
+    dropout = 0.5 if cfg.dropout is None else cfg.dropout  # the library's defaults, here and below
+    drop: dict[str, Any] = {} if cfg.dropout is None else {"dropout": cfg.dropout}
     decoder: Any
     if name in U_SHAPED:
         kind: Any = {"unet": UnetDecoder, "unetplusplus": UnetPlusPlusDecoder, "manet": MAnetDecoder}[name]
@@ -224,10 +225,10 @@ def made(cfg: DecoderConfig, channels: Sequence[int], levels: Sequence[Level]) -
     elif name == "pspnet":
         decoder = PSPDecoder(given, out_channels=width, **drop)
     elif name == "deeplabv3":
-        decoder = DeepLabV3Decoder(channels[-1], width, RATES[min(16, max(8, stride))], False, drop.get("dropout", 0.5))
+        decoder = DeepLabV3Decoder(channels[-1], width, RATES[min(16, max(8, stride))], False, dropout)
     elif name == "deeplabv3plus":
         os = 16 if stride == 16 else 8
-        decoder = DeepLabV3PlusDecoder(given, 5, width, RATES[os], os, True, drop.get("dropout", 0.5))
+        decoder = DeepLabV3PlusDecoder(given, 5, width, RATES[os], os, True, dropout)
     elif name == "pan":
         decoder = PANDecoder(given, depth, width)  # type: ignore[arg-type]
     elif name == "upernet":

@@ -48,7 +48,7 @@ def overlay(photo: Image.Image, mask: np.ndarray, meta: Mapping[str, Any]) -> Im
 
 def verdict(photo: Image.Image, guess: np.ndarray, truth: np.ndarray) -> Image.Image:
     """Where a guess is right (blue), wrong (orange), and not judged (as the photo is)."""
-    colours = np.where((guess == truth)[..., None], np.uint8(RIGHT), np.uint8(WRONG))
+    colours = np.where((guess == truth)[..., None], np.array(RIGHT, np.uint8), np.array(WRONG, np.uint8))
     tinted = Image.blend(photo, Image.fromarray(colours), STRENGTH)
     return Image.composite(tinted, photo, Image.fromarray((truth != IGNORED).astype(np.uint8) * 255))
 

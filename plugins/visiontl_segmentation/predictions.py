@@ -119,7 +119,7 @@ def merged(
         image, shown = scaled(photo, frame, scale)
         for mirrored in (False, True) if options.flip else (False,):
             pixels = image[:, : shown[0], : shown[1]].flip(-1) if mirrored else image[:, : shown[0], : shown[1]]
-            given = padded(pixels, tuple(image.shape[1:]), frame.spec).to(device)
+            given = padded(pixels, (image.shape[1], image.shape[2]), frame.spec).to(device)
             logits, extent = model.small(given[None])
             found = resampled(logits[0].float().softmax(0), extent, shown, grid)  # (K, h, w)
             found = found.flip(-1) if mirrored else found

@@ -14,7 +14,7 @@ from visiontl_segmentation.config import SegmentationConfig
 from visiontl_segmentation.masks import IGNORED
 from visiontl_segmentation.pixels import decided
 
-SIDE = 256  # pixels, longer side of the small masks that ride in rows for the report's pictures
+SIDE = 192  # pixels, longer side of the small masks that ride in rows for the report's pictures
 
 
 def rows(

@@ -191,7 +191,7 @@ class RandomView:
         from torchvision.transforms import InterpolationMode, v2
 
         turn = v2.RandomRotation(
-            self.augment.rotate,
+            self.augment.rotate,  # type: ignore[arg-type]
             InterpolationMode.BILINEAR,
             fill={tv_tensors.Image: mean_colour(self.frame.spec), tv_tensors.Mask: IGNORED},  # type: ignore[arg-type]
         )

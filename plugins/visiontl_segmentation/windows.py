@@ -44,31 +44,25 @@ def bands(model: Any, image: Tensor, spec: ImageSpec, overlap: float) -> Iterato
     weight = taper(window[0], overlap)[:, None] * taper(window[1], overlap)[None]  # (h, w)
     weight = weight.to(image.device)
     tops, lefts = starts(height, window[0], overlap), starts(width, window[1], overlap)
-    held: Tensor | None = None
-    total: Tensor | None = None
+    held = total = torch.zeros(0)
     for place, top in enumerate(tops):
         rows = min(window[0], height - top)
         for first in range(0, len(lefts), TOGETHER):
             group = lefts[first : first + TOGETHER]
             parts = torch.stack([image[:, top : top + window[0], left : left + window[1]] for left in group])
             found = model.at_pixels(parts).float().softmax(1)  # (B, K, h, w)
-            if held is None or total is None:
-                held = found.new_zeros(found.shape[1], rows, width)
-                total = found.new_zeros(rows, width)
+            if not held.numel():
+                held, total = found.new_zeros(found.shape[1], rows, width), found.new_zeros(rows, width)
             for one, left in zip(found, group, strict=True):
                 part = weight[: one.shape[1], : one.shape[2]]
                 held[:, : one.shape[1], left : left + one.shape[2]] += one * part
                 total[: one.shape[1], left : left + one.shape[2]] += part
-        assert held is not None
-        assert total is not None
-        below = tops[place + 1] if place + 1 < len(tops) else height
-        done = below - top
+        done = (tops[place + 1] if place + 1 < len(tops) else height) - top
         yield top, held[:, :done] / total[:done]
-        if below < height:
-            kept = rows - done
-            fresh_held, fresh_total = torch.zeros_like(held), torch.zeros_like(total)
-            fresh_held[:, :kept], fresh_total[:kept] = held[:, done:], total[done:]
-            held, total = fresh_held, fresh_total
+        kept = rows - done
+        fresh_held, fresh_total = torch.zeros_like(held), torch.zeros_like(total)
+        fresh_held[:, :kept], fresh_total[:kept] = held[:, done:], total[done:]
+        held, total = fresh_held, fresh_total
 
 
 def blended(model: Any, image: Tensor, spec: ImageSpec, overlap: float) -> Tensor:

@@ -40,8 +40,10 @@ def whole(logits, extent, shown, size):
         ((1, 1), (32, 32), (5, 3), (11, 2)),
     ],
 )
-def test_resizing_is_bilinear_whatever_the_padding(monkeypatch, grid, extent, shown, size):
-    logits = torch.randn(5, *grid)
+@pytest.mark.parametrize("smooth", [True, False], ids=["regions", "noise"])
+def test_resizing_is_bilinear_whatever_the_padding(monkeypatch, smooth, grid, extent, shown, size):
+    coarse = 3 * torch.randn(1, 5, 3, 3)
+    logits = functional.interpolate(coarse, grid, mode="bilinear")[0] if smooth else torch.randn(5, *grid)
     expected = whole(logits, extent, shown, size)
     assert torch.allclose(resampled(logits, extent, shown, size), expected, atol=1e-4)
     monkeypatch.setattr(pixels, "BAND", 5 * size[1] * 3)  # bands of three rows

@@ -1,7 +1,7 @@
 """One step of every segmentation decoder on backbones of many families, and the table of what came of it.
 
     python tools/decoders.py --out docs/results                    all pairs, some minutes on two cores
-    python tools/decoders.py --only 'fpn timm/*'                   a pattern on "decoder backbone"
+    python tools/decoders.py --out docs/results --only 'fpn timm/*'    these again ("decoder backbone"); others stay
 
 Random weights, two pictures of noise. A pair is sound when one batch gives logits of the right shape and a finite loss,
 when every parameter that the loss reads gets a gradient and moves, and when a picture of another shape is decided in
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from visiontl_segmentation.config import DECODERS, SMALLEST
 
 from visiontl import Backbone, BackboneError, plugins
 
@@ -65,8 +66,9 @@ class Result:
 
 def made(name: str, decoder: str) -> Backbone:
     entry, _ = plugins.backbone_entry(name.partition(" ")[0])
-    settings = {"image_size": (128, 128) if decoder == "pan" else (SIDE, SIDE), **BACKBONES.get(name, ("", {}))[1]}
-    return entry.build(**settings)
+    settings = {"image_size": (SIDE, SIDE), **BACKBONES.get(name, ("", {}))[1]}
+    least = SMALLEST.get(decoder, 0)
+    return entry.build(**{**settings, "image_size": tuple(max(side, least) for side in settings["image_size"])})
 
 
 def one_step(decoder: str, name: str) -> Result:
@@ -168,19 +170,20 @@ def cell(result: Result | None) -> str:
 
 
 def main() -> int:
-    from visiontl_segmentation.config import DECODERS
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="a folder for decoders.md and .jsonl; without it only printed")
     parser.add_argument("--only", default="*", help="pattern on 'decoder backbone'")
     options = parser.parse_args()
-    results = []
+    log = options.out / "decoders.jsonl" if options.out else None
+    known = [Result(**json.loads(line)) for line in log.read_text().splitlines()] if log and log.exists() else []
+    by_pair = {(result.decoder, result.backbone): result for result in known}
     for name in BACKBONES:
         for decoder in get_args(DECODERS):
             if fnmatch.fnmatchcase(f"{decoder} {name}", options.only):
-                results.append(one_step(decoder, name))
-                last = results[-1]
+                last = by_pair[decoder, name] = one_step(decoder, name)
                 print(f"{last.outcome:8}{decoder:15}{name:32}{last.logits:9}{last.seconds:6}  {last.said}", flush=True)
+    pairs = [(decoder, name) for name in BACKBONES for decoder in get_args(DECODERS)]
+    results = [by_pair[pair] for pair in pairs if pair in by_pair]
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "decoders.md").write_text(page(results), encoding="utf-8")

@@ -14,7 +14,10 @@ import os
 import sys
 from pathlib import Path
 
-SECTIONS = ("engine", "policies", "memory", "start", "peers", "loading", "regions", "detection", "face")
+SECTIONS = (
+    "engine", "policies", "memory", "start", "peers", "loading", "regions",
+    "detection", "segmentation", "face",
+)  # fmt: skip
 
 
 def material(name: str) -> Path | None:

@@ -22,7 +22,7 @@ from visiontl.testing.checks import POLICIES
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
 CONFIG = ROOT / "tests/plugins/brightness/brightness.yaml"
-MEANS = ("brightness", "classification", "face")  # their losses are means over samples: no case is n/a
+MEANS = ("brightness", "classification", "face", "segmentation")  # their losses are means over samples: no case is n/a
 
 
 def launch(*arguments: str) -> subprocess.CompletedProcess[str]:

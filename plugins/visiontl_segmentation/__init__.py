@@ -1,0 +1,31 @@
+"""Semantic segmentation as a visiontl task. This module imports no torch."""
+
+from __future__ import annotations
+
+from visiontl import Task, hookimpl, lazy
+from visiontl_segmentation.config import PredictOptions, SegmentationConfig
+
+TASK = Task(
+    name="segmentation",
+    config=SegmentationConfig,
+    data=lazy("visiontl_segmentation.data:data"),
+    sample=lazy("visiontl_segmentation.views:sample"),
+    collate=lazy("visiontl_segmentation.batches:collate"),
+    model=lazy("visiontl_segmentation.model:model"),
+    loss=lazy("visiontl_segmentation.losses:loss"),
+    rows=lazy("visiontl_segmentation.scores:rows"),
+    score=lazy("visiontl_segmentation.scores:score"),
+    best=("miou", "max"),
+    predict=lazy("visiontl_segmentation.predictions:predict"),
+    options=PredictOptions,
+    draw=lazy("visiontl_segmentation.drawing:draw"),
+    report=lazy("visiontl_segmentation.charts:report"),
+    check=lazy("visiontl_segmentation.checks:check"),
+    example=lazy("visiontl_segmentation.example:example"),
+    small={"decoder": {"name": "unet", "width": 32}},
+)
+
+
+@hookimpl
+def visiontl_tasks() -> list[Task]:
+    return [TASK]

@@ -1,0 +1,258 @@
+"""Which classes a data set has, what its masks' values stand for, and in which colours they are drawn."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visiontl import DataError, did_you_mean
+from visiontl_segmentation.config import DataConfig
+from visiontl_segmentation.folders import read_lines
+from visiontl_segmentation.masks import IGNORED, MOST_CLASSES, Kind, Meaning, meaning_of_colours, meaning_of_values
+from visiontl_segmentation.sentences import count, some, told
+
+Colour = tuple[int, int, int]
+NAMES = "classes.txt"
+TABLES = ("class_dict.csv", "labelmap.txt")  # name,r,g,b and CVAT's name:r,g,b:parts:actions
+BACKGROUND = "background"
+COLOURS = 64  # told apart; further classes begin again
+
+
+@dataclass(frozen=True)
+class Naming:
+    """names: what the masks' values 0, 1, ... or their colours, or COCO's categories, are called, in that order.
+    stated: whether the data or the config says so; else they are numbers. colours: {name: colour} where known."""
+
+    names: Sequence[str]
+    stated: bool
+    colours: Mapping[str, Colour] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What is learnt. names: in index order. ignored: names that are not learnt. background: index or None.
+    colours: one per class. values: {value of an index or binary mask: class index}."""
+
+    names: Sequence[str]
+    ignored: Sequence[str]
+    background: int | None
+    colours: Sequence[Colour]
+    values: Mapping[int, int]
+
+    def to_meta(self) -> dict[str, Any]:
+        return {
+            "classes": list(self.names),
+            "ignored": list(self.ignored),
+            "background": self.background,
+            "colours": [list(colour) for colour in self.colours],
+            "values": sorted([value, index] for value, index in self.values.items()),
+        }
+
+
+def naming_of(
+    cfg: DataConfig, base: str, kind: Kind | None, found: Sequence[int], stated: Sequence[str] | None
+) -> Naming:
+    """Names from the config, the annotations (`stated`), files beside the data, or the values found, in this order.
+
+    kind: of mask files; None for COCO. Raises DataError where colour masks come without a table.
+    """
+    table = colour_table(base)
+    colours = {**table, **(cfg.colours or {})}
+    if kind == "colour":
+        known = cfg.colours or table
+        if not known:
+            raise DataError(
+                f"{base}: masks are colour-coded, and nothing says what the colours mean; give task.data.colours, as "
+                f"{{road: [128, 64, 128]}}, or a {TABLES[0]} with name,r,g,b"
+            )
+        names = cfg.classes or list(known)
+        if set(names) != set(known):
+            odd = sorted(set(names) ^ set(known))
+            raise DataError(f"{base}: task.data.classes and the table of colours differ in {some(odd)}")
+        return Naming(names, True, colours)
+    names = cfg.classes or stated or name_file(base) or list(table) or None
+    if names is None and kind == "binary":
+        return Naming([cfg.background or BACKGROUND, "foreground"], False, colours)
+    if names is None:
+        return Naming([f"class {value}" for value in range(max(found, default=0) + 1)], False, colours)
+    if kind == "binary" and len(names) != 2:
+        raise DataError(f"{base}: masks of 0 and 255 have two classes, and {len(names)} are named: {some(names)}")
+    return Naming(list(names), True, colours)
+
+
+def classes_of(
+    cfg: DataConfig, where: str, kind: Kind | None, naming: Naming
+) -> tuple[Classes, Meaning | None, np.ndarray]:
+    """The classes to learn, what values mean, and (names + 2,) uint8 for COCO: index per name, of what is left, crowds.
+
+    Raises DataError for ignored or background names that are not there, and for too many classes or none.
+    """
+    names = list(naming.names)
+    by_value = {name: value for value, name in enumerate(names)}
+    if kind is None:
+        rest = cfg.background or BACKGROUND
+        names = names if rest in names else [rest, *names]
+        by_value = {}
+    ignored = [one for one in cfg.ignore_index if isinstance(one, str)]
+    for one in ignored:
+        if one not in names:
+            raise DataError(f"{where}: task.data.ignore_index: there is no class {told(one)}{did_you_mean(one, names)}")
+    numbers = [one for one in cfg.ignore_index if isinstance(one, int) and not isinstance(one, bool)]
+    for number in numbers:
+        if not 0 <= number <= 255:
+            raise DataError(f"{where}: task.data.ignore_index: {number} is no value of a mask; expected 0 to 255")
+    by_number = (
+        {} if kind in (None, "colour") else {name: value for name, value in by_value.items() if value in numbers}
+    )
+    if cfg.background is not None and cfg.background not in names:
+        near = did_you_mean(cfg.background, names)
+        raise DataError(f"{where}: task.data.background: there is no class {told(cfg.background)}{near}")
+    if cfg.background is not None and cfg.background_policy == "ignore":
+        ignored.append(cfg.background)
+    ignored = list(dict.fromkeys([*ignored, *by_number]))
+    kept = [name for name in names if name not in ignored]
+    if not kept:
+        raise DataError(f"{where}: all classes are ignored, so nothing is left to learn")
+    if len(kept) > MOST_CLASSES:
+        raise DataError(f"{where}: {len(kept)} classes; masks of 8 bits hold {MOST_CLASSES} beside the ignored value")
+    index = {name: kept.index(name) if name in kept else IGNORED for name in names}
+    background = next((one for one in (cfg.background, BACKGROUND) if one in kept), None)
+    values: dict[int, int] = {}
+    meaning = None
+    if kind == "colour":
+        meaning = meaning_of_colours({naming.colours[name]: index[name] for name in names})
+    elif kind is not None:
+        values = {value: index[name] for name, value in by_value.items()}
+        if kind == "binary":
+            values[255] = values[1]
+        values |= {number: IGNORED for number in numbers if number not in values}
+        meaning = meaning_of_values(kind, values)
+    labels = np.array(
+        [*(index[name] for name in naming.names), index.get(cfg.background or BACKGROUND, IGNORED), IGNORED]
+    )
+    drawn = drawing_colours(kept, naming.colours)
+    place = None if background is None else kept.index(background)
+    classes = Classes(kept, [n for n in names if n in ignored], place, drawn, values)
+    return classes, meaning, labels.astype(np.uint8)
+
+
+def in_the_models_classes(
+    cfg: DataConfig, where: str, kind: Kind | None, naming: Naming, meta: Mapping[str, Any], notes: list[str]
+) -> tuple[Meaning | None, np.ndarray]:
+    """What values of another data set mean to a trained model: classes are matched by name.
+
+    Where the data does not name its classes, the values of the training masks hold, which is noted. A name that the
+    model does not know has no meaning: masks with it are refused as they are read.
+    """
+    known = {name: index for index, name in enumerate(meta["classes"])}
+    ignored = {*meta["ignored"], *(one for one in cfg.ignore_index if isinstance(one, str))}
+    numbers = [one for one in cfg.ignore_index if isinstance(one, int)]
+    if not naming.stated and kind in ("index", "binary") and meta["values"]:
+        notes.append(f"{where}: its classes are not named; values mean what they meant in training")
+        values = {int(value): int(index) for value, index in meta["values"]}
+        if kind == "binary" and 255 not in values and 1 in values:
+            values[255] = values[1]
+        return meaning_of_values(kind, values), np.zeros(0, dtype=np.uint8)
+    index = {name: known.get(name, IGNORED if name in ignored else None) for name in naming.names}
+    unknown = [name for name, place in index.items() if place is None]
+    if unknown:
+        hint = did_you_mean(unknown[0], known)
+        if kind is None or len(unknown) == len(index):
+            raise DataError(
+                f"{where}: {count(len(unknown), 'class')} that the model does not know: {some(unknown)}{hint}"
+            )
+        notes.append(f"{where}: the model does not know {some(unknown)}; a mask with one of them is an error{hint}")
+    place = {name: one for name, one in index.items() if one is not None}
+    rest = known.get(cfg.background or BACKGROUND, IGNORED)
+    labels = np.array([*(place.get(name, IGNORED) for name in naming.names), rest, IGNORED], dtype=np.uint8)
+    if kind is None:
+        return None, labels
+    if kind == "colour":
+        return meaning_of_colours({naming.colours[name]: one for name, one in place.items()}), labels
+    values = {value: place[name] for value, name in enumerate(naming.names) if name in place}
+    values |= {number: IGNORED for number in numbers if number not in values}
+    if kind == "binary" and 1 in values:
+        values[255] = values[1]
+    return meaning_of_values(kind, values), labels
+
+
+def name_file(base: str) -> list[str] | None:
+    """The lines of classes.txt. Raises DataError for names that are given twice."""
+    path = Path(base, NAMES)
+    if not path.exists():
+        return None
+    names = read_lines(path)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not names:
+        raise DataError(f"{path}: {'no names' if not names else f'{some(twice)} given twice'}; one class a line")
+    return names
+
+
+def colour_table(base: str) -> dict[str, Colour]:
+    """{name: colour} of class_dict.csv or CVAT's labelmap.txt; empty where there is neither."""
+    for name in TABLES:
+        path = Path(base, name)
+        if path.exists():
+            return read_table(path)
+    return {}
+
+
+def read_table(path: Path) -> dict[str, Colour]:
+    lines = [line for line in read_lines(path) if not line.startswith("#")]
+    found: dict[str, Colour] = {}
+    for number, row in enumerate(csv.reader(io.StringIO("\n".join(lines))) if path.suffix == ".csv" else lines):
+        if path.suffix == ".csv":
+            name, parts = (row[0].strip(), [one.strip() for one in row[1:4]]) if row else ("", [])
+            if number == 0 and not all(one.isdigit() for one in parts):
+                continue  # a heading
+        else:
+            pieces = str(row).split(":")
+            name, parts = pieces[0].strip(), [one.strip() for one in pieces[1].split(",")] if len(pieces) > 1 else []
+        if not name or len(parts) != 3 or not all(one.isdigit() and int(one) <= 255 for one in parts):
+            raise DataError(f"{path}: {told(row)}: expected a name and three numbers 0 to 255")
+        colour = (int(parts[0]), int(parts[1]), int(parts[2]))
+        if name in found or colour in found.values():
+            raise DataError(f"{path}: {told(name)} {list(colour)}: name or colour is given twice")
+        found[name] = colour
+    if not found:
+        raise DataError(f"{path}: holds no colours; expected name,r,g,b lines")
+    return found
+
+
+def drawing_colours(names: Sequence[str], known: Mapping[str, Colour]) -> list[Colour]:
+    """One colour per class: the known ones, and for others such as differ from all before them."""
+    spare = iter([one for one in distinct_colours() if one not in set(known.values())] * (1 + len(names) // COLOURS))
+    return [(0, 0, 0) if name == BACKGROUND and name not in known else known.get(name) or next(spare) for name in names]
+
+
+@lru_cache(maxsize=1)
+def distinct_colours() -> tuple[Colour, ...]:
+    """Colours each as far as can be in CIELAB from all before it; greys, very dark and very light ones left out."""
+    steps = np.linspace(0, 255, 10).round()
+    rgb = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)  # (1000, 3)
+    lab = cielab(rgb)
+    usable = (np.hypot(lab[:, 1], lab[:, 2]) > 30) & (lab[:, 0] > 35) & (lab[:, 0] < 92)
+    rgb, lab = rgb[usable], lab[usable]
+    chosen = [int(((rgb - (60, 120, 220)) ** 2).sum(1).argmin())]  # a blue to begin with
+    distance = np.full(len(rgb), np.inf)
+    while len(chosen) < COLOURS:
+        distance = np.minimum(distance, ((lab - lab[chosen[-1]]) ** 2).sum(1))
+        chosen.append(int(distance.argmax()))
+    return tuple((int(r), int(g), int(b)) for r, g, b in rgb[chosen])
+
+
+def cielab(rgb: np.ndarray) -> np.ndarray:
+    """(N, 3) sRGB 0..255 -> CIELAB under D65 (CIE 15:2004, section 8.2.1)."""
+    share = rgb / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = linear @ to_xyz.T / (0.9505, 1.0, 1.089)
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)

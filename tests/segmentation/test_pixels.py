@@ -1,0 +1,112 @@
+"""From coarse logits to the photo's pixels, and windows over large images, against plain whole-image code."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+from visiontl_segmentation import pixels
+from visiontl_segmentation.pixels import decided, largest, resampled
+from visiontl_segmentation.views import resized_mask
+from visiontl_segmentation.windows import bands, starts, taper
+
+from visiontl import ImageSpec
+
+
+def whole(logits, extent, shown, size):
+    """By grid_sample: each pixel of the photo asks the map at its own place."""
+    ys, xs = (
+        ((torch.arange(n, dtype=torch.float64) + 0.5) / n * s / e * 2 - 1)
+        for n, s, e in zip(size, shown, extent, strict=True)
+    )
+    grid = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)[None]
+    found = functional.grid_sample(logits[None].double(), grid, padding_mode="border", align_corners=False)
+    return found[0].float()
+
+
+@pytest.mark.parametrize(
+    ("grid", "extent", "shown", "size"),
+    [
+        ((6, 8), (24, 32), (24, 32), (24, 32)),
+        ((6, 8), (24, 32), (21, 30), (63, 90)),
+        ((6, 8), (24, 32), (24, 17), (50, 31)),
+        ((6, 8), (192, 256), (180, 250), (95, 130)),
+        ((24, 32), (24, 32), (23, 31), (23, 31)),
+        ((24, 32), (24, 32), (24, 32), (24, 32)),
+        ((5, 7), (70, 98), (64, 96), (131, 57)),
+        ((1, 1), (32, 32), (5, 3), (11, 2)),
+    ],
+)
+@pytest.mark.parametrize("smooth", [True, False], ids=["regions", "noise"])
+def test_resizing_is_bilinear_whatever_the_padding(monkeypatch, smooth, grid, extent, shown, size):
+    coarse = 3 * torch.randn(1, 5, 3, 3)
+    logits = functional.interpolate(coarse, grid, mode="bilinear")[0] if smooth else torch.randn(5, *grid)
+    expected = whole(logits, extent, shown, size)
+    assert torch.allclose(resampled(logits, extent, shown, size), expected, atol=1e-4)
+    monkeypatch.setattr(pixels, "BAND", 5 * size[1] * 3)  # bands of three rows
+    assert torch.allclose(resampled(logits, extent, shown, size), expected, atol=1e-4)
+    assert (decided(logits, extent, shown, size) != expected.argmax(0)).float().mean() < 0.001  # ties, to rounding
+
+
+def test_without_padding_it_is_interpolate():
+    logits = torch.randn(3, 12, 16)
+    expected = functional.interpolate(logits[None], (45, 61), mode="bilinear", align_corners=False)[0]
+    assert torch.allclose(resampled(logits, (48, 64), (48, 64), (45, 61)), expected, atol=1e-4)
+
+
+def test_largest_is_argmax():
+    scores = torch.randn(7, 20, 30)
+    scores[3] = scores[5]  # of equals the first
+    assert torch.equal(largest(scores).long(), scores.argmax(0))
+
+
+def test_masks_are_resized_by_the_nearest_pixel():
+    mask = np.random.default_rng(0).integers(0, 200, (31, 47)).astype(np.uint8)
+    for size in ((31, 47), (10, 20), (62, 94), (100, 7), (1, 1)):
+        expected = functional.interpolate(torch.tensor(mask)[None, None].float(), size, mode="nearest-exact")[0, 0]
+        assert np.array_equal(resized_mask(mask, size), expected.numpy().astype(np.uint8)), size
+
+
+@pytest.mark.parametrize(
+    ("length", "window", "overlap"), [(10, 16, 0.25), (16, 16, 0.5), (17, 16, 0.0), (100, 16, 0.25)]
+)
+def test_windows_cover_everything(length, window, overlap):
+    found = starts(length, window, overlap)
+    assert found[0] == 0
+    assert max(found) == max(0, length - window)
+    assert all(b - a <= max(1, round(window * (1 - overlap))) for a, b in itertools.pairwise(found))
+
+
+class Echo:
+    """Stands in for a model: the logits of a pixel are a function of its colour alone, so windows change nothing."""
+
+    def __init__(self, step: int = 1):
+        self.most = 0
+
+    def at_pixels(self, images):
+        self.most = max(self.most, images.shape[2] * images.shape[3])
+        return images.float()[:, :3] / 40
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.6])
+@pytest.mark.parametrize("size", [(100, 130), (32, 32), (20, 90), (33, 31)])
+def test_blending_changes_nothing_where_windows_agree(size, overlap):
+    image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
+    model = Echo()
+    found = list(bands(model, image, ImageSpec(size=(32, 32)), overlap))
+    tops = [top for top, _ in found]
+    assert tops == sorted(tops)
+    together = torch.cat([band for _, band in found], 1)
+    assert torch.allclose(together, (image.float() / 40).softmax(0), atol=1e-5)
+    assert model.most <= 32 * 32
+    assert max(band.shape[1] for _, band in found) <= 32
+
+
+def test_the_taper_is_one_in_the_middle_and_never_zero():
+    weights = taper(20, 0.25)
+    assert weights[10] == 1
+    assert weights.min() > 0
+    assert torch.equal(weights, weights.flip(0))

@@ -12,7 +12,7 @@ from PIL import Image
 from visiontl import DataError, Figure, Pictures, Table
 from visiontl_style.config import StyleConfig
 from visiontl_style.pictures import as_picture
-from visiontl_style.scores import score
+from visiontl_style.scores import by_layer, score
 
 SIDE = 192  # pixels of a cell in a preview
 GAP = 4
@@ -84,7 +84,7 @@ def report(
 
 
 def draw_layers(axes: Any, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-    style, plain = (np.array([row[key] for row in rows]) for key in ("style", "plain_style"))  # (N, layers)
+    style, plain = by_layer(rows, "style"), by_layer(rows, "plain_style")
     axes.boxplot(list((style / np.maximum(plain, 1e-9)).T), showfliers=False)
     axes.set_xticks(range(1, len(names) + 1), names, rotation=30, ha="right")
     axes.axhline(1, color="grey", linestyle="--", linewidth=1)

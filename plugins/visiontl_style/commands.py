@@ -19,12 +19,16 @@ def layer_list(text: str) -> list[str]:
 
 def optimise_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photo", metavar="PHOTO", type=Path, help="a picture")
-    parser.add_argument("--style", metavar="PICTURE", action="append", required=True, help="repeatable: styles are mixed")
+    parser.add_argument(
+        "--style", metavar="PICTURE", action="append", required=True, help="repeatable: styles are mixed"
+    )
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="a new or empty folder for the result")
     backbone_arguments(parser, "torchvision/vgg16")
     parser.add_argument("--size", type=int, default=512, help="pixels of the longer side (default: %(default)s)")
     parser.add_argument("--style-size", type=int, help="pixels of the style's shorter side; default: as --size")
-    parser.add_argument("--content-layers", type=layer_list, help="comma-separated; default: the recipe's, else by stride")
+    parser.add_argument(
+        "--content-layers", type=layer_list, help="comma-separated; default: the recipe's, else by stride"
+    )
     parser.add_argument("--style-layers", type=layer_list, help="likewise")
     parser.add_argument("--style-weight", type=float, default=4.0, help="(default: %(default)s)")
     parser.add_argument("--content-weight", type=float, default=1.0, help="(default: %(default)s)")
@@ -43,11 +47,17 @@ def judge_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", metavar="RESULTS", type=Path, help="a folder of stylised pictures")
     parser.add_argument("--photos", nargs="+", required=True, help="the photos, files or folders; matched by name")
     parser.add_argument("--style", required=True, help="the style picture of all results")
-    parser.add_argument("--paintings", nargs="+", default=[], help="other paintings, among which the style is to be found")
+    parser.add_argument(
+        "--paintings", nargs="+", default=[], help="other paintings, among which the style is to be found"
+    )
     backbone_arguments(parser, "torchvision/vgg16")
-    parser.add_argument("--size", type=int, default=256, help="pixels of the squares that are judged (default: %(default)s)")
+    parser.add_argument(
+        "--size", type=int, default=256, help="pixels of the squares that are judged (default: %(default)s)"
+    )
     parser.add_argument("--style-size", type=int, default=256, help="pixels of a painting's shorter side")
-    parser.add_argument("--content-layers", type=layer_list, help="comma-separated; default: the recipe's, else by stride")
+    parser.add_argument(
+        "--content-layers", type=layer_list, help="comma-separated; default: the recipe's, else by stride"
+    )
     parser.add_argument("--style-layers", type=layer_list, help="likewise")
     parser.add_argument("--out", metavar="FILE", type=Path, help="also write the table, as Markdown")
 
@@ -74,5 +84,7 @@ COMMANDS = (
         judge_arguments,
         lazy("visiontl_style.judge:command"),
     ),
-    Command("sheet", "photos and results side by side in one picture", sheet_arguments, lazy("visiontl_style.sheet:command")),
+    Command(
+        "sheet", "photos and results side by side in one picture", sheet_arguments, lazy("visiontl_style.sheet:command")
+    ),
 )

@@ -36,7 +36,7 @@ class DataConfig(Section):
 
 
 def expand_layers(value: Any) -> Any:
-    return {name: 1.0 for name in value} if isinstance(value, list) else value
+    return dict.fromkeys(value, 1.0) if isinstance(value, list) else value
 
 
 Layers = Annotated[
@@ -57,27 +57,34 @@ class StyleConfig(Section):
     )
     size: int = Field(256, ge=SMALLEST, description="pixels of the squares that photos are judged on")
     crop: int = Field(192, ge=SMALLEST, description="pixels of the square crops that are trained on")
-    style_size: int = Field(256, ge=SMALLEST, description="pixels of a style picture's shorter side; larger: broader strokes")
+    style_size: int = Field(
+        256, ge=SMALLEST, description="pixels of a style picture's shorter side; larger: broader strokes"
+    )
     content_layers: Layers = Field(
         default="auto",
         description="modules of the backbone, or map0, map1 ... of its pyramid; a list, or a mapping to weights; "
-        "auto: the map of stride 8",
+        "auto: of VGG-16, SqueezeNet 1.1 and MobileNetV2 of torchvision chosen ones, of others the map of stride 8",
     )
-    style_layers: Layers = Field(default="auto", description="likewise; auto: the maps of stride 2 to 16")
+    style_layers: Layers = Field(
+        default="auto", description="likewise; auto: chosen ones, or the maps of stride 2 to 16"
+    )
     encoder_layer: str = Field(
         default="auto", description="adain only: the layer whose statistics are exchanged; auto: the map of stride 4"
     )
-    content_weight: float = Field(1.0, ge=0, description="of the content distance, in spatial variances of the features")
+    content_weight: float = Field(
+        1.0, ge=0, description="of the content distance, in spatial variances of the features"
+    )
     style_weight: float = Field(4.0, gt=0, description="of the squared Gram distance, relative to the style's own Gram")
     tv_weight: float = Field(2.0, ge=0, description="of the mean squared difference of neighbouring pixels")
     equalise: bool = Field(
-        default=False, description="divide each style layer's distance by that of the plain photo, so that all weigh alike"
+        default=False,
+        description="divide each style layer's distance by that of the plain photo, so that all weigh alike",
     )
     jitter: int = Field(
         default=8,
         ge=0,
         le=32,
-        description="in training the loss network sees result and photo shifted by up to this many pixels, less one: no "
+        description="in training the loss network sees result and photo shifted by less than this many pixels: no "
         "grid of its strides is learnt",
     )
     width: int = Field(32, ge=4, description="feed_forward only: channels at full resolution; 4 times as many inside")
@@ -94,7 +101,9 @@ class StyleConfig(Section):
     @model_validator(mode="after")
     def crop_within_size(self) -> StyleConfig:
         if self.way == "feed_forward" and self.data.val_styles:
-            raise ValueError("data.val_styles: a feed_forward network knows only data.styles; leave it out, or way: adain")
+            raise ValueError(
+                "data.val_styles: a feed_forward network knows only data.styles; leave it out, or way: adain"
+            )
         if self.jitter >= self.crop // 2:
             raise ValueError(f"jitter {self.jitter} is not below half of crop {self.crop}")
         return self

@@ -87,7 +87,9 @@ def data(cfg: StyleConfig, spec: ImageSpec, meta: Mapping[str, Any] | None = Non
             notes += [*more, *looked_at(carried, "task.data.val_styles")]
             both = sorted(set(carried) & set(files))
             if both:
-                raise DataError(f"task.data.val_styles: {both[0]} is among task.data.styles too; val must not be trained on")
+                raise DataError(
+                    f"task.data.val_styles: {both[0]} is among task.data.styles too; val must not be trained on"
+                )
             key = "task.data.val_styles"
         if len(carried) > CARRIED:
             notes.append(f"{key}: the first {CARRIED} of {len(carried)} pictures travel with the model and are val's")
@@ -128,7 +130,7 @@ def split(cfg: StyleConfig, photos: list[str], notes: list[str]) -> tuple[list[s
     if len(train) < 2:
         have = "1 photo" if len(photos) == 1 else f"{len(photos)} photos"
         raise DataError(
-            f"task.data.photos: {', '.join(source.photos)}: {have}, {len(train)} left to train on; a network learns from "
-            "many (hundreds), and needs 2. For one photo without training there is `visiontl style optimise`"
+            f"task.data.photos: {', '.join(source.photos)}: {have}, {len(train)} left to train on; a network learns "
+            "from hundreds, and needs 2. For one photo without training there is `visiontl style optimise`"
         )
     return train, val

@@ -19,6 +19,21 @@ MAP = re.compile(r"map(\d+)")  # a level of the backbone's pyramid, in place of 
 PROBE = 64  # pixels
 DEEPEST = 16  # stride up to which `auto` reads style: deeper maps of small pictures have few places
 
+# (content, style) of architectures whose layers were chosen by papers or trials; others go by their strides.
+# VGG-16: relu3_3, and relu1_2, 2_2, 3_3, 4_3 (Johnson et al. 2016, section 4.1, in the authors' code).
+# SqueezeNet: Fire modules. MobileNetV2: the expansions of blocks, because the blocks' own outputs are linear.
+RECIPES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "torchvision/vgg16": (("features.15",), ("features.3", "features.8", "features.15", "features.22")),
+    "torchvision/squeezenet1_1": (
+        ("features.6",),
+        ("features.1", "features.4", "features.6", "features.7", "features.10"),
+    ),
+    "torchvision/mobilenet_v2": (
+        ("features.7.conv.0",),
+        ("features.2.conv.0", "features.3.conv.0", "features.4.conv.0", "features.7.conv.0", "features.11.conv.0"),
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Layers:
@@ -62,7 +77,8 @@ def choose_layers(
     style: str | Mapping[str, float] = "auto",
     encoder: str | None = None,
 ) -> Layers:
-    """The layers of a config; `auto` goes by the strides that the backbone declares. Raises BackboneError."""
+    """The layers of a config. `auto`: the recipe of the architecture where there is one, else by the strides that the
+    backbone declares. Raises BackboneError."""
     require_suited(backbone)
     strides = backbone.strides
 
@@ -70,8 +86,9 @@ def choose_layers(
         return f"map{min(range(len(strides)), key=lambda i: (abs(math.log2(strides[i] / stride)), i))}"
 
     fine = [f"map{i}" for i, stride in enumerate(strides) if stride <= DEEPEST]
-    contents = {nearest(8): 1.0} if isinstance(content, str) else dict(content)
-    styles = dict.fromkeys(fine or ["map0"], 1.0) if isinstance(style, str) else dict(style)
+    recipe = RECIPES.get(backbone.name, ((nearest(8),), tuple(fine or ["map0"])))
+    contents = dict.fromkeys(recipe[0], 1.0) if isinstance(content, str) else dict(content)
+    styles = dict.fromkeys(recipe[1], 1.0) if isinstance(style, str) else dict(style)
     return Layers(shared_out(contents), shared_out(styles), nearest(4) if encoder == "auto" else encoder)
 
 
@@ -90,7 +107,9 @@ class LossNetwork(nn.Module):
         with judging(backbone):
             seen, dropped = cut(backbone, layers.all)
         self.dropped = dropped  # parameters
-        self.shapes = {name: (tensor.shape[1], 2 ** round(math.log2(PROBE / tensor.shape[2]))) for name, tensor in seen.items()}
+        self.shapes = {
+            name: (tensor.shape[1], 2 ** round(math.log2(PROBE / tensor.shape[2]))) for name, tensor in seen.items()
+        }
         """layer -> (channels, nominal stride)"""
 
     def forward(self, image: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
@@ -109,8 +128,8 @@ def read(backbone: Backbone, image: Tensor, names: Sequence[str]) -> dict[str, T
     flat = [name for name in names if found[name].ndim != 4]
     if flat:
         raise BackboneError(
-            f"{backbone.name}: layer {flat[0]!r} gives no map (its shape is {tuple(found[flat[0]].shape)}); content and "
-            "style are read from maps (B, C, H, W)"
+            f"{backbone.name}: layer {flat[0]!r} gives no map (its shape is {tuple(found[flat[0]].shape)}); content "
+            "and style are read from maps (B, C, H, W)"
         )
     return {name: found[name] for name in names}
 

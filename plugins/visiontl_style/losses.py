@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -15,21 +15,22 @@ def loss(
     cfg: StyleConfig, outputs: Mapping[str, Any], batch: Mapping[str, Any], meta: Mapping[str, Any]
 ) -> dict[str, Tensor]:
     """{"loss": (), "content", "style", "tv": their unweighted parts, and "style.LAYER" for each layer}."""
-    style = outputs["style"]  # (B, layers)
-    layers = layer_weights(cfg, style.shape[1])
-    relative = style / outputs["plain_style"].clamp(min=LEAST_DISTANCE) if cfg.equalise else style
+    style = outputs["style"]  # {layer: (B,)}
+    weights = layer_weights(cfg, list(style))
+    relative = style
+    if cfg.equalise:
+        relative = {name: style[name] / outputs["plain_style"][name].clamp(min=LEAST_DISTANCE) for name in style}
     parts = {
         "content": outputs.get("target", outputs["content"]).mean(),
-        "style": (relative * style.new_tensor(list(layers.values()))).sum(1).mean(),
+        "style": sum((weight * relative[name] for name, weight in weights.items()), outputs["tv"].new_zeros(())).mean(),
         "tv": outputs["tv"].mean(),
     }
     total = cfg.content_weight * parts["content"] + cfg.style_weight * parts["style"] + cfg.tv_weight * parts["tv"]
-    return {"loss": total, **parts, **{f"style.{name}": style[:, i].mean() for i, name in enumerate(layers)}}
+    return {"loss": total, **parts, **{f"style.{name}": values.mean() for name, values in style.items()}}
 
 
-def layer_weights(cfg: StyleConfig, count: int) -> dict[str, float]:
-    """Style layer -> its share. With `auto` all `count` layers weigh alike."""
-    if isinstance(cfg.style_layers, str):
-        return {f"map{i}": 1 / count for i in range(count)}
-    total = sum(cfg.style_layers.values())
-    return {name: weight / total for name, weight in cfg.style_layers.items()}
+def layer_weights(cfg: StyleConfig, names: Sequence[str]) -> dict[str, float]:
+    """Style layer -> its share; with `auto` all weigh alike."""
+    weights = dict.fromkeys(names, 1.0) if isinstance(cfg.style_layers, str) else cfg.style_layers
+    total = sum(weights[name] for name in names)
+    return {name: weights[name] / total for name in names}

@@ -57,9 +57,10 @@ def grams(judge: LossNetwork, pictures: Sequence[Tensor], layers: Layers) -> dic
 class StyleTransfer(nn.Module):
     """What both ways share: forward(batch) -> distances, one number per picture.
 
-    In training {"content": (B,), "style": (B, layers), "tv": (B,)}, and with cfg.equalise "plain_style": (B, layers)
-    of the photo as it is. In evaluation also "plain_style", "plain_tv", "perceptual", "checkerboard",
-    "plain_checkerboard": (B,) each, "result": (B, 3, H, W) 0..1 and "seconds": (B,) for making it.
+    In training {"content": (B,), "style": {layer: (B,)}, "tv": (B,)}, with adain "target": (B,) from the features that
+    were asked of the decoder, and with cfg.equalise "plain_style" of the photo as it is. In evaluation also
+    "plain_style", "plain_tv", "perceptual", "checkerboard", "plain_checkerboard", "result": (B, 3, H, W) 0..1, and
+    "seconds": (B,) for making it.
     """
 
     def __init__(self, cfg: StyleConfig, judge: LossNetwork):
@@ -115,10 +116,10 @@ class StyleTransfer(nn.Module):
         return self.judge(image, tuple(dict.fromkeys([*layers.content, *([layers.encoder] if layers.encoder else [])])))
 
 
-def style_distances(features: Mapping[str, Tensor], layers: Layers, wanted: Sequence[Tensor]) -> Tensor:
-    """(B, layers): squared Gram distances relative to the style's own."""
+def style_distances(features: Mapping[str, Tensor], layers: Layers, wanted: Sequence[Tensor]) -> dict[str, Tensor]:
+    """{layer: (B,)}: squared Gram distances relative to the style's own."""
     pairs = zip(layers.style, wanted, strict=True)
-    return torch.stack([gram_distance(gram(features[name]), target) for name, target in pairs], dim=1)
+    return {name: gram_distance(gram(features[name]), target) for name, target in pairs}
 
 
 class FeedForward(StyleTransfer):

@@ -65,7 +65,7 @@ def said_of(image: Image.Image, name: str, key: str) -> list[str]:
     """Notes on an opened style picture; raises DataError for one that cannot serve."""
     if min(image.size) < LEAST:
         raise DataError(
-            f"{key}: {name}: has {image.width} x {image.height} pixels; a style picture needs {LEAST} on its shorter side"
+            f"{key}: {name}: has {image.width} x {image.height} pixels; a style picture needs {LEAST} on a side"
         )
     small = image.copy()
     small.thumbnail((256, 256))

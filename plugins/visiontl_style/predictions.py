@@ -69,7 +69,12 @@ class Painter:
     """A network, ready for photos, with everything that does not depend on the photo computed once."""
 
     def __init__(
-        self, cfg: StyleConfig, model: nn.Module, meta: Mapping[str, Any], options: PredictOptions, shares: Mapping[str, float]
+        self,
+        cfg: StyleConfig,
+        model: nn.Module,
+        meta: Mapping[str, Any],
+        options: PredictOptions,
+        shares: Mapping[str, float],
     ):
         self.cfg, self.model, self.options, self.shares = cfg, model, options, shares
         self.device = next(model.parameters()).device
@@ -123,7 +128,10 @@ class Painter:
 
         def paint(window: Tensor) -> Tensor:
             features = model.encoded(model.padded(window))
-            mixed = sum(share * adain(features, *style, own) for share, style in zip(self.shares.values(), self.styles, strict=True))
+            mixed = sum(
+                share * adain(features, *style, own)
+                for share, style in zip(self.shares.values(), self.styles, strict=True)
+            )
             assert isinstance(mixed, Tensor)
             features = torch.lerp(features, mixed, self.options.strength)
             return model.decoded(features, (window.shape[2], window.shape[3]))

@@ -9,6 +9,7 @@ import numpy as np
 
 from visiontl_style.config import StyleConfig
 from visiontl_style.losses import layer_weights
+from visiontl_style.model import LEAST_DISTANCE
 
 PAIRS = ("tv", "checkerboard")  # measured on the result and on the photo
 
@@ -16,20 +17,22 @@ PAIRS = ("tv", "checkerboard")  # measured on the result and on the photo
 def rows(
     cfg: StyleConfig, outputs: Mapping[str, Any], batch: Mapping[str, Any], meta: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Per photo {"style", "plain_style": [per layer], "content", "perceptual", "tv", "plain_tv", "checkerboard",
+    """Per photo {"style", "plain_style": {layer: distance}, "content", "perceptual", "tv", "plain_tv", "checkerboard",
     "plain_checkerboard", "milliseconds", "number": of its style}, and "picture": (3, S, S) uint8 of the first ones."""
-    columns = {key: outputs[key].cpu().tolist() for key in ("style", "plain_style", "content", "perceptual")}
+    columns = {key: outputs[key].cpu().tolist() for key in ("content", "perceptual")}
     columns |= {key: outputs[key].cpu().tolist() for name in PAIRS for key in (name, f"plain_{name}")}
     columns["target"] = outputs.get("target", outputs["content"]).cpu().tolist()
+    layers = {key: {n: v.cpu().tolist() for n, v in outputs[key].items()} for key in ("style", "plain_style")}
     milliseconds = (1000 * outputs["seconds"]).cpu().tolist()
-    found = []
+    made = []
     for i, id in enumerate(batch["id"].tolist()):
         row = {key: values[i] for key, values in columns.items()}
+        row |= {key: {name: values[i] for name, values in found.items()} for key, found in layers.items()}
         row |= {"milliseconds": milliseconds[i], "number": id % len(meta["styles"])}
         if id < cfg.preview:
             row["picture"] = (outputs["result"][i] * 255).round().byte().cpu().numpy()
-        found.append(row)
-    return found
+        made.append(row)
+    return made
 
 
 def score(cfg: StyleConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,14 +46,14 @@ def score(cfg: StyleConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str
         levels of 255, checkerboard_of_photos beside it.
     objective: what training minimises, on these photos.
     """
-    style, plain = (np.array([row[key] for row in rows]) for key in ("style", "plain_style"))  # (N, layers)
-    weights = layer_weights(cfg, style.shape[1])
+    style, plain = by_layer(rows, "style"), by_layer(rows, "plain_style")
+    weights = layer_weights(cfg, list(rows[0]["style"]))
     means = {
         key: float(np.mean([row[key] for row in rows]))
         for key in ("content", "target", "perceptual", *PAIRS, *(f"plain_{name}" for name in PAIRS))
     }
     relative = ratio(style.mean(0), plain.mean(0))  # (layers,)
-    minimised = np.mean(style / np.maximum(plain, 0.01), axis=0) if cfg.equalise else style.mean(0)
+    minimised = np.mean(style / np.maximum(plain, LEAST_DISTANCE), axis=0) if cfg.equalise else style.mean(0)
     objective = (
         cfg.content_weight * means["target"]
         + cfg.style_weight * float(minimised @ list(weights.values()))
@@ -74,6 +77,11 @@ def score(cfg: StyleConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str
             for n in sorted(set(numbers.tolist()))
         }
     return scores
+
+
+def by_layer(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
+    """(N, layers)"""
+    return np.array([list(row[key].values()) for row in rows])
 
 
 def ratio(value: np.ndarray, of: np.ndarray) -> np.ndarray:

@@ -43,7 +43,9 @@ def in_tiles(
             window = photo[:, down.start : down.stop, across.start : across.stop].to(device)
             made = paint(window[None].float() / 255)[0]
             made = made[
-                :, down.first - down.start : down.last - down.start, across.first - across.start : across.last - across.start
+                :,
+                down.first - down.start : down.last - down.start,
+                across.first - across.start : across.last - across.start,
             ]
             result[:, down.first : down.last, across.first : across.last] = to_bytes(made)
     return result

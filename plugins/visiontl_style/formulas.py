@@ -73,16 +73,18 @@ def adain(content: Tensor, mean: Tensor, deviation: Tensor, own: tuple[Tensor, T
 
 def checkerboard(image: Tensor, period: int) -> Tensor:
     """(B, 3, H, W) 0..1 -> (B,): root mean square of the part of the brightness that repeats every `period` pixels, in
-    levels of 255, after its local mean is taken off.
+    levels of 255, after its local mean is taken off. H and W are at least 3 periods.
 
     That is the energy at all multiples of the frequency 1 / period, where upsampling and strides leave their grid
     (Odena et al. 2016, Deconvolution and checkerboard artifacts). Natural pictures have some 0.1 to 0.5 by chance.
     """
     weights = torch.tensor(LUMA, device=image.device).view(1, 3, 1, 1)
     luma = (image.float() * weights).sum(1, keepdim=True)  # (B, 1, H, W)
-    smooth = torch.nn.functional.avg_pool2d(luma, 2 * (period // 2) + 1, 1, period // 2, count_include_pad=False)
-    rows, columns = (side // period * period for side in luma.shape[2:])
-    fine = (luma - smooth)[:, 0, :rows, :columns]  # (B, rows, columns)
+    reach = period // 2
+    smooth = torch.nn.functional.avg_pool2d(luma, 2 * reach + 1, 1)  # without the border, where it is one-sided
+    fine = (luma[:, :, reach:-reach, reach:-reach] - smooth)[:, 0]
+    rows, columns = (side // period * period for side in fine.shape[1:])
+    fine = fine[:, :rows, :columns]  # (B, rows, columns)
     cells = fine.unflatten(2, (columns // period, period)).unflatten(1, (rows // period, period))
     pattern = cells.mean((1, 3))  # (B, period, period)
     return 255 * (pattern - pattern.mean((1, 2), keepdim=True)).square().mean((1, 2)).sqrt()

@@ -14,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-SECTIONS = ("engine", "policies", "memory", "start", "peers", "loading", "regions")
+SECTIONS = ("engine", "policies", "memory", "start", "peers", "loading", "regions", "painting")
 
 
 def material(name: str) -> Path | None:

@@ -100,7 +100,7 @@ DATA = [
     Wrong("style that is empty", (style("{here}/a.png"),), ("a.png", "empty"), written("a.png", b"")),
     Wrong("folder without styles", (style("{here}"),), ("holds no pictures", "1 other files"), written("a.txt", b"x")),
     Wrong("no style", (style(""),), ("task.data.styles", "none is named")),
-    Wrong("a null byte", ("task.data.photos=[\"a\\0b\"]",), ("no such file",)),
+    Wrong("a null byte", ("task.data.photos=[\"a\\0b\"]",), ("not allowed",)),
     Wrong("photos that are missing", ("task.data.photos=[{here}/fotos]",), ("no such file or folder", "photos"),
           lambda here: (here / "photos").mkdir()),
     Wrong("folder without photos", ("task.data.photos=[{here}]",), ("task.data.photos", "holds no pictures")),

@@ -9,17 +9,24 @@ from PIL import Image
 from visiontl_style.colours import with_colours_of
 from visiontl_style.config import PredictOptions
 from visiontl_style.example import dots
-from visiontl_style.networks import statistics_of
+from visiontl_style.networks import ConditionalInstanceNorm, statistics_of
 from visiontl_style.predictions import draw, predict
 from visiontl_style.tiles import reduced, spans
 
-from tests.style.made import META, network, photo
+from tests.style.made import META, generator, network, photo
 from visiontl import ConfigError, DataError, to_tensor
 
 
 @pytest.fixture(scope="module")
 def models():
-    return {way: network(way=way, width=4) for way in ("feed_forward", "adain")}
+    """With random scales and shifts: as they begin, all styles are one."""
+    made = {way: network(way=way, width=4) for way in ("feed_forward", "adain")}
+    random = generator(7)
+    for module in made["feed_forward"].modules():
+        if isinstance(module, ConditionalInstanceNorm):
+            module.weight.data.add_(torch.rand(module.weight.shape, generator=random) - 0.5)
+            module.bias.data.add_(torch.rand(module.bias.shape, generator=random) - 0.5)
+    return made
 
 
 @pytest.fixture(params=["feed_forward", "adain"])

@@ -17,8 +17,9 @@ from benchmarks.harness import ROOT, Child, Options, Table, seconds
 from benchmarks.rounds import Rounds, peak_bytes, say
 
 ABOUT = """
-One square picture in a process of its own, fp32, without tiles, from bytes to bytes. *Added* is the peak resident memory
-(VmHWM) above that of the same process before its first picture, model included. Weights are random: they change no time.
+One square picture in a process of its own, fp32, without tiles, from bytes to bytes. *Added* is the peak resident
+memory (VmHWM) above that of the same process before its first picture, model included. Weights are random, which
+changes no time.
 """
 
 SIZES = (256, 512, 1024)

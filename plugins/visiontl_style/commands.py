@@ -44,8 +44,12 @@ def optimise_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def judge_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("results", metavar="RESULTS", type=Path, help="a folder of stylised pictures")
-    parser.add_argument("--photos", nargs="+", required=True, help="the photos, files or folders; matched by name")
+    parser.add_argument(
+        "results", metavar="RESULTS", type=Path, help="a folder of stylised pictures, or a run to paint them"
+    )
+    parser.add_argument(
+        "--photos", nargs="+", default=[], help="files or folders, matched by name; of a run: default its val photos"
+    )
     parser.add_argument("--style", required=True, help="the style picture of all results")
     parser.add_argument(
         "--paintings", nargs="+", default=[], help="other paintings, among which the style is to be found"

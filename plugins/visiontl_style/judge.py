@@ -4,20 +4,23 @@ independent judge."""
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+import visiontl
 from visiontl import ConfigError, DataError, open_image, to_tensor
 from visiontl_style.formulas import checkerboard, gram, gram_distance, statistics, total_variation
 from visiontl_style.loss_network import LossNetwork
 from visiontl_style.model import PERIOD
 from visiontl_style.optimise import judge_of
-from visiontl_style.pictures import open_style, pictures_in, sized
+from visiontl_style.pictures import open_style, pictures_in, sized, to_pil
 from visiontl_style.views import square
 
 
@@ -122,12 +125,35 @@ def matched(photos: Sequence[str], folder: Path) -> list[tuple[str, str]]:
     return pairs
 
 
+def held_out(arguments: argparse.Namespace) -> list[tuple[str, str]]:
+    """(photo, photo) of those named, or of the run's val split."""
+    files = list(arguments.photos)
+    if not files:
+        listed = arguments.results / "splits" / "val.txt"
+        if not listed.is_file():
+            raise DataError(f"{arguments.results}: a run without val photos; name some with --photos")
+        # not splitlines, which also ends a line at characters that names may hold
+        files = [json.loads(line) for line in listed.read_text(encoding="utf-8").split("\n") if line]
+    photos, _ = pictures_in(files, "--photos")
+    return [(photo, photo) for photo in photos]
+
+
+def painted(run: Path, photos: Sequence[Tensor], style: str) -> list[Tensor]:
+    """The photos, (1, 3, S, S) 0..1 each, painted by a run: in the style picture with adain, else in its first style."""
+    predictor = visiontl.load(run)
+    cfg: Any = predictor.built.resolved.cfg
+    options = {"style": style} if cfg.way == "adain" else {}
+    found = predictor.predict([to_pil(photo[0]) for photo in photos], **options)
+    return [to_tensor(one["stylised"])[None].float() / 255 for one in found]
+
+
 def command(arguments: argparse.Namespace) -> int:
     """`visiontl style judge`"""
     for key in ("size", "style_size"):
         if getattr(arguments, key) < 32:
             raise ConfigError(f"--{key.replace('_', '-')} {getattr(arguments, key)} is below 32")
-    pairs = matched(arguments.photos, arguments.results)
+    trained = (arguments.results / "model").is_dir()
+    pairs = held_out(arguments) if trained else matched(arguments.photos, arguments.results)
     if len(pairs) < 2:
         raise DataError(
             f"{arguments.results}: 1 result; 2 or more are needed, because unrelated photos are compared too"
@@ -138,12 +164,17 @@ def command(arguments: argparse.Namespace) -> int:
     files = [file for file in files if Path(file).resolve() != Path(arguments.style).resolve()]
 
     def shown(image: Image.Image) -> Tensor:
-        return square(image, arguments.size)["image"][None].to(device).float() / 255
+        return square(image, arguments.size)["image"][None].float() / 255
 
     def canvas(file: str) -> Tensor:
         return to_tensor(sized(open_style(file, "--style")[0], arguments.style_size))[None].to(device).float() / 255
 
-    photos, results = ([shown(open_image(pair[i])) for pair in pairs] for i in (0, 1))
+    photos = [shown(open_image(photo)) for photo, _ in pairs]
+    if trained:
+        results = painted(arguments.results, photos, arguments.style)
+    else:
+        results = [shown(open_image(result)) for _, result in pairs]
+    photos, results = ([one.to(device) for one in group] for group in (photos, results))
     found = measure(judge, photos, results, canvas(arguments.style), [canvas(file) for file in files])
     text = table(found, arguments.backbone, arguments.size)
     print(text, end="")

@@ -124,7 +124,7 @@ class Painter:
                 return in_tiles(lambda x: net(x, weights), photo, tile, net.reach, net.stride, self.device)
         assert isinstance(self.model, AdaptiveTransfer)
         model = self.model
-        own = statistics(model.encoded(reduced(photo, tile).to(self.device)))
+        own = statistics(model.encoded(reduced(photo, tile).to(self.device))) if large else None
 
         def paint(window: Tensor) -> Tensor:
             features = model.encoded(model.padded(window))

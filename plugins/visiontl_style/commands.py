@@ -44,9 +44,7 @@ def optimise_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def judge_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "results", metavar="RESULTS", type=Path, help="a folder of stylised pictures, or a run to paint them"
-    )
+    parser.add_argument("results", metavar="RESULTS", type=Path, help="a folder of stylised pictures, or a run")
     parser.add_argument(
         "--photos", nargs="+", default=[], help="files or folders, matched by name; of a run: default its val photos"
     )

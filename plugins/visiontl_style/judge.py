@@ -113,6 +113,8 @@ def share_nearest(pictures: Sequence[dict[str, Tensor]], canvases: Sequence[dict
 
 def matched(photos: Sequence[str], folder: Path) -> list[tuple[str, str]]:
     """(photo, its result): a result has its photo's name. Raises DataError where fewer than two match."""
+    if not photos:
+        raise DataError("--photos: none is named; the results of these photos are matched by their names")
     results, _ = pictures_in([str(folder)], "RESULTS")
     by_name = {Path(result).stem: result for result in results if "previews" not in Path(result).parts}
     files, _ = pictures_in(photos, "--photos")
@@ -139,7 +141,7 @@ def held_out(arguments: argparse.Namespace) -> list[tuple[str, str]]:
 
 
 def painted(run: Path, photos: Sequence[Tensor], style: str) -> list[Tensor]:
-    """The photos, (1, 3, S, S) 0..1 each, painted by a run: in the style picture with adain, else in its first style."""
+    """The photos, (1, 3, S, S) 0..1 each, painted by a run: with adain like the picture, else in its first style."""
     predictor = visiontl.load(run)
     cfg: Any = predictor.built.resolved.cfg
     options = {"style": style} if cfg.way == "adain" else {}

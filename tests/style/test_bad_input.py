@@ -235,6 +235,7 @@ CALLS = [
          "no.pth"),
     Call("judge {here}/results --photos {here}/photo.png --style {here}/style.png", "2 or more are needed"),
     Call("judge {here}/results --photos {here}/style.png --style {here}/style.png", "none of its 1 pictures"),
+    Call("judge {here}/results --style {here}/style.png", "--photos: none is named"),
     Call("judge {here}/nowhere --photos {here}/photo.png --style {here}/style.png", "no such file"),
     Call("judge {here}/results --photos {here}/photo.png --style {here}/style.png --size 9", "--size 9"),
     Call("sheet {here}/sheet.png --photos {here}/photo.png --column results", "expected TITLE=FOLDER"),

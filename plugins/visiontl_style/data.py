@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CARRIED = 16  # style pictures in meta with adain: for val, and to be asked for by name
 
 
-@dataclass(frozen=True)
+@dataclass
 class Photos:
     """One split. styles: the pictures that photo `id` is judged against, id mod their number.
 
@@ -100,10 +100,12 @@ def data(cfg: StyleConfig, spec: ImageSpec, meta: Mapping[str, Any] | None = Non
     ]
     train, val = split(cfg, photos, notes)
     kept = [style["png"] for style in styles]
-    splits = {"train": Photos(train, cfg, kept, files, train=True)}
-    if val:
-        splits["val"] = Photos(val, cfg, kept, ())
-    return Data(**splits, meta={"styles": styles}, notes=notes)
+    return Data(
+        train=Photos(train, cfg, kept, files, train=True),
+        val=Photos(val, cfg, kept, ()) if val else None,
+        meta={"styles": styles},
+        notes=notes,
+    )
 
 
 def looked_at(files: Sequence[str], key: str) -> list[str]:

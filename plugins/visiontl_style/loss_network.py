@@ -148,7 +148,7 @@ def cut(backbone: Backbone, names: Sequence[str]) -> tuple[dict[str, Tensor], in
         backbone.requires_grad_(True)
         with torch.enable_grad():
             found = read(backbone, probe, names)
-            total = sum(tensor.float().sum() for tensor in found.values())
+            total = torch.stack([tensor.float().sum() for tensor in found.values()]).sum()
         parameters = list(backbone.parameters())
         reached = torch.autograd.grad(total, parameters, allow_unused=True) if parameters else ()
     finally:

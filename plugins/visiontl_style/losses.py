@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from visiontl_style.config import StyleConfig
@@ -22,7 +23,7 @@ def loss(
         relative = {name: style[name] / outputs["plain_style"][name].clamp(min=LEAST_DISTANCE) for name in style}
     parts = {
         "content": outputs.get("target", outputs["content"]).mean(),
-        "style": sum((weight * relative[name] for name, weight in weights.items()), outputs["tv"].new_zeros(())).mean(),
+        "style": torch.stack([weight * relative[name].mean() for name, weight in weights.items()]).sum(),
         "tv": outputs["tv"].mean(),
     }
     total = cfg.content_weight * parts["content"] + cfg.style_weight * parts["style"] + cfg.tv_weight * parts["tv"]

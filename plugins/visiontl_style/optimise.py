@@ -122,12 +122,10 @@ def optimise(
     return result
 
 
-def layers_of(
-    backbone: Backbone, content: Sequence[str] | None, style: Sequence[str] | None, encoder: str | None = None
-) -> Layers:
+def layers_of(backbone: Backbone, content: Sequence[str] | None, style: Sequence[str] | None) -> Layers:
     """The layers that a command line names; None: as the config's `auto`."""
-    named = (dict.fromkeys(names, 1.0) if names else "auto" for names in (content, style))
-    return choose_layers(backbone, *named, encoder)
+    contents, styles = (dict.fromkeys(names, 1.0) if names else "auto" for names in (content, style))
+    return choose_layers(backbone, contents, styles)
 
 
 def judge_of(arguments: argparse.Namespace) -> LossNetwork:

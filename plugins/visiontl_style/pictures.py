@@ -95,7 +95,7 @@ def sized(image: Image.Image, short: int) -> Image.Image:
         left, top = (max(0, side - long) // 2 for side in image.size)
         image = image.crop((left, top, left + min(image.width, long), top + min(image.height, long)))
     scale = short / min(image.size)
-    size = tuple(max(short, round(side * scale)) for side in image.size)
+    size = max(short, round(image.width * scale)), max(short, round(image.height * scale))
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,18 @@ class Case:
             "run": {"folder": str(self.folder / "runs")},
         }
         return with_example(resolve(config, overrides), Console(main=False))
+
+    def refusal(self, policy: str) -> str | None:
+        """Why the task refuses a freeze policy, as a config writes it, or None."""
+        refuse, resolved = plugins.task(self.task).refuse, self.resolved()
+        name = policy.strip("{").partition(":")[0].strip()
+        return refuse(resolved.cfg, name) if refuse else None
+
+    def policies(self, wanted: Sequence[str]) -> list[str]:
+        """Those of the policies that the task does not refuse; AssertionError where it refuses all of them."""
+        left = [policy for policy in wanted if self.refusal(policy) is None]
+        assert left, f"{self.task} refuses every freeze policy of {', '.join(wanted)}"
+        return left
 
     def run(self, *overrides: str, limit: int | None = None) -> Run:
         return set_up(self.resolved(*overrides), limit)

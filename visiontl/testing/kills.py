@@ -224,7 +224,7 @@ def fork(
         html.render_figure = lambda figure, prefix="": ""  # drawing takes longer than such a run
         counted = plant(inside or 0, marker, case.folder / "runs" / name) if rank == 0 else lambda: 0
         sizes = [f"train.batch_size={batch_size(case)}", f"loader.workers={setting.workers}"]
-        train(case.resolved(*sizes, *VARIANTS[setting.variant], f"run.name={name}", "resume=auto"))
+        train(case.resolved(*sizes, *variant(case, setting), f"run.name={name}", "resume=auto"))
         if inside == 0 and rank == 0:
             (case.folder / f"{name}.moments").write_text(str(counted()))
         code = 0
@@ -234,6 +234,16 @@ def fork(
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def variant(case: Case, setting: Setting) -> list[str]:
+    """The variant's settings without a freeze policy that the task refuses."""
+    key = "freeze.policy="
+    return [
+        text
+        for text in VARIANTS[setting.variant]
+        if not text.startswith(key) or case.refusal(text.removeprefix(key)) is None
+    ]
 
 
 def batch_size(case: Case) -> int:

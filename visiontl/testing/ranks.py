@@ -92,6 +92,9 @@ def small_run(case: Case, *overrides: str, images: int = 16) -> Run:
 
 def check_policy(case: Case, policy: str) -> list[str]:
     """What is wrong with a run through all phases of the policy; empty when nothing is."""
+    refused = case.refusal(policy)
+    if refused:
+        raise NotApplicable(f"the task refuses this policy: {refused}")
     epochs = 6 if "gradual" in policy else 3  # the bundled backbone has five stages
     settings = (f"freeze.policy={policy}", f"train.epochs={epochs}", "train.batch_size=4")
     run = small_run(case, *settings, *QUIET)

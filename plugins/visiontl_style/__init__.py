@@ -1,0 +1,36 @@
+"""Neural style transfer as a visiontl task. This module imports no torch."""
+
+from __future__ import annotations
+
+from visiontl import Task, hookimpl, lazy
+from visiontl_style.commands import COMMANDS
+from visiontl_style.config import PredictOptions, StyleConfig, refuse
+
+TASK = Task(
+    name="style",
+    config=StyleConfig,
+    data=lazy("visiontl_style.data:data"),
+    sample=lazy("visiontl_style.views:sample"),
+    collate=lazy("visiontl_style.batches:collate"),
+    model=lazy("visiontl_style.model:model"),
+    loss=lazy("visiontl_style.losses:loss"),
+    rows=lazy("visiontl_style.scores:rows"),
+    score=lazy("visiontl_style.scores:score"),
+    best=("objective", "min"),
+    predict=lazy("visiontl_style.predictions:predict"),
+    options=PredictOptions,
+    draw=lazy("visiontl_style.predictions:draw"),
+    report=lazy("visiontl_style.charts:report"),
+    preview=lazy("visiontl_style.charts:preview"),
+    refuse=refuse,
+    check=lazy("visiontl_style.checks:check"),
+    example=lazy("visiontl_style.example:example"),
+    small={"width": 4, "blocks": 1, "size": 48, "crop": 32, "style_size": 48, "jitter": 4},
+    defaults={"freeze.policy": "all"},
+    commands=COMMANDS,
+)
+
+
+@hookimpl
+def visiontl_tasks() -> list[Task]:
+    return [TASK]

@@ -1,0 +1,92 @@
+"""What the report shows: photos with their results, distances by layer and by style, and what a picture takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from visiontl import DataError, Figure, Pictures, Table
+from visiontl_style.config import StyleConfig
+from visiontl_style.pictures import as_picture
+from visiontl_style.scores import by_layer, score
+
+SIDE = 192  # pixels of a cell in a preview
+GAP = 4
+
+
+def grid(rows: Sequence[Sequence[Image.Image | None]], side: int = SIDE) -> Image.Image:
+    """Pictures in rows, each fitted into a square cell, on white."""
+    columns = max(map(len, rows))
+    sheet = Image.new("RGB", (columns * (side + GAP) - GAP, len(rows) * (side + GAP) - GAP), "white")
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            if picture is not None:
+                shown = picture.convert("RGB").copy()
+                shown.thumbnail((side, side), Image.Resampling.LANCZOS)
+                place = x * (side + GAP) + (side - shown.width) // 2, y * (side + GAP) + (side - shown.height) // 2
+                sheet.paste(shown, place)
+    return sheet
+
+
+def preview(
+    cfg: StyleConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any], image: Callable[[int], Image.Image]
+) -> Pictures:
+    """One picture: a row per photo with photo, style, result."""
+    shown = []
+    for id, row in enumerate(rows):
+        if "picture" not in row:
+            continue
+        result = Image.fromarray(row["picture"].transpose(1, 2, 0))
+        try:
+            photo: Image.Image | None = in_square(image(id))
+        except DataError:  # moved or damaged since it was read
+            photo = None
+        shown.append([photo, as_picture(meta["styles"][row["number"]]["png"]), result])
+    return Pictures("Photo, style, result", [("photo, style, result", grid(shown))] if shown else [])
+
+
+def in_square(photo: Image.Image) -> Image.Image:
+    side = min(photo.size)
+    left, top = (photo.width - side) // 2, (photo.height - side) // 2
+    return photo.crop((left, top, left + side, top + side))
+
+
+def report(
+    cfg: StyleConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any], image: Callable[[int], Image.Image]
+) -> list[Any]:
+    """image: id -> photo; row number i is the image with id i."""
+    scores = score(cfg, rows, meta)
+    layers = scores["style_distance_by_layer"]
+    items: list[Any] = []
+    shown = preview(cfg, rows, meta, image)
+    if shown.items:
+        items.append(shown)
+    items.append(
+        Figure(
+            "Style distance by layer",
+            partial(draw_layers, rows=rows, names=list(layers)),
+            "Squared Gram distance of each result / that of its photo. 1: as far from the style as the photo was.",
+            (2 + 0.9 * len(layers), 4.0),
+        )
+    )
+    if "style_distance_by_style" in scores:
+        lines = [(name, f"{value:.3f}") for name, value in scores["style_distance_by_style"].items()]
+        items.append(Table("Style distance by style", ("style", "distance"), lines))
+    milliseconds = np.array([row["milliseconds"] for row in rows])
+    line = [f"{value:.1f}" for value in (np.median(milliseconds), milliseconds.min(), milliseconds.max())]
+    caption = f"For {cfg.size} x {cfg.size} pixels, in batches, on the device of this run."
+    items.append(Table("Milliseconds per picture", ("median", "least", "most"), [line], caption))
+    return items
+
+
+def draw_layers(axes: Any, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+    style, plain = by_layer(rows, "style"), by_layer(rows, "plain_style")
+    axes.boxplot(list((style / np.maximum(plain, 1e-9)).T), showfliers=False)
+    axes.set_xticks(range(1, len(names) + 1), names, rotation=30, ha="right")
+    axes.axhline(1, color="grey", linestyle="--", linewidth=1)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("relative to the photo")

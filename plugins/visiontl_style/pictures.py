@@ -1,0 +1,139 @@
+"""Style pictures: found, opened, brought to size, and carried in meta as base64 PNG."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from visiontl import DataError, did_you_mean, is_image, open_image
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LEAST = 64  # pixels of a style picture's shorter side: below, there are no strokes to learn
+LONGEST = 2.0  # longer side / shorter side that is kept; the middle of a longer strip
+FLAT = 2.0  # levels of 255: standard deviation of the brightness below which a picture shows nothing
+GREY = 3  # levels of 255: largest difference of a pixel's colours that still is grey
+
+
+def pictures_in(paths: Sequence[str], key: str) -> tuple[list[str], list[str]]:
+    """Files and folders (searched in depth) -> (the pictures, sorted within each; what was left out, in a sentence
+    each). key: of the config, for errors. Raises DataError."""
+    found: dict[str, None] = {}
+    notes = []
+    for text in paths:
+        path = Path(text).expanduser()
+        if "\0" in text or not path.exists():
+            near = [p.name for p in path.parent.iterdir()] if "\0" not in text and path.parent.is_dir() else []
+            raise DataError(f"{key}: {text!r}: no such file or folder{did_you_mean(path.name, near)}")
+        if not path.is_dir():
+            found[str(path)] = None
+            continue
+        inside = sorted(file for file in path.rglob("*") if not file.is_dir())
+        chosen = [str(file) for file in inside if is_image(file)]
+        left = [str(file.relative_to(path)) for file in inside if not is_image(file)]
+        if not chosen:
+            raise DataError(f"{key}: {path}: holds no pictures{f' ({len(left)} other files)' if left else ''}")
+        if left:
+            shown = ", ".join(left[:5]) + (" ..." if len(left) > 5 else "")
+            notes.append(f"{path}: {len(left)} files that are no pictures were left out: {shown}")
+        found |= dict.fromkeys(chosen)
+    return list(found), notes
+
+
+def open_style(path: str | Path, key: str = "style") -> tuple[Image.Image, list[str]]:
+    """A style picture, RGB, and what of it should be known. Raises DataError naming key and file for one that is
+    missing, too small, or shows one colour only."""
+    path = Path(path).expanduser()
+    if not path.exists():
+        near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise DataError(f"{key}: {path}: no such file{did_you_mean(path.name, near)}")
+    try:
+        image = open_image(path)
+    except DataError as error:
+        raise DataError(f"{key}: {error}") from None
+    return image, said_of(image, str(path), key)
+
+
+def said_of(image: Image.Image, name: str, key: str) -> list[str]:
+    """Notes on an opened style picture; raises DataError for one that cannot serve."""
+    if min(image.size) < LEAST:
+        raise DataError(
+            f"{key}: {name}: has {image.width} x {image.height} pixels; a style picture needs {LEAST} on a side"
+        )
+    small = image.copy()
+    small.thumbnail((256, 256))
+    pixels = np.asarray(small, dtype=np.int16)  # (h, w, 3)
+    if pixels.std((0, 1)).max() < FLAT:
+        raise DataError(f"{key}: {name}: shows one colour only; there are no strokes to learn")
+    notes = []
+    if np.ptp(pixels, axis=2).max() <= GREY:
+        notes.append(f"{name}: is grey, and results will be; keep_colours=true at prediction keeps the photo's colours")
+    if transparent(name):
+        notes.append(f"{name}: has transparency, which is put on white; the white is learnt as a part of the style")
+    return notes
+
+
+def transparent(name: str) -> bool:
+    try:
+        with Image.open(name) as image:
+            return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    except Exception:  # what is opened here was read before, or is no file
+        return False
+
+
+def sized(image: Image.Image, short: int) -> Image.Image:
+    """The picture with this shorter side, in pixels; of a strip the middle."""
+    long = int(min(image.size) * LONGEST)
+    if max(image.size) > long:
+        left, top = (max(0, side - long) // 2 for side in image.size)
+        image = image.crop((left, top, left + min(image.width, long), top + min(image.height, long)))
+    scale = short / min(image.size)
+    size = max(short, round(image.width * scale)), max(short, round(image.height * scale))
+    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
+
+
+def encoded(image: Image.Image) -> str:
+    """Base64 PNG."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def as_picture(text: str) -> Image.Image:
+    """Base64 PNG -> an RGB PIL image."""
+    with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",)) as image:
+        return image.convert("RGB")
+
+
+def decoded(text: str) -> Tensor:
+    """Base64 PNG -> (3, h, w) uint8."""
+    from visiontl import to_tensor
+
+    return to_tensor(as_picture(text))
+
+
+def named(files: Sequence[str]) -> list[str]:
+    """A short name for each file: its stem, numbered where two have the same."""
+    names: list[str] = []
+    for file in files:
+        stem, number = Path(file).stem, 2
+        name = stem
+        while name in names:
+            name, number = f"{stem}-{number}", number + 1
+        names.append(name)
+    return names
+
+
+def to_pil(image: Tensor) -> Any:
+    """(3, H, W) 0..1 -> an RGB PIL image."""
+    import torch
+
+    pixels = (image.detach().clamp(0, 1) * 255).round().to("cpu", torch.uint8)
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())

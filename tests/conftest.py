@@ -1,4 +1,5 @@
-"""Installs the tests' own third-party task the way pip would: a module and its metadata on the path."""
+"""Installs the tests' own third-party task the way pip would: a module and its metadata on the path. With `-n 2`, a
+file's tests stay together, because they share runs, and what takes longest comes first."""
 
 from __future__ import annotations
 
@@ -8,11 +9,34 @@ import sys
 import tempfile
 from pathlib import Path
 
+from xdist.scheduler import LoadScopeScheduling
+
 HERE = Path(__file__).resolve().parent
+LONGEST = ("tests/core/test_processes.py", "tests/test_tasks.py")
+
+
+class ByFile(LoadScopeScheduling):
+    """A file's tests on one process; of the conformance suite, a task's tests."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, name = nodeid.partition("::")
+        return file + name.partition("-")[0] if file == "tests/test_tasks.py" else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    config.option.loadscopereorder = False  # which would begin with the files of many tests, not with the long ones
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 def pytest_configure(config):
-    os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+    if hasattr(config, "workerinput"):  # a process of xdist, which has the path of the one that started it
+        return
+    threads = 1 if config.getoption("numprocesses") else min(2, os.cpu_count() or 1)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     site = Path(tempfile.mkdtemp(prefix="visiontl-site-"))
     config._visiontl_site = site
     shutil.copy(HERE / "plugins/brightness/visiontl_brightness.py", site)
@@ -25,4 +49,5 @@ def pytest_configure(config):
 
 
 def pytest_unconfigure(config):
-    shutil.rmtree(config._visiontl_site, ignore_errors=True)
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(config._visiontl_site, ignore_errors=True)

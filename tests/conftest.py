@@ -33,7 +33,8 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_configure(config):
-    if hasattr(config, "workerinput"):  # a process of xdist, which has the path of the one that started it
+    if hasattr(config, "workerinput"):  # a process of xdist: the site of the one that started it leads PYTHONPATH
+        sys.path.insert(0, os.environ["PYTHONPATH"].split(os.pathsep)[0])
         return
     threads = 1 if config.getoption("numprocesses") else min(2, os.cpu_count() or 1)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))

@@ -25,7 +25,18 @@ TASK = Task(
     refuse=refuse,
     check=lazy("visiontl_style.checks:check"),
     example=lazy("visiontl_style.example:example"),
-    small={"width": 4, "blocks": 1, "size": 48, "crop": 32, "style_size": 48, "jitter": 4},
+    # small weights, so that plain SGD at the checks' rate does not run away
+    small={
+        "width": 4,
+        "blocks": 1,
+        "size": 48,
+        "crop": 32,
+        "style_size": 48,
+        "jitter": 0,
+        "content_weight": 0.01,
+        "style_weight": 0.04,
+        "tv_weight": 0.02,
+    },
     defaults={"freeze.policy": "all"},
     commands=COMMANDS,
 )

@@ -15,7 +15,7 @@ from visiontl.prediction import predict_files
 from visiontl.testing import Case, checks
 
 CONFIGS = ROOT / "configs/style"
-ADAIN = {"way": "adain"}
+ADAIN = {"way": "adain", "jitter": 4}
 
 
 @pytest.mark.parametrize(

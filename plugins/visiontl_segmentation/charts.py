@@ -117,7 +117,8 @@ def pictures(
     ordinary = [rest[i] for i in np.linspace(0, len(rest) - 1, min(ORDINARY, len(rest))).round().astype(int).tolist()]
     caption = (
         "Above: the photo, and the truth; below: the prediction, and which pixels are right (blue) and wrong (orange). "
-        "Ignored pixels are left as they are. Masks are kept small, so borders are coarser here than they are scored."
+        "Ignored pixels are left as they are. Shares are the truth's. Masks are kept small, so borders are coarser here "
+        "than they are scored."
     )
     made = []
     for title, chosen in (("Images with the lowest IoU", worst), ("Other images, from lower to higher IoU", ordinary)):
@@ -134,7 +135,7 @@ def pictures(
 
 
 def four(photo: Image.Image, row: Mapping[str, Any], meta: Mapping[str, Any]) -> Image.Image:
-    """Photo and truth above prediction and verdict, with a legend of what the truth holds."""
+    """Photo and truth above prediction and verdict, with a legend: shares are of the truth."""
     photo = photo.convert("RGB")
     scale = SIDE / max(photo.size)
     photo = photo.resize((max(1, round(photo.width * scale)), max(1, round(photo.height * scale))))
@@ -143,7 +144,7 @@ def four(photo: Image.Image, row: Mapping[str, Any], meta: Mapping[str, Any]) ->
     canvas = Image.new("RGB", (2 * photo.width + GAP, 2 * photo.height + GAP), (255, 255, 255))
     for place, part in enumerate(parts):
         canvas.paste(part, (place % 2 * (photo.width + GAP), place // 2 * (photo.height + GAP)))
-    return with_legend(canvas, truth, meta)
+    return with_legend(canvas, truth, meta, guess)
 
 
 def short(name: str) -> str:

@@ -53,15 +53,25 @@ def verdict(photo: Image.Image, guess: np.ndarray, truth: np.ndarray) -> Image.I
     return Image.composite(tinted, photo, Image.fromarray((truth != IGNORED).astype(np.uint8) * 255))
 
 
-def with_legend(picture: Image.Image, mask: np.ndarray, meta: Mapping[str, Any]) -> Image.Image:
+def with_legend(
+    picture: Image.Image, mask: np.ndarray, meta: Mapping[str, Any], other: np.ndarray | None = None
+) -> Image.Image:
     """The picture with a panel to the right: colour, name and share of the pixels of each class that is there, the
-    largest first, as many as there is room for."""
-    counts = np.bincount(mask.ravel(), minlength=256)[: len(meta["classes"])]
-    order = [k for k in np.argsort(-counts, kind="stable").tolist() if counts[k]]
+    largest first, as many as there is room for, then the ignored ones. other: a mask whose classes are listed too,
+    without a share where `mask` has none of them."""
+    counts = np.bincount(mask.ravel(), minlength=256)
+    there = counts > 0 if other is None else (counts > 0) | (np.bincount(other.ravel(), minlength=256) > 0)
+    classes = len(meta["classes"])
+    order = [k for k in np.argsort(-counts[:classes], kind="stable").tolist() if there[k]]
     size = min(max(12, picture.height // 28), 64)
     line = round(size * 1.6)
     room = max(1, (picture.height - size) // line)
-    entries = [(legend_colour(k, meta), f"{meta['classes'][k]}  {counts[k] / mask.size:.1%}") for k in order]
+    shares = [f"{counts[k] / mask.size:.1%}" if counts[k] else "-" for k in order]
+    entries = [
+        (legend_colour(k, meta), f"{meta['classes'][k]}  {share}") for k, share in zip(order, shares, strict=True)
+    ]
+    if counts[IGNORED]:
+        entries.append(((255, 255, 255), f"(ignored)  {counts[IGNORED] / mask.size:.1%}"))
     if len(entries) > room:
         left = len(entries) - room + 1
         entries = [*entries[: room - 1], ((255, 255, 255), f"{left} more")]

@@ -117,8 +117,8 @@ def pictures(
     ordinary = [rest[i] for i in np.linspace(0, len(rest) - 1, min(ORDINARY, len(rest))).round().astype(int).tolist()]
     caption = (
         "Above: the photo, and the truth; below: the prediction, and which pixels are right (blue) and wrong (orange). "
-        "Ignored pixels are left as they are. Shares are the truth's. Masks are kept small, so borders are coarser here "
-        "than they are scored."
+        "Ignored pixels are left as they are. Shares are the truth's. Masks are kept small, so borders are coarser "
+        "here than they are scored."
     )
     made = []
     for title, chosen in (("Images with the lowest IoU", worst), ("Other images, from lower to higher IoU", ordinary)):

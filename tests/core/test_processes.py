@@ -31,7 +31,7 @@ def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def processes(count: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*TORCHRUN, str(count), *arguments], capture_output=True, text=True, timeout=600)
+    return subprocess.run([*TORCHRUN, str(count), *arguments], capture_output=True, text=True, timeout=1800)
 
 
 def photos(folder: Path) -> None:

@@ -14,9 +14,8 @@ from visiontl import cli
 
 # insightface, python-package/insightface/utils/face_align.py, arcface_dst: left eye, right eye, nose, corners of the
 # mouth, in a crop of 112 x 112. Written out again, so that a template that changes is seen.
-ARCFACE = np.array(
-    [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]
-)
+ARCFACE = np.array([(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)])
+
 
 def by_hand(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The same transform as linear least squares in a, b, tx, ty of x' = a x - b y + tx, y' = b x + a y + ty."""

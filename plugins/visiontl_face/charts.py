@@ -111,7 +111,7 @@ def draw_similarities(axes: Any, similarity: np.ndarray, same: np.ndarray, thres
     axes.axvline(threshold, linestyle="--", color="grey")
     axes.set_xlabel("cosine similarity")
     axes.set_ylabel("share of the pairs of a kind")
-    axes.legend(loc="upper left")
+    axes.legend(loc="best")
 
 
 def _confused(

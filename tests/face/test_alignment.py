@@ -1,4 +1,4 @@
-"""Similarity transforms and crops against solutions by hand."""
+"""Similarity transforms and crops against solutions by hand and the published template."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ import math
 import numpy as np
 import pytest
 from PIL import Image
-from visiontl_face.alignment import TEMPLATE, align, similarity_transform
+from visiontl_face import alignment
+from visiontl_face.alignment import align, similarity_transform
 
 from visiontl import cli
+
+# insightface, python-package/insightface/utils/face_align.py, arcface_dst: left eye, right eye, nose, corners of the
+# mouth, in a crop of 112 x 112. Written out again, so that a template that changes is seen.
+ARCFACE = np.array([(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)])
 
 
 def by_hand(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -22,24 +27,35 @@ def by_hand(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.array([[a, -b, tx], [b, a, ty]])
 
 
+def test_the_template_is_the_published_one():
+    np.testing.assert_array_equal(alignment.TEMPLATE, ARCFACE)
+    assert alignment.SIDE == 112
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_the_transform_is_the_least_squares_solution(seed):
     rng = np.random.default_rng(seed)
     turn, scale = rng.uniform(-3, 3), rng.uniform(0.2, 5)
     rotation = scale * np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
-    source = TEMPLATE @ rotation.T + rng.uniform(-200, 200, 2) + rng.normal(0, 2 * scale, (5, 2))
-    np.testing.assert_allclose(similarity_transform(source, TEMPLATE), by_hand(source, TEMPLATE), rtol=1e-9, atol=1e-8)
+    source = ARCFACE @ rotation.T + rng.uniform(-200, 200, 2) + rng.normal(0, 2 * scale, (5, 2))
+    np.testing.assert_allclose(similarity_transform(source, ARCFACE), by_hand(source, ARCFACE), rtol=1e-9, atol=1e-8)
+
+
+def test_an_upright_face_at_twice_the_size_gives_a_half_and_a_shift():
+    """x' = x / 2 - 15, y' = y / 2 - 5, solved on paper."""
+    landmarks = 2 * ARCFACE + np.array([30.0, 10.0])
+    np.testing.assert_allclose(similarity_transform(landmarks, ARCFACE), [[0.5, 0, -15], [0, 0.5, -5]], atol=1e-12)
 
 
 def test_points_in_one_place_are_refused():
     with pytest.raises(ValueError, match="one place"):
-        similarity_transform(np.ones((5, 2)), TEMPLATE)
+        similarity_transform(np.ones((5, 2)), ARCFACE)
 
 
 def spots(scale: float, turn: float, side: int) -> tuple[Image.Image, np.ndarray]:
     """A dark picture with a bright blob at each landmark."""
     rotation = scale * np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
-    points = (TEMPLATE - 56) @ rotation.T + side / 2
+    points = (ARCFACE - 56) @ rotation.T + side / 2
     y, x = np.mgrid[:side, :side]
     pixels = np.zeros((side, side))
     for px, py in points:
@@ -54,7 +70,7 @@ def test_landmarks_come_to_stand_on_the_template(scale, turn, side):
     crop = align(picture, points)
     assert crop.size == (112, 112)
     pixels = np.asarray(crop.convert("L"), dtype=np.float64)
-    for px, py in TEMPLATE:
+    for px, py in ARCFACE:
         left, top = round(px) - 5, round(py) - 5
         window = pixels[top : top + 11, left : left + 11]
         y, x = np.mgrid[top : top + 11, left : left + 11]

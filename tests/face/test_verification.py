@@ -196,6 +196,26 @@ def test_a_list_of_pairs_is_what_is_judged():
     assert score(CFG, [row for row in rows if row["name"] != "009.png"], {})["pairs"]["left out"] == 1
 
 
+def test_accuracy_is_the_mean_over_the_lists_folds_and_its_deviation():
+    """Three folds by hand: 0.9 and 0.8 are told apart from 0.1 and 0.2 at any threshold between; fold 2 has one of
+    each kind on the wrong side."""
+    similarity = np.array([0.9, 0.8, 0.1, 0.2, 0.9, 0.8, 0.1, 0.2, 0.9, 0.1, 0.9, 0.1])
+    same = np.array([True, True, False, False] * 3)
+    rows = []
+    for i, (value, kind) in enumerate(zip(similarity, same, strict=True)):
+        pair = [(f"{i:02d}b", bool(kind), i // 4)]
+        for name, vector, pairs in (
+            (f"{i:02d}a", [1.0, 0.0], pair),
+            (f"{i:02d}b", [value, np.sqrt(1 - value**2)], []),
+        ):
+            vector = np.array(vector, np.float32)
+            kinds = {"embedding": vector, "pooled": vector, "centred": vector}
+            rows.append({**kinds, "name": name, "identity": name, "group": "", "pairs": pairs})
+    scores = score(CFG, rows, {})
+    assert scores["accuracy"] == pytest.approx((1 + 1 + 0.5) / 3)
+    assert scores["accuracy_std"] == pytest.approx(np.sqrt((2 * (1 / 6) ** 2 + (1 / 3) ** 2) / 2))
+
+
 def test_many_images_give_a_limited_number_of_pairs_of_both_kinds():
     vectors, identities = people(3, count=30, each=10)
     cfg = FaceConfig.model_validate({"data": "x", "pairs": {"made": 1000}})

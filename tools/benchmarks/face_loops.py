@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from visiontl import Data
 from visiontl.config import Resolved, resolve
@@ -61,9 +62,13 @@ def resolved(spec: Spec) -> Resolved:
 
 
 def bare(run: Run, rounds: Rounds) -> None:
-    """A loop without a toolkit: the same network, cross entropy on the logits that it gives, AdamW."""
+    """A loop without a toolkit: the same network, cross entropy on the logits that it gives, AdamW, the backbone's norm
+    statistics fixed, which is this task's default."""
     cfg, meta, collate = run.resolved.cfg, run.built.meta, run.resolved.task.collate
     model = run.built.model.train()
+    for module in model.backbone.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=run.resolved.config.optim.lr, weight_decay=0.0, fused=True)
     for batch in batches(run, lambda samples: collate(cfg, samples, None, meta)):
         loss = F.cross_entropy(model(batch)["logits"], batch["label"])

@@ -71,6 +71,11 @@ class StyleConfig(Section):
     encoder_layer: str = Field(
         default="auto", description="adain only: the layer whose statistics are exchanged; auto: the map of stride 4"
     )
+    permute_colours: bool = Field(
+        default=False,
+        description="adain only: in training, a style's red, green and blue in random order half of the time: a few "
+        "paintings stand for more palettes",
+    )
     content_weight: float = Field(
         1.0, ge=0, description="of the content distance, in spatial variances of the features"
     )

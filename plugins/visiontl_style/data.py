@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from visiontl import Data, DataError, ImageSpec, open_image
+from visiontl import Data, DataError, ImageSpec, open_image, seeded
 from visiontl_style.config import StyleConfig
 from visiontl_style.pictures import decoded, encoded, named, open_style, pictures_in, sized
 from visiontl_style.views import crop, square
@@ -62,7 +62,17 @@ class Photos:
             return seed % len(self.styles)
         file = self.files[seed % len(self.files)]
         picture = sized(open_style(file, "task.data.styles")[0], self.cfg.style_size)
-        return crop(picture, seed + 1, min(self.cfg.crop, self.cfg.style_size), self.cfg.style_size, mirror=False)
+        pixels = crop(picture, seed + 1, min(self.cfg.crop, self.cfg.style_size), self.cfg.style_size, mirror=False)
+        return permuted(pixels, seed + 2) if self.cfg.permute_colours else pixels
+
+
+def permuted(pixels: Tensor, seed: int) -> Tensor:
+    """(3, h, w) with its channels in random order half of the time; a function of the seed."""
+    import torch
+
+    with seeded(seed):
+        order = torch.randperm(3) if torch.rand(()) < 0.5 else torch.arange(3)
+    return pixels[order]
 
 
 def data(cfg: StyleConfig, spec: ImageSpec, meta: Mapping[str, Any] | None = None) -> Data:

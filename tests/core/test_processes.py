@@ -152,5 +152,7 @@ def test_weights_that_are_a_little_off_are_seen():
     weights = {"a": torch.ones(100), "b": torch.zeros(3)}
     assert ranks.too_far(weights, weights, "x") == []
     off = {**weights, "a": weights["a"] * (1 + 2e-5)}
-    assert ranks.too_far(off, weights, "x") == ["x: a is apart by 2.0e-05"]
+    assert ranks.too_far(off, weights, "x") == ["x: the weights are apart by 2.0e-05"]
+    off = {"a": torch.ones(100), "b": torch.ones(3) * 1e-4}
+    assert ranks.too_far({**off, "b": off["b"] * (1 + 1e-3)}, off, "x") == ["x: b is apart by 1.0e-03"]
     assert ranks.too_far({**weights, "b": torch.full((3,), 1e-9)}, weights, "x") == ["x: b is apart by inf"]

@@ -124,7 +124,7 @@ def set_up(
     ever = {name for _, modes in phases for name, _ in freeze.trainable(layout, backbone, modes)}
     optimizer = optim.make_optimizer(config.optim, built.model, layout, ever, accelerator.device)
     caches = make_caches(accelerator, built, found, phases, measured, batch, samples, first, console)
-    if task.start is not None and not loaded:
+    if task.start is not None and not loaded and not distributed.on_main(lambda: has_checkpoint(config.resume)):
         initialise(accelerator, built, found, caches.get("train"), console)
     ema = Ema(built.model, config.train.ema.decay) if config.train.ema else None
     folder = open_folder(resolved, parent)
@@ -255,6 +255,11 @@ def make_caches(
     views = section.cache_views or 1
     console.say(f"features of the frozen backbone are cached ({views} view{'s' * (views > 1)} per image)", keep=True)
     return caches
+
+
+def has_checkpoint(resume: str | None) -> bool:
+    """Whether the run that is resumed, if any, has a whole checkpoint: it holds all that a task's `start` sets."""
+    return resume is not None and checkpoint.newest_whole(Path(resume) / "checkpoints", lambda text: None) is not None
 
 
 def initialise(

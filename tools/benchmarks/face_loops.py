@@ -66,7 +66,7 @@ def bare(run: Run, rounds: Rounds) -> None:
     statistics fixed, which is this task's default."""
     cfg, meta, collate = run.resolved.cfg, run.built.meta, run.resolved.task.collate
     model = run.built.model.train()
-    for module in model.backbone.modules():
+    for module in run.built.backbone.modules():
         if isinstance(module, _BatchNorm):
             module.eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=run.resolved.config.optim.lr, weight_decay=0.0, fused=True)

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 import visiontl
-from visiontl import ConfigError, DataError, open_image, to_tensor
+from visiontl import ConfigError, DataError, did_you_mean, open_image, to_tensor
 from visiontl_style.formulas import checkerboard, gram, gram_distance, statistics, total_variation
 from visiontl_style.loss_network import LossNetwork
 from visiontl_style.model import PERIOD
@@ -141,10 +141,20 @@ def held_out(arguments: argparse.Namespace) -> list[tuple[str, str]]:
 
 
 def painted(run: Path, photos: Sequence[Tensor], style: str) -> list[Tensor]:
-    """The photos, (1, 3, S, S) 0..1 each, painted by a run: with adain like the picture, else in its first style."""
+    """The photos, (1, 3, S, S) 0..1 each, painted by a run: with adain like the picture, else in its only style, or
+    in the one of its styles that has the picture's name. Raises ConfigError where there is none of that name."""
     predictor = visiontl.load(run)
     cfg: Any = predictor.built.resolved.cfg
-    options = {"style": style} if cfg.way == "adain" else {}
+    names, name = [known["name"] for known in predictor.meta["styles"]], Path(style).stem
+    if cfg.way == "adain":
+        options = {"style": style}
+    elif len(names) == 1 or name in names:
+        options = {"style": name if name in names else names[0]}
+    else:
+        raise ConfigError(
+            f"--style {style}: {run} paints {', '.join(names)}, and which of them is judged goes by the picture's name"
+            f"{did_you_mean(name, names)}"
+        )
     found = predictor.predict([to_pil(photo[0]) for photo in photos], **options)
     return [to_tensor(one["stylised"])[None].float() / 255 for one in found]
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from visiontl_style.config import refuse
 from visiontl_style.example import waves
+from visiontl_style.judge import painted
+from visiontl_style.pictures import to_pil
 
 import visiontl
 from tests.shared import ROOT, shared
 from tests.style.made import config, photo
+from visiontl import ConfigError
 from visiontl.prediction import predict_files
 from visiontl.testing import Case, checks
 
@@ -49,8 +55,6 @@ def run(tmp_path_factory):
 
 
 def test_the_report_shows_how_the_pictures_grew_and_a_curve_for_each_layer(run):
-    from pathlib import Path
-
     folder = Path(run["run"])
     previews = sorted((folder / "previews").glob("*.jpg"))
     assert len(previews) == 2
@@ -73,6 +77,15 @@ def test_predict_writes_each_result_as_a_picture(run, tmp_path):
     assert Image.open(tmp_path / "out/stylised/a.png").size == (50, 34)
     assert Image.open(tmp_path / "out/stylised/b.png").size == (20, 60)
     assert Image.open(tmp_path / "out/pictures/a.jpg").size == (100, 34)
+
+
+def test_the_judge_has_a_run_paint_in_the_style_that_the_picture_names(run, tmp_path):
+    photos = [torch.rand(1, 3, 48, 48)]
+    expected = visiontl.load(run["run"]).predict(to_pil(photos[0][0]), style="waves")["stylised"]
+    found = painted(Path(run["run"]), photos, str(tmp_path / "waves.png"))[0]
+    assert np.array_equal((found[0] * 255).round().byte().permute(1, 2, 0).numpy(), np.asarray(expected))
+    with pytest.raises(ConfigError, match=r"paints dots, waves, .*did you mean 'waves'"):
+        painted(Path(run["run"]), photos, "wavse.png")
 
 
 def test_it_is_evaluated_on_other_photos_with_its_own_styles(run, tmp_path):

@@ -44,9 +44,8 @@ def convolution(in_channels: int, out_channels: int, kernel: int, stride: int = 
 
 
 class Layer(nn.Module):
-    """Bilinear upsampling where asked for, convolution, conditional instance norm. Upsampling before a convolution
-    leaves no checkerboard, as a transposed convolution does (Odena et al. 2016, Deconvolution and checkerboard
-    artifacts); repeated pixels in place of bilinear ones leave twice the grid of 4 pixels."""
+    """Nearest upsampling where asked for, convolution, conditional instance norm. Upsampling before a convolution
+    leaves no checkerboard, as a transposed convolution does (Odena et al. 2016)."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, styles: int, stride: int = 1, up: int = 1):
         super().__init__()
@@ -56,7 +55,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, shares: Tensor) -> Tensor:
         if self.up > 1:
-            x = F.interpolate(x, scale_factor=self.up, mode="bilinear", align_corners=False)
+            x = F.interpolate(x, scale_factor=self.up, mode="nearest")
         return self.norm(self.conv(x), shares)
 
 

@@ -214,3 +214,8 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's text, for a sentence."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     return text if len(text) < 200 else text[:200] + " ..."
+
+
+def reason(error: BaseException) -> str:
+    """` (why)` to end a sentence with; nothing for an argument that a constructor does not know, which says no more."""
+    return "" if isinstance(error, TypeError) else f" ({first_line(error)})"

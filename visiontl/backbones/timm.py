@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from visiontl.backbone import Backbone, Features, ImageSpec, OriginalHead
 from visiontl.backbones.catalogue import Tag
-from visiontl.backbones.library import LibraryBackbone, capture, first_line, fresh, imagenet_names
+from visiontl.backbones.library import LibraryBackbone, capture, first_line, fresh, imagenet_names, reason
 from visiontl.backbones.sizing import Layout, check_size, measure, same_geometry, takes
 from visiontl.backbones.stages import Partition, partition
 from visiontl.errors import BackboneError
@@ -271,7 +271,7 @@ def _first_that_builds(arch: str, wanted: Mapping[str, Any]) -> tuple[Any, dict[
         except Exception:
             raise BackboneError(f"timm/{arch} cannot be built: {first_line(failure)}") from failure
         raise BackboneError(
-            f"timm/{arch} has no choice of output stride ({first_line(failure)}); leave backbone.output_stride out, "
+            f"timm/{arch} has no choice of output stride{reason(failure)}; leave backbone.output_stride out, "
             "or choose a dilatable backbone such as timm/resnet50"
         ) from None
     raise BackboneError(f"timm/{arch} cannot be built: {first_line(failure)}") from failure

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from visiontl.backbone import Backbone, Features, ImageSpec, OriginalHead
 from visiontl.backbones.catalogue import Tag
-from visiontl.backbones.library import LibraryBackbone, adapted_conv, capture, first_line, fresh
+from visiontl.backbones.library import LibraryBackbone, adapted_conv, capture, first_line, fresh, reason
 from visiontl.backbones.sizing import Layout, check_size, measure, nearest_power, takes
 from visiontl.backbones.stages import Partition, meta_copy, partition
 from visiontl.errors import BackboneError
@@ -263,7 +263,7 @@ def make_plan(
             body, _ = without_head(meta_model(arch, kwargs))
         except Exception as error:
             raise BackboneError(
-                f"torchvision/{arch} has no choice of output stride ({first_line(error)}); leave "
+                f"torchvision/{arch} has no choice of output stride{reason(error)}; leave "
                 "backbone.output_stride out, or choose a dilatable backbone such as torchvision/resnet50"
             ) from None
         adapt_channels(body, in_channels)

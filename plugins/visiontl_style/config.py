@@ -71,16 +71,21 @@ class StyleConfig(Section):
     encoder_layer: str = Field(
         default="auto", description="adain only: the layer whose statistics are exchanged; auto: the map of stride 4"
     )
-    permute_colours: bool = Field(
-        default=False,
-        description="adain only: in training, a style's red, green and blue in random order half of the time: a few "
-        "paintings stand for more palettes",
+    colour_jitter: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="adain only: in training, how far hue, saturation, brightness and contrast of a style are changed "
+        "at random; 1: any hue. A few paintings stand for many palettes",
     )
     content_weight: float = Field(
         1.0, ge=0, description="of the content distance, in spatial variances of the features"
     )
     style_weight: float = Field(4.0, gt=0, description="of the squared Gram distance, relative to the style's own Gram")
     tv_weight: float = Field(2.0, ge=0, description="of the mean squared difference of neighbouring pixels")
+    ripple_weight: float = Field(
+        default=0.0, ge=0, description="of the same, where the photo is flat: skies and walls stay calm"
+    )
     equalise: bool = Field(
         default=False,
         description="divide each style layer's distance by that of the plain photo, so that all weigh alike",
@@ -93,7 +98,7 @@ class StyleConfig(Section):
         "grid of its strides is learnt",
     )
     width: int = Field(32, ge=4, description="feed_forward only: channels at full resolution; 4 times as many inside")
-    blocks: int = Field(5, ge=1, le=16, description="feed_forward only: residual blocks")
+    blocks: int = Field(5, ge=1, le=16, description="residual blocks at the lowest resolution")
     preview: int = Field(4, ge=0, le=16, description="photos of val in the grid that is drawn at each evaluation")
 
     @field_validator("content_layers", "style_layers")

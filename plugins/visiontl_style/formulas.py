@@ -10,6 +10,8 @@ from torch import Tensor
 
 EPSILON = 1e-5  # added to a variance before its root, as in instance normalisation
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+FLAT = 0.03  # 8 levels of 255: noise and soft gradients of a sky are below, grass and leaves above
+WINDOW = 9  # pixels
 
 
 def gram(features: Tensor) -> Tensor:
@@ -54,6 +56,27 @@ def total_variation(image: Tensor) -> Tensor:
     image = image.float()
     down, across = image.diff(dim=2), image.diff(dim=3)
     return down.square().mean((1, 2, 3)) + across.square().mean((1, 2, 3))
+
+
+def flatness(photo: Tensor) -> Tensor:
+    """(B, 3, H, W) 0..1 -> (B, 1, H, W): 1 where the photo has one colour, towards 0 where it has edges or texture.
+
+    exp(-d / FLAT), d the root mean square difference of neighbours within WINDOW x WINDOW pixels: the edge-aware
+    weight of Godard et al. 2017, Unsupervised monocular depth estimation, equation 4, and over a window so that texture
+    counts too.
+    """
+    photo, pad = photo.float(), torch.nn.functional.pad
+    down, across = pad(photo.diff(dim=2), (0, 0, 0, 1)), pad(photo.diff(dim=3), (0, 1))
+    squares = (down.square() + across.square()).mean(1, keepdim=True)  # (B, 1, H, W)
+    near = torch.nn.functional.avg_pool2d(squares, WINDOW, 1, WINDOW // 2, count_include_pad=False)
+    return torch.exp(-near.sqrt() / FLAT)
+
+
+def ripple(image: Tensor, flat: Tensor) -> Tensor:
+    """(B, 3, H, W) 0..1 and a photo's flatness (B, 1, H, W) -> (B,): total variation, weighted by the flatness."""
+    image = image.float()
+    down, across = image.diff(dim=2), image.diff(dim=3)
+    return (down.square() * flat[:, :, 1:]).mean((1, 2, 3)) + (across.square() * flat[:, :, :, 1:]).mean((1, 2, 3))
 
 
 def statistics(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,15 @@ from torch import Tensor
 
 import visiontl
 from visiontl import ConfigError, DataError, did_you_mean, open_image, to_tensor
-from visiontl_style.formulas import checkerboard, gram, gram_distance, statistics, total_variation
+from visiontl_style.formulas import (
+    checkerboard,
+    flatness,
+    gram,
+    gram_distance,
+    ripple,
+    statistics,
+    total_variation,
+)
 from visiontl_style.loss_network import LossNetwork
 from visiontl_style.model import PERIOD
 from visiontl_style.optimise import judge_of
@@ -29,8 +37,8 @@ class Measured:
     """style, root: {layer: distance / that of the plain photos}, squared and not. content: root mean squared difference
     of features / that of unrelated photos. right_photo, right_photo_raw: share of results whose nearest photo, by
     instance-normalised and by raw features, is their own. right_painting, plain_painting: share of results, and of the
-    photos themselves, whose nearest painting is the style. total_variation: / the photos'. checkerboard,
-    plain_checkerboard: levels of 255."""
+    photos themselves, whose nearest painting is the style. total_variation: / the photos'; ripple:
+    the same where the photos are flat. checkerboard, plain_checkerboard: levels of 255."""
 
     count: int
     paintings: int
@@ -42,6 +50,7 @@ class Measured:
     right_painting: float
     plain_painting: float
     total_variation: float
+    ripple: float
     checkerboard: float
     plain_checkerboard: float
 
@@ -67,6 +76,7 @@ def measure(
         own, others = between.diagonal(), between_photos(given)
         content[name] = float((own.mean() / others.mean()).sqrt())
         right[name], _ = nearest(normalised(found), normalised(given))
+    flat = [flatness(photo) for photo in photos]
     return Measured(
         count=len(photos),
         paintings=len(canvases),
@@ -78,6 +88,7 @@ def measure(
         right_painting=share_nearest(matrices[1], canvases),
         plain_painting=share_nearest(matrices[0], canvases),
         total_variation=float(sum(map(total_variation, results)) / sum(map(total_variation, photos))),
+        ripple=float(sum(map(ripple, results, flat)) / sum(map(ripple, photos, flat))),
         checkerboard=float(torch.cat([checkerboard(one, PERIOD) for one in results]).mean()),
         plain_checkerboard=float(torch.cat([checkerboard(one, PERIOD) for one in photos]).mean()),
     )
@@ -210,6 +221,7 @@ def table(found: Measured, backbone: str, size: int) -> str:
         ),
         *((f"right photo found among {found.count}, {n}, raw", f"{v:.1%}") for n, v in found.right_photo_raw.items()),
         ("total variation, of the photos'", f"{found.total_variation:.2f}"),
+        ("ripple: the same where the photos are flat", f"{found.ripple:.2f}"),
         ("checkerboard, levels of 255 (the photos')", f"{found.checkerboard:.2f} ({found.plain_checkerboard:.2f})"),
     ]
     if found.paintings > 1:

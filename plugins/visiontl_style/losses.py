@@ -1,4 +1,4 @@
-"""What is minimised: content, style and total variation, each a mean over the pictures of a batch."""
+"""What is minimised: content, style, total variation and ripple, each a mean over the pictures of a batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from visiontl_style.model import LEAST_DISTANCE
 def loss(
     cfg: StyleConfig, outputs: Mapping[str, Any], batch: Mapping[str, Any], meta: Mapping[str, Any]
 ) -> dict[str, Tensor]:
-    """{"loss": (), "content", "style", "tv": their unweighted parts, and "style.LAYER" for each layer}."""
+    """{"loss": (), "content", "style", "tv", "ripple": its unweighted parts, and "style.LAYER" for each layer}."""
     style = outputs["style"]  # {layer: (B,)}
     weights = layer_weights(cfg, list(style))
     relative = style
@@ -25,8 +25,10 @@ def loss(
         "content": outputs.get("target", outputs["content"]).mean(),
         "style": torch.stack([weight * relative[name].mean() for name, weight in weights.items()]).sum(),
         "tv": outputs["tv"].mean(),
+        "ripple": outputs["ripple"].mean(),
     }
-    total = cfg.content_weight * parts["content"] + cfg.style_weight * parts["style"] + cfg.tv_weight * parts["tv"]
+    total = sum(getattr(cfg, f"{name}_weight") * value for name, value in parts.items())
+    assert isinstance(total, Tensor)
     return {"loss": total, **parts, **{f"style.{name}": values.mean() for name, values in style.items()}}
 
 

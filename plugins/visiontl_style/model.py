@@ -15,9 +15,11 @@ from visiontl_style.formulas import (
     adain,
     checkerboard,
     content_distance,
+    flatness,
     gram,
     gram_distance,
     perceptual_distance,
+    ripple,
     statistics,
     total_variation,
 )
@@ -57,10 +59,10 @@ def grams(judge: LossNetwork, pictures: Sequence[Tensor], layers: Layers) -> dic
 class StyleTransfer(nn.Module):
     """What both ways share: forward(batch) -> distances, one number per picture.
 
-    In training {"content": (B,), "style": {layer: (B,)}, "tv": (B,)}, with adain "target": (B,) from the features that
-    were asked of the decoder, and with cfg.equalise "plain_style" of the photo as it is. In evaluation also
-    "plain_style", "plain_tv", "perceptual", "checkerboard", "plain_checkerboard", "result": (B, 3, H, W) 0..1, and
-    "seconds": (B,) for making it.
+    In training {"content": (B,), "style": {layer: (B,)}, "tv": (B,), "ripple": (B,)}, with adain "target": (B,) from
+    the features that were asked of the decoder, and with cfg.equalise "plain_style" of the photo as it is. In
+    evaluation also "plain_style", "plain_tv", "plain_ripple", "perceptual", "checkerboard", "plain_checkerboard",
+    "result": (B, 3, H, W) 0..1, and "seconds": (B,) for making it.
     """
 
     def __init__(self, cfg: StyleConfig, judge: LossNetwork):
@@ -89,7 +91,8 @@ class StyleTransfer(nn.Module):
         seen, plain = shifted([result, image], drawn_shift(room), room)
         made = self.judge(seen, layers.all)
         given = self.plain(plain)
-        output: dict[str, Any] = {"tv": total_variation(result)}
+        flat = flatness(image)
+        output: dict[str, Any] = {"tv": total_variation(result), "ripple": ripple(result, flat)}
         if style is not None and layers.encoder is not None:
             output["target"] = content_distance(made[layers.encoder], adain(given[layers.encoder], *style))
         output["content"] = sum(w * content_distance(made[n], given[n]) for n, w in layers.content.items())
@@ -99,6 +102,7 @@ class StyleTransfer(nn.Module):
         if not self.training:
             output |= {
                 "plain_tv": total_variation(image),
+                "plain_ripple": ripple(image, flat),
                 "perceptual": torch.stack([perceptual_distance(made[n], given[n]) for n in layers.judged]).mean(0),
                 "checkerboard": checkerboard(result, PERIOD),
                 "plain_checkerboard": checkerboard(image, PERIOD),
@@ -148,7 +152,7 @@ class AdaptiveTransfer(StyleTransfer):
         super().__init__(cfg, judge)
         assert judge.layers.encoder is not None
         channels, self.stride = judge.shapes[judge.layers.encoder]
-        self.decoder = Decoder(channels, self.stride)
+        self.decoder = Decoder(channels, self.stride, cfg.blocks)
         # what the encoder pads with zeros must lie outside of the picture
         self.edge = max(16, 2 * self.stride)
         with torch.no_grad(), judging(judge.backbone):
@@ -158,7 +162,7 @@ class AdaptiveTransfer(StyleTransfer):
     @property
     def reach(self) -> int:
         """Pixels beyond which the input is not seen, for convolutions of 3 x 3; a bound, not the exact number."""
-        return 16 * self.stride
+        return (16 + 2 * self.cfg.blocks) * self.stride
 
     def encoded(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, C, h, w) at the encoder's layer."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from visiontl_style.formulas import EPSILON
 
 LEAST = 16  # pixels of a side that every reflection inside fits into
+LEAK = 0.1  # slope of leaky units below zero
 
 
 class ConditionalInstanceNorm(nn.Module):
@@ -44,8 +45,8 @@ def convolution(in_channels: int, out_channels: int, kernel: int, stride: int = 
 
 
 class Layer(nn.Module):
-    """Nearest upsampling where asked for, convolution, conditional instance norm. Upsampling before a convolution
-    leaves no checkerboard, as a transposed convolution does (Odena et al. 2016)."""
+    """Bilinear upsampling where asked for, convolution, conditional instance norm. Upsampling before a convolution
+    leaves no checkerboard, as a transposed convolution does (Odena et al. 2016); repeated pixels would leave stairs."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, styles: int, stride: int = 1, up: int = 1):
         super().__init__()
@@ -55,7 +56,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, shares: Tensor) -> Tensor:
         if self.up > 1:
-            x = F.interpolate(x, scale_factor=self.up, mode="nearest")
+            x = F.interpolate(x, scale_factor=self.up, mode="bilinear")
         return self.norm(self.conv(x), shares)
 
 
@@ -146,24 +147,43 @@ def statistics_of(net: nn.Module, image: Tensor, *given: Tensor) -> Iterator[Non
             norm.keeping, norm.kept = False, None
 
 
-class Decoder(nn.Module):
-    """Features of an encoder -> picture: Huang and Belongie 2017 mirror VGG; here a mirror of any encoder, two
-    convolutions for each halving of the resolution. (B, C, h, w) -> (B, 3, stride h, stride w), 0..1.
+class PlainResidual(nn.Module):
+    """Without norms, so it begins near the identity: many in a row keep the scale of what they are given."""
 
-    Leaky units: with plain ones a decoder that starts badly can die, and gives one colour for ever.
+    def __init__(self, channels: int):
+        super().__init__()
+        self.first, self.second = convolution(channels, channels, 3), convolution(channels, channels, 3)
+        with torch.no_grad():
+            self.second.weight.mul_(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.leaky_relu(self.first(x), LEAK))
+
+
+class Decoder(nn.Module):
+    """Features of an encoder -> picture: Huang and Belongie 2017 mirror VGG; here a mirror of any encoder, with half as
+    many channels and residual blocks, where strokes are composed, before the first upsampling.
+    (B, C, h, w) -> (B, 3, stride h, stride w), 0..1.
+
+    No norms, which would undo the exchanged statistics (section 7.1). Leaky units: with plain ones a decoder that
+    starts badly can die, and gives one colour for ever.
     """
 
     narrowest = 32  # channels
 
-    def __init__(self, channels: int, stride: int):
+    def __init__(self, channels: int, stride: int, blocks: int):
         super().__init__()
-        layers: list[nn.Module] = [convolution(channels, channels, 3), nn.LeakyReLU(0.1)]
+        width = max(self.narrowest, channels // 2)
+        layers: list[nn.Module] = [convolution(channels, width, 3), nn.LeakyReLU(LEAK)]
+        layers += [PlainResidual(width) for _ in range(blocks)]
         while stride > 1:
-            fewer = max(self.narrowest, channels // 2)
-            layers += [convolution(channels, fewer, 3), nn.LeakyReLU(0.1), nn.Upsample(scale_factor=2, mode="nearest")]
-            layers += [convolution(fewer, fewer, 3), nn.LeakyReLU(0.1)]
-            channels, stride = fewer, stride // 2
-        self.layers = nn.Sequential(*layers, convolution(channels, 3, 3))
+            layers += [nn.Upsample(scale_factor=2, mode="bilinear"), convolution(width, width, 3), nn.LeakyReLU(LEAK)]
+            stride //= 2
+            if stride > 1:
+                fewer = max(self.narrowest, width // 2)
+                layers += [convolution(width, fewer, 3), nn.LeakyReLU(LEAK)]
+                width = fewer
+        self.layers = nn.Sequential(*layers, convolution(width, 3, 3))
 
     def forward(self, features: Tensor) -> Tensor:
         return self.layers(features).float().sigmoid()

@@ -11,14 +11,15 @@ from visiontl_style.config import StyleConfig
 from visiontl_style.losses import layer_weights
 from visiontl_style.model import LEAST_DISTANCE
 
-PAIRS = ("tv", "checkerboard")  # measured on the result and on the photo
+PAIRS = ("tv", "ripple", "checkerboard")  # measured on the result and on the photo
 
 
 def rows(
     cfg: StyleConfig, outputs: Mapping[str, Any], batch: Mapping[str, Any], meta: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Per photo {"style", "plain_style": {layer: distance}, "content", "perceptual", "tv", "plain_tv", "checkerboard",
-    "plain_checkerboard", "milliseconds", "number": of its style}, and "picture": (3, S, S) uint8 of the first ones."""
+    """Per photo {"style", "plain_style": {layer: distance}, "content", "perceptual", "tv", "plain_tv", "ripple",
+    "plain_ripple", "checkerboard", "plain_checkerboard", "milliseconds", "number": of its style}, and
+    "picture": (3, S, S) uint8 of the first ones."""
     columns = {key: outputs[key].cpu().tolist() for key in ("content", "perceptual")}
     columns |= {key: outputs[key].cpu().tolist() for name in PAIRS for key in (name, f"plain_{name}")}
     columns["target"] = outputs.get("target", outputs["content"]).cpu().tolist()
@@ -42,8 +43,8 @@ def score(cfg: StyleConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str
         photos are, 0: reached. style_distance_root: the same of unsquared distances.
     content_distance: root of (mean squared difference of features / twice their spatial variance); 1: as far as a
         picture with the same statistics and nothing else in common.
-    perceptual_distance: of all judged layers, 0 to 4. total_variation: / that of the plain photos. checkerboard: in
-        levels of 255, checkerboard_of_photos beside it.
+    perceptual_distance: of all judged layers, 0 to 4. total_variation: / that of the plain photos. ripple: the same
+        where the photos are flat. checkerboard: in levels of 255, checkerboard_of_photos beside it.
     objective: what training minimises, on these photos.
     """
     style, plain = by_layer(rows, "style"), by_layer(rows, "plain_style")
@@ -58,6 +59,7 @@ def score(cfg: StyleConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str
         cfg.content_weight * means["target"]
         + cfg.style_weight * float(minimised @ list(weights.values()))
         + cfg.tv_weight * means["tv"]
+        + cfg.ripple_weight * means["ripple"]
     )
     scores: dict[str, Any] = {
         "objective": objective,
@@ -66,6 +68,7 @@ def score(cfg: StyleConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str
         "content_distance": (means["content"] / 2) ** 0.5,
         "perceptual_distance": means["perceptual"],
         "total_variation": float(ratio(np.array(means["tv"]), np.array(means["plain_tv"]))),
+        "ripple": float(ratio(np.array(means["ripple"]), np.array(means["plain_ripple"]))),
         "checkerboard": means["checkerboard"],
         "checkerboard_of_photos": means["plain_checkerboard"],
         "style_distance_by_layer": dict(zip(weights, relative.tolist(), strict=True)),

@@ -4,30 +4,42 @@ from __future__ import annotations
 
 import torch
 from visiontl_style.config import StyleConfig
-from visiontl_style.data import Photos, data, permuted
+from visiontl_style.data import Photos, data, recoloured
 from visiontl_style.example import example
 
 from tests.style.made import config
 
 
-def test_permuted_colours_follow_the_seed_and_half_stay():
-    pixels = torch.tensor([0, 1, 2], dtype=torch.uint8).view(3, 1, 1).expand(3, 2, 2)
-    seen = [[tuple(permuted(pixels, seed)[:, 0, 0].tolist()) for seed in range(200)] for _ in range(2)]
+def test_recolouring_follows_the_seed_reaches_every_hue_and_keeps_greys_grey():
+    red = torch.tensor([200, 40, 40], dtype=torch.uint8).view(3, 1, 1).expand(3, 4, 4)
+    seen = [[tuple(recoloured(red, seed, 1.0)[:, 0, 0].tolist()) for seed in range(60)] for _ in range(2)]
     assert seen[0] == seen[1]
-    assert len(set(seen[0])) == 6, "every order of red, green and blue"
-    assert 0.5 < seen[0].count((0, 1, 2)) / 200 < 0.68, "a half, and a sixth of the other half"
+    assert {max(range(3), key=colour.__getitem__) for colour in seen[0]} == {0, 1, 2}, "each channel leads in turn"
+    grey = torch.full((3, 4, 4), 90, dtype=torch.uint8)
+    for seed in range(20):
+        made = recoloured(grey, seed, 1.0)[:, 0, 0].int()
+        assert int(made.max() - made.min()) <= 1
+    assert recoloured(red, 3, 0.0) is red
 
 
-def test_colours_are_permuted_in_training_alone_and_only_where_asked(tmp_path):
+def test_a_smaller_amount_changes_less():
+    pixels = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8)
+    changes = [
+        sum(float((recoloured(pixels, seed, amount).float() - pixels.float()).abs().mean()) for seed in range(30))
+        for amount in (0.1, 0.5, 1.0)
+    ]
+    assert changes[0] < changes[1] < changes[2]
+
+
+def test_styles_are_recoloured_in_training_alone_and_only_where_asked(tmp_path):
     source = example(tmp_path)
 
-    def split(permute: bool) -> tuple[Photos, Photos]:
-        cfg: StyleConfig = config(way="adain", data=source, permute_colours=permute)
+    def split(amount: float) -> tuple[Photos, Photos]:
+        cfg: StyleConfig = config(way="adain", data=source, colour_jitter=amount)
         found = data(cfg, None)
         return found.train, found.val
 
-    (plain, still), (mixed, same) = split(False), split(True)
+    (plain, still), (mixed, same) = split(0.0), split(1.0)
     pairs = [(plain[0, seed]["style"], mixed[0, seed]["style"]) for seed in range(12)]
-    assert any(not torch.equal(a, b) for a, b in pairs)
-    assert all(sorted(a.sum((1, 2)).tolist()) == sorted(b.sum((1, 2)).tolist()) for a, b in pairs)
+    assert all(not torch.equal(a, b) for a, b in pairs)
     assert torch.equal(still[0, 0]["style"], same[0, 0]["style"])

@@ -10,9 +10,11 @@ from visiontl_style.formulas import (
     adain,
     checkerboard,
     content_distance,
+    flatness,
     gram,
     gram_distance,
     perceptual_distance,
+    ripple,
     statistics,
     total_variation,
 )
@@ -74,6 +76,27 @@ def test_total_variation_by_hand():
     assert total_variation(image).tolist() == pytest.approx([0.25 / 6 + 1.25 / 6])
 
 
+def test_flatness_is_one_on_one_colour_and_falls_with_edges_within_reach():
+    photo = torch.full((1, 3, 32, 32), 0.5)
+    assert torch.equal(flatness(photo), torch.ones(1, 1, 32, 32))
+    photo[:, :, :, 16:] = 0.9
+    found = flatness(photo)[0, 0, 16]
+    # a 9 x 9 window that holds the edge: 9 of 81 places differ from the next by 0.4 -> root mean square 0.4 / 3
+    expected = np.exp(-(0.4 / 3) / 0.03)
+    assert found[[11, 19]].tolist() == pytest.approx([expected, expected], rel=1e-4)
+    assert found[[10, 20]].tolist() == [1.0, 1.0]
+
+
+def test_ripple_is_total_variation_where_it_counts():
+    image = torch.rand(2, 3, 16, 16, generator=generator())
+    flat = torch.ones(2, 1, 16, 16)
+    assert torch.allclose(ripple(image, flat), total_variation(image))
+    flat[:, :, 8:] = 0
+    rows = image.diff(dim=2)[:, :, :7].square().sum((1, 2, 3)) / (3 * 15 * 16)
+    columns = image.diff(dim=3)[:, :, :8].square().sum((1, 2, 3)) / (3 * 16 * 15)
+    assert torch.allclose(ripple(image, flat), rows + columns)
+
+
 def test_perceptual_distance_by_hand():
     found, wanted = torch.zeros(1, 2, 1, 2), torch.zeros(1, 2, 1, 2)
     found[0, :, 0] = torch.tensor([[3.0, 1.0], [4.0, 0.0]])  # (0.6, 0.8) and (1, 0)
@@ -131,19 +154,21 @@ def outputs() -> dict[str, object]:
         "style": {"a": torch.tensor([0.2, 0.4]), "b": torch.tensor([0.1, 0.5])},
         "plain_style": {"a": torch.tensor([2.0, 4.0]), "b": torch.tensor([1.0, 1.0])},
         "tv": torch.tensor([0.01, 0.03]),
+        "ripple": torch.tensor([0.002, 0.004]),
     }
 
 
 def test_the_loss_by_hand():
-    cfg = config(style_layers={"a": 3, "b": 1}, content_weight=2, style_weight=10, tv_weight=5)
+    cfg = config(style_layers={"a": 3, "b": 1}, content_weight=2, style_weight=10, tv_weight=5, ripple_weight=50)
     found = {name: float(value) for name, value in loss(cfg, outputs(), {}, {}).items()}
     style = 0.75 * 0.3 + 0.25 * 0.3
     assert found == pytest.approx(
         {
-            "loss": 2 * 2 + 10 * style + 5 * 0.02,
+            "loss": 2 * 2 + 10 * style + 5 * 0.02 + 50 * 0.003,
             "content": 2,
             "style": style,
             "tv": 0.02,
+            "ripple": 0.003,
             "style.a": 0.3,
             "style.b": 0.3,
         }

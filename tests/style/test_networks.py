@@ -84,7 +84,7 @@ def test_resize_convolutions_leave_no_checkerboard():
     """Upsampling a constant gives a constant; a transposed convolution of stride 2 and kernel 3 does not."""
     constant = torch.ones(1, 4, 12, 12)
     torch.manual_seed(0)
-    decoder, transposed = Decoder(4, 4).eval(), nn.ConvTranspose2d(4, 3, 3, 2)
+    decoder, transposed = Decoder(4, 4, 2).eval(), nn.ConvTranspose2d(4, 3, 3, 2)
     with torch.no_grad():
         assert float(decoder(constant).std((2, 3)).max()) < 1e-6
         assert float(transposed(constant)[:, :, 4:-4, 4:-4].std((2, 3)).max()) > 0.05
@@ -92,7 +92,7 @@ def test_resize_convolutions_leave_no_checkerboard():
 
 @pytest.mark.parametrize("stride", [1, 2, 4, 8])
 def test_the_decoder_undoes_the_encoders_stride(stride):
-    assert Decoder(64, stride)(torch.rand(2, 64, 6, 5)).shape == (2, 3, 6 * stride, 5 * stride)
+    assert Decoder(64, stride, 1)(torch.rand(2, 64, 6, 5)).shape == (2, 3, 6 * stride, 5 * stride)
 
 
 def test_extended_mirrors_as_numpy_does_also_where_it_is_wider_than_the_picture():

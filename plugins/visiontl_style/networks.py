@@ -45,18 +45,20 @@ def convolution(in_channels: int, out_channels: int, kernel: int, stride: int = 
 
 
 class Layer(nn.Module):
-    """Bilinear upsampling where asked for, convolution, conditional instance norm. Upsampling before a convolution
-    leaves no checkerboard, as a transposed convolution does (Odena et al. 2016); repeated pixels would leave stairs."""
+    """Upsampling by 2 in the way that `up` names, convolution, conditional instance norm. Upsampling before a
+    convolution leaves no checkerboard, as a transposed convolution does (Odena et al. 2016)."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, styles: int, stride: int = 1, up: int = 1):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, styles: int, stride: int = 1, up: str | None = None
+    ):
         super().__init__()
         self.up = up
         self.conv = convolution(in_channels, out_channels, kernel, stride)
         self.norm = ConditionalInstanceNorm(out_channels, styles)
 
     def forward(self, x: Tensor, shares: Tensor) -> Tensor:
-        if self.up > 1:
-            x = F.interpolate(x, scale_factor=self.up, mode="bilinear")
+        if self.up is not None:
+            x = F.interpolate(x, scale_factor=2, mode=self.up)
         return self.norm(self.conv(x), shares)
 
 
@@ -86,8 +88,9 @@ class Transformer(nn.Module):
         self.down1 = Layer(width, 2 * width, 3, styles, stride=2)
         self.down2 = Layer(2 * width, 4 * width, 3, styles, stride=2)
         self.blocks = nn.ModuleList([Residual(4 * width, styles) for _ in range(blocks)])
-        self.up1 = Layer(4 * width, 2 * width, 3, styles, up=2)
-        self.up2 = Layer(2 * width, width, 3, styles, up=2)
+        # repeated pixels make stairs of coarse features; the finest strokes need what smoothing would take from them
+        self.up1 = Layer(4 * width, 2 * width, 3, styles, up="bilinear")
+        self.up2 = Layer(2 * width, width, 3, styles, up="nearest")
         self.end = convolution(width, 3, 9)
 
     @property

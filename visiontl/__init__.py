@@ -53,6 +53,11 @@ _PLACES = {
     "BackboneError": "visiontl.errors",
     "TrainingError": "visiontl.errors",
     "did_you_mean": "visiontl.errors",
+    "count": "visiontl.sentences",
+    "plural": "visiontl.sentences",
+    "told": "visiontl.sentences",
+    "some": "visiontl.sentences",
+    "refusal": "visiontl.sentences",
     "is_image": "visiontl.images",
 }
 
@@ -79,6 +84,7 @@ if TYPE_CHECKING:
     from visiontl.randomness import seeded
     from visiontl.report import Figure, Finding, Pictures, Seen, Table
     from visiontl.schema import Section
+    from visiontl.sentences import count, plural, refusal, some, told
     from visiontl.task import Command, Data, Task, lazy
     from visiontl.training import train
 

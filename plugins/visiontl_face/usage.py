@@ -14,12 +14,11 @@ import numpy as np
 from PIL import Image
 
 import visiontl
-from visiontl import Console, DataError, find_images, open_image
+from visiontl import Console, DataError, count, find_images, open_image, some
 from visiontl_face import alignment
 from visiontl_face.gallery import Gallery, digest, make_gallery, read_gallery, write_gallery
 from visiontl_face.identification import best_matches
 from visiontl_face.listing import WHOLE, folder_listing
-from visiontl_face.sentences import count, some
 
 UNKNOWN = "unknown"
 

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from visiontl import DataError, did_you_mean
+from visiontl import DataError, count, did_you_mean, some, told
 from visiontl_segmentation.config import DataConfig
 from visiontl_segmentation.folders import read_lines
 from visiontl_segmentation.masks import IGNORED, MOST_CLASSES, Kind, Meaning, meaning_of_colours, meaning_of_values
-from visiontl_segmentation.sentences import count, some, told
 
 Colour = tuple[int, int, int]
 NAMES = "classes.txt"

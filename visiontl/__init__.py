@@ -53,6 +53,7 @@ _PLACES = {
     "BackboneError": "visiontl.errors",
     "TrainingError": "visiontl.errors",
     "did_you_mean": "visiontl.errors",
+    "distinct_colours": "visiontl.colours",
     "count": "visiontl.sentences",
     "plural": "visiontl.sentences",
     "told": "visiontl.sentences",
@@ -65,6 +66,7 @@ __all__ = sorted(_PLACES)
 
 if TYPE_CHECKING:
     from visiontl.backbone import Backbone, Features, OriginalHead
+    from visiontl.colours import distinct_colours
     from visiontl.console import Console
     from visiontl.distributed import all_gather
     from visiontl.entry import BackboneEntry, ImageSpec, Weights

@@ -53,6 +53,12 @@ _PLACES = {
     "BackboneError": "visiontl.errors",
     "TrainingError": "visiontl.errors",
     "did_you_mean": "visiontl.errors",
+    "distinct_colours": "visiontl.colours",
+    "count": "visiontl.sentences",
+    "plural": "visiontl.sentences",
+    "told": "visiontl.sentences",
+    "some": "visiontl.sentences",
+    "refusal": "visiontl.sentences",
     "is_image": "visiontl.images",
 }
 
@@ -60,6 +66,7 @@ __all__ = sorted(_PLACES)
 
 if TYPE_CHECKING:
     from visiontl.backbone import Backbone, Features, OriginalHead
+    from visiontl.colours import distinct_colours
     from visiontl.console import Console
     from visiontl.distributed import all_gather
     from visiontl.entry import BackboneEntry, ImageSpec, Weights
@@ -79,6 +86,7 @@ if TYPE_CHECKING:
     from visiontl.randomness import seeded
     from visiontl.report import Figure, Finding, Pictures, Seen, Table
     from visiontl.schema import Section
+    from visiontl.sentences import count, plural, refusal, some, told
     from visiontl.task import Command, Data, Task, lazy
     from visiontl.training import train
 

@@ -21,6 +21,7 @@ from visiontl.evaluation import with_example
 from visiontl.inspection import inspect
 from visiontl.model import backbone_like, through_json
 from visiontl.report import Finding, Table
+from visiontl.sentences import plural
 from visiontl.task import Data
 
 LEVELS = {"error": "red", "warning": "yellow", "note": None}  # and their colours
@@ -161,10 +162,10 @@ def examine_length(resolved: Resolved, data: Data, diagnosis: Diagnosis) -> list
     group = train.batch_size * train.accumulate * world
     diagnosis.facts.append(
         f"training: {len(order):,} updates of {group} images an epoch, {len(order) * train.epochs:,} in {train.epochs} "
-        f"epochs, on {world} process{'es' * (world > 1)}"
+        f"epochs, on {world} {plural(world, 'process')}"
     )
     if order.dropped:
-        left = f"{order.dropped} image{' is' if order.dropped == 1 else 's are'}"
+        left = f"{order.dropped} {plural(order.dropped, 'image')} {plural(order.dropped, 'is')}"
         return [Finding("note", f"train: {left} left over in each epoch", "not used there; other ones every time")]
     return []
 
@@ -208,7 +209,7 @@ def show(diagnosis: Diagnosis, console: Console) -> None:
     console.write("")
     for text in diagnosis.unchecked:
         console.say(f"not checked: {text}")
-    counts = ", ".join(f"{diagnosis.count(level)} {level}{'s' * (diagnosis.count(level) != 1)}" for level in LEVELS)
+    counts = ", ".join(f"{diagnosis.count(level)} {plural(diagnosis.count(level), level)}" for level in LEVELS)
     read = (
         f"; {diagnosis.images:,} images read, {diagnosis.images_per_second:,.0f} a second" if diagnosis.images else ""
     )

@@ -43,6 +43,7 @@ from visiontl.model import (
     warm_start,
 )
 from visiontl.randomness import mix, seeded
+from visiontl.sentences import plural
 from visiontl.task import Data, SampleDataset
 
 INIT = 5  # the stream of seeds for random weights, beside those of visiontl.data
@@ -356,7 +357,7 @@ def check_processes(resolved: Resolved, actual: int) -> None:
         wanted, who = asked_processes(), "accelerate launch was asked for"
     if wanted is not None and wanted != actual:
         raise ConfigError(
-            f"{who} {wanted}, but {actual} {'process' if actual == 1 else 'processes'} started; on CPU use "
+            f"{who} {wanted}, but {actual} {plural(actual, 'process')} started; on CPU use "
             f"`torchrun --nproc_per_node {wanted}` (accelerate launch starts one there), see docs/distributed.md"
         )
 

@@ -15,6 +15,7 @@ from visiontl.images import Stored
 from visiontl.report import Finding, Seen, Table
 from visiontl.scan import Photo, Scans
 from visiontl.schema import DataConfig
+from visiontl.sentences import count, plural
 from visiontl.task import Data
 
 TINY = 16  # pixels of the shorter side, below which hardly anything is to be seen
@@ -114,7 +115,7 @@ def stored_table(shown: Album) -> Table:
     """How the files are stored, and what becomes of each kind; then what is peculiar to some of them."""
     formats = Counter(kind_of(photo.stored) for photo in shown.photos)
     odd = Counter(kind for photo in shown.photos for kind in peculiarities(photo.stored))
-    rows = [[kind, count, treated] for (kind, treated), count in [*formats.most_common(), *odd.most_common()]]
+    rows = [[kind, number, treated] for (kind, treated), number in [*formats.most_common(), *odd.most_common()]]
     return Table("stored as", ["kind", "images", "in the run"], rows)
 
 
@@ -143,7 +144,7 @@ def unreadable(section: DataConfig, data: Data, scans: Scans) -> list[Finding]:
     for name, found in bad.items():
         if not found:
             continue
-        what = f"{name}: {number(len(found), 'image')} of {len(scans[name]):,} cannot be read"
+        what = f"{name}: {count(len(found), 'image')} of {len(scans[name]):,} cannot be read"
         stop = next((text for text in refused if text.startswith(f"{name}:")), "")
         if section.on_bad == "error":
             consequence = "the run stops at the first one it meets, unless data.on_bad=skip"
@@ -186,7 +187,7 @@ def copies(shown: Album, groups: Sequence[Sequence[int]]) -> list[Finding]:
             findings.append(
                 Finding(
                     "note",
-                    f"{name}: {number(extra, 'image')} are copies of another one there, pixel for pixel"
+                    f"{name}: {count(extra, 'image')} are copies of another one there, pixel for pixel"
                     if extra > 1
                     else f"{name}: 1 image is a copy of another one there, pixel for pixel",
                     f"{effect} those pictures more than once",
@@ -217,7 +218,7 @@ def lookalikes(shown: Album) -> list[Finding]:
         findings.append(
             Finding(
                 "warning" if first != second else "note",
-                f"{second}: {number(len(partner), 'image')} look{'s' * (len(partner) == 1)} almost like one {place} "
+                f"{second}: {count(len(partner), 'image')} look{'s' * (len(partner) == 1)} almost like one {place} "
                 "(a hint: look at them)",
                 effect if first == second else f"if they are the same pictures, {effect}",
                 [f"{shown.name(one)} ~ {shown.name(other)}" for one, other in sorted(partner.items())],
@@ -230,8 +231,8 @@ def pairs_of_splits(shown: Album) -> list[tuple[str, str]]:
     return list(itertools.combinations(shown.scans, 2))
 
 
-def leak(first: str, second: str, count: int) -> str:
-    it = "it" if count == 1 else "them"
+def leak(first: str, second: str, number: int) -> str:
+    it = "it" if number == 1 else "them"
     if first == "train":
         return f"{second} scores count {it} although the model was trained on {it}"
     return f"{first} picks the best weights with {it}, and {second} scores count {it}"
@@ -310,22 +311,21 @@ def odd_files(shown: Album) -> list[Finding]:
             if FORMAT_OF.get(Path(photo.stored.file).suffix.lower(), format) != format:
                 wrong.append(f"{shown.name(index)} ({format})")
     if wrong:
-        verb = "has" if len(wrong) == 1 else "have"
         findings.append(
             Finding(
                 "note",
-                f"{number(len(wrong), 'image')} {verb} the extension of another format",
+                f"{count(len(wrong), 'image')} {plural(len(wrong), 'has')} the extension of another format",
                 "read by what is inside; other programs may refuse",
                 wrong,
             )
         )
     odd = [shown.name(index) for index in range(len(shown.photos)) if not shown.name(index).isprintable()]
     if odd:
-        verb = "has" if len(odd) == 1 else "have"
         findings.append(
             Finding(
                 "note",
-                f"{number(len(odd), 'image')} {verb} a name with line breaks or other unprintable characters",
+                f"{count(len(odd), 'image')} {plural(len(odd), 'has')} a name with line breaks or other unprintable "
+                "characters",
                 "lists and tables show them escaped",
                 odd,
             )
@@ -347,9 +347,5 @@ def splits(data: Data) -> list[Finding]:
     return []
 
 
-def number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"
-
-
-def are(count: int) -> str:
-    return f"{number(count, 'image')} {'is' if count == 1 else 'are'}"
+def are(number: int) -> str:
+    return f"{count(number, 'image')} {plural(number, 'is')}"

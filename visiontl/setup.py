@@ -40,6 +40,7 @@ from visiontl.policies import describe as describe_policy
 from visiontl.probe import Probe, probe
 from visiontl.randomness import mix, seeded
 from visiontl.record import check_trackers
+from visiontl.sentences import plural
 from visiontl.task import Data
 
 
@@ -253,7 +254,7 @@ def make_caches(
             return {}
         caches[name] = cache
     views = section.cache_views or 1
-    console.say(f"features of the frozen backbone are cached ({views} view{'s' * (views > 1)} per image)", keep=True)
+    console.say(f"features of the frozen backbone are cached ({views} {plural(views, 'view')} per image)", keep=True)
     return caches
 
 

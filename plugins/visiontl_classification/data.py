@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visiontl import ConfigError, Data, DataError, ImageSpec, did_you_mean
+from visiontl import ConfigError, Data, DataError, ImageSpec, count, did_you_mean
 from visiontl_classification.batches import balanced_batches
 from visiontl_classification.config import ClassificationConfig
 from visiontl_classification.folders import folder_listing
 from visiontl_classification.library import library_listing
-from visiontl_classification.listing import WHOLE, Images, Item, Listing, count, some
+from visiontl_classification.listing import WHOLE, Images, Item, Listing, some
 from visiontl_classification.names import are_wnids, imagenet, read_names, readable, wordnet
 from visiontl_classification.splits import from_lists, stratified
 from visiontl_classification.tables import table_listing

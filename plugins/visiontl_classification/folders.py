@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from visiontl import DataError, did_you_mean, is_image, open_image
-from visiontl_classification.listing import WHOLE, Item, Listing, count, some
+from visiontl import DataError, count, did_you_mean, is_image, open_image
+from visiontl_classification.listing import WHOLE, Item, Listing, some
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from visiontl import DataError, did_you_mean
-from visiontl_classification.listing import Item, count, some
+from visiontl import DataError, count, did_you_mean
+from visiontl_classification.listing import Item, some
 
 
 def stratified(items: Sequence[Item], fractions: Mapping[str, float], seed: int) -> dict[str, list[Item]]:

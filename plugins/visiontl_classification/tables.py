@@ -6,9 +6,9 @@ import csv
 import os
 from pathlib import Path
 
-from visiontl import DataError, did_you_mean
+from visiontl import DataError, count, did_you_mean
 from visiontl_classification.folders import SPLITS, Files
-from visiontl_classification.listing import WHOLE, Item, Listing, count, some
+from visiontl_classification.listing import WHOLE, Item, Listing, some
 
 COLUMNS = ("path", "label", "split")
 LONGEST = 4096  # characters of a path, Linux's limit

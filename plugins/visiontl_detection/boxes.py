@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from visiontl import count, some
 from visiontl_detection.listing import Annotated, Listing
-from visiontl_detection.sentences import count, some
 
 RULES = {
     "finite": "with a coordinate that is no finite number, left out",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visiontl import DataError, Figure, Pictures, Table
+from visiontl import DataError, Figure, Pictures, Table, plural
 from visiontl_detection import coco_scores, errors
 from visiontl_detection.config import DetectionConfig
 from visiontl_detection.drawing import draw_rows
@@ -217,7 +217,7 @@ def _pictures(
             except DataError:  # moved or damaged since it was scored; the tables still count it
                 continue
             photo.thumbnail((SIDE, SIDE))
-            said = f"image {i}: {wrong[i]} error{'' if wrong[i] == 1 else 's'}"
+            said = f"image {i}: {wrong[i]} {plural(int(wrong[i]), 'error')}"
             items.append((said, draw_rows(photo, rows[i], meta, threshold)))
         if items:
             made.append(Pictures(title, items, caption))

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from visiontl import Data, Finding, Seen, Table
+from visiontl import Data, Finding, Seen, Table, count, plural
 from visiontl_detection.boxes import change_words
 from visiontl_detection.config import DetectionConfig
 from visiontl_detection.data import Photos, mismatch
-from visiontl_detection.sentences import count, plural
 from visiontl_detection.views import resized
 
 SMALL, MEDIUM = 32**2, 96**2  # COCO's bounds of area, in pixels

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from visiontl import DataError, did_you_mean
+from visiontl import DataError, count, did_you_mean, plural, refusal, some, told
 from visiontl_detection.config import DataConfig
 from visiontl_detection.folders import SPLITS, WHOLE, Folders, image_sizes, join, named, relative
 from visiontl_detection.listing import Annotated, Listing
-from visiontl_detection.sentences import count, plural, refusal, some, told
 
 MOST = 4 << 30  # bytes of a file; LVIS has 1.2 GB
 PLACES = ("annotations", "annotations_coco", "")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visiontl import Data, DataError, ImageSpec, did_you_mean, open_image
+from visiontl import Data, DataError, ImageSpec, count, did_you_mean, open_image, plural, some
 from visiontl_detection.anchors import fitted
 from visiontl_detection.batches import grouped
 from visiontl_detection.boxes import Changes, Cleaned
@@ -19,7 +19,6 @@ from visiontl_detection.coco_scores import tools
 from visiontl_detection.config import DetectionConfig
 from visiontl_detection.listing import Annotated
 from visiontl_detection.readers import read
-from visiontl_detection.sentences import count, plural, some
 from visiontl_detection.views import settled_size, still_view, training_view
 
 

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from visiontl import distinct_colours
 from visiontl_detection import errors
 
 SMALLEST = 320  # pixels; a picture with a shorter side is enlarged before boxes are put on it
 LARGEST = 4096  # pixels; no longer side is enlarged beyond it: a strip of 100,000 x 1 would fill the memory
 COLOURS = 80  # told apart; further classes begin again
+FIRST = (232, 70, 46)  # a red to begin with
 RIGHT, WRONG, MISSED, OTHER = (86, 180, 233), (230, 90, 0), (250, 225, 60), (255, 255, 255)  # safe for the colour-blind
 
 Colour = tuple[int, int, int]
@@ -211,30 +213,9 @@ def colour(index: int) -> Colour:
     return palette()[index % COLOURS]
 
 
-@lru_cache(maxsize=1)
 def palette() -> tuple[Colour, ...]:
-    """80 colours, each as far as can be in CIELAB from all before it, greys, very dark and very light ones left out."""
-    steps = np.linspace(0, 255, 12).round()
-    rgb = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)  # (1728, 3)
-    lab = _lab(rgb)
-    usable = (np.hypot(lab[:, 1], lab[:, 2]) > 30) & (lab[:, 0] > 35) & (lab[:, 0] < 92)
-    rgb, lab = rgb[usable], lab[usable]
-    chosen = [int(((rgb - (232, 70, 46)) ** 2).sum(1).argmin())]  # a red to begin with
-    distance = np.full(len(rgb), np.inf)
-    while len(chosen) < COLOURS:
-        distance = np.minimum(distance, ((lab - lab[chosen[-1]]) ** 2).sum(1))
-        chosen.append(int(distance.argmax()))
-    return tuple((int(r), int(g), int(b)) for r, g, b in rgb[chosen])
-
-
-def _lab(rgb: np.ndarray) -> np.ndarray:
-    """(N, 3) sRGB 0..255 -> CIELAB under D65."""
-    share = rgb / 255
-    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-    xyz = linear @ to_xyz.T / (0.9505, 1.0, 1.089)
-    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
-    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+    """80 colours, each as far as can be from all before it."""
+    return distinct_colours(COLOURS, FIRST)
 
 
 def _contrast(colour: Colour) -> Colour:

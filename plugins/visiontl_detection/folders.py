@@ -13,8 +13,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from visiontl import DataError, did_you_mean
-from visiontl_detection.sentences import told
+from visiontl import DataError, did_you_mean, told
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 WHOLE = "whole"  # the part of a source that comes without splits

@@ -6,13 +6,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from visiontl import DataError
+from visiontl import DataError, count, some, told
 from visiontl_detection import coco, voc, yolo
 from visiontl_detection.boxes import Cleaned, change_notes, cleaned
 from visiontl_detection.config import DataConfig
 from visiontl_detection.folders import SPLITS, WHOLE, Folders, opened
 from visiontl_detection.listing import Annotated, Listing
-from visiontl_detection.sentences import count, some, told
 
 EXPECTED = {
     "coco": "annotations/instances_train2017.json, annotations/train.json or train/_annotations.coco.json",

@@ -16,11 +16,10 @@ from xml.parsers import expat
 
 import numpy as np
 
-from visiontl import DataError, did_you_mean, is_image
+from visiontl import DataError, count, did_you_mean, is_image, refusal, some, told
 from visiontl_detection.config import DataConfig
 from visiontl_detection.folders import WHOLE, Folders, image_sizes, join, named, relative
 from visiontl_detection.listing import Annotated, Listing
-from visiontl_detection.sentences import count, refusal, some, told
 
 MOST = 10_000_000  # bytes of a file
 LISTS = "ImageSets/Main"

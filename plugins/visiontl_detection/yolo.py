@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from visiontl import DataError, did_you_mean, is_image
+from visiontl import DataError, count, did_you_mean, is_image, refusal, some, told
 from visiontl_detection.config import DataConfig
 from visiontl_detection.folders import Folders, image_sizes, join, relative
 from visiontl_detection.listing import Annotated, Listing
-from visiontl_detection.sentences import count, refusal, some, told
 
 MOST = 10_000_000  # bytes of a label file
 MOST_SETTINGS = 1_000_000  # bytes of data.yaml, whose reading takes seconds by then

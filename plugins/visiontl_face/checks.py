@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from visiontl import Data, Finding, Seen, Table
+from visiontl import Data, Finding, Seen, Table, count, plural
 from visiontl_face.config import FaceConfig
 from visiontl_face.scores import pairs_of
-from visiontl_face.sentences import count, plural
 from visiontl_face.verification import FARS
 
 WIDE = 1.15  # width / height: a crop of a face is square or upright

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visiontl import Data, DataError, ImageSpec, open_image
+from visiontl import Data, DataError, ImageSpec, count, open_image, plural, some
 from visiontl_face.batches import identity_batches
 from visiontl_face.config import FaceConfig
 from visiontl_face.listing import WHOLE, Item, Listing, folder_listing, table_listing
 from visiontl_face.pairs import Pair, read_pairs
-from visiontl_face.sentences import count, plural, some
 from visiontl_face.views import sample, training_view
 
 NOBODY = -1  # the label of an image whose identity the model was not trained on

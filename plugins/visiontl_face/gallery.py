@@ -15,8 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from visiontl import DataError
-from visiontl_face.sentences import count
+from visiontl import DataError, count
 
 EMBEDDINGS, ABOUT = "embeddings.safetensors", "gallery.json"
 FORMAT = 1

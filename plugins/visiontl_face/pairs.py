@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from visiontl import DataError, did_you_mean
+from visiontl import DataError, count, did_you_mean, plural, refusal, some, told
 from visiontl_face.listing import Item
-from visiontl_face.sentences import count, plural, refusal, some, told
 from visiontl_face.tables import read_table
 
 SAME = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from visiontl import DataError
+from visiontl import DataError, count, some
 from visiontl_face import identification, verification
 from visiontl_face.config import FaceConfig
-from visiontl_face.sentences import count, some
 from visiontl_face.verification import FARS, TOO_FEW, Roc
 
 BASELINES = ("pooled", "centred")  # embeddings that need no training

@@ -6,8 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from visiontl import DataError, did_you_mean
-from visiontl_face.sentences import count
+from visiontl import DataError, count, did_you_mean
 
 Record = tuple[int, dict[str, str]]  # (line, {column: cell})
 

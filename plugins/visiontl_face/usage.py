@@ -14,12 +14,11 @@ import numpy as np
 from PIL import Image
 
 import visiontl
-from visiontl import Console, DataError, find_images, open_image
+from visiontl import Console, DataError, count, find_images, open_image, plural, some
 from visiontl_face import alignment
 from visiontl_face.gallery import Gallery, digest, make_gallery, read_gallery, write_gallery
 from visiontl_face.identification import best_matches
 from visiontl_face.listing import WHOLE, folder_listing
-from visiontl_face.sentences import count, some
 
 UNKNOWN = "unknown"
 
@@ -169,7 +168,7 @@ def add(arguments: argparse.Namespace) -> int:
         raise DataError(f"{arguments.run}: was trained on triplets and has no class weights; `enrol` needs none")
     twice = sorted(set(known) & people.keys())
     if twice:
-        raise DataError(f"{arguments.people}: {some(twice)} {'is' if len(twice) == 1 else 'are'} in the model already")
+        raise DataError(f"{arguments.people}: {some(twice)} {plural(len(twice), 'is')} in the model already")
     fresh = sorted(people)
     found = embeddings_of(predictor, people, console, "add")
     embedding = torch.from_numpy(np.stack([one for who in fresh for one in found[who]]))  # (N, d)

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from visiontl import Data, Finding, Seen, Table
+from visiontl import Data, Finding, Seen, Table, count
 from visiontl_segmentation.config import SegmentationConfig
 from visiontl_segmentation.data import Photos
 from visiontl_segmentation.listing import MaskFile
-from visiontl_segmentation.sentences import count
 
 RARE = 0.001  # share of the training pixels from which on a class is told to be rare
 MOSTLY_IGNORED = 0.5  # share of an image's pixels from which on it is told

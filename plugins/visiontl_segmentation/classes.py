@@ -6,23 +6,23 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from visiontl import DataError, did_you_mean
+from visiontl import DataError, count, did_you_mean, distinct_colours, some, told
 from visiontl_segmentation.config import DataConfig
 from visiontl_segmentation.folders import read_lines
 from visiontl_segmentation.masks import IGNORED, MOST_CLASSES, Kind, Meaning, meaning_of_colours, meaning_of_values
-from visiontl_segmentation.sentences import count, some, told
 
 Colour = tuple[int, int, int]
 NAMES = "classes.txt"
 TABLES = ("class_dict.csv", "labelmap.txt")  # name,r,g,b and CVAT's name:r,g,b:parts:actions
 BACKGROUND = "background"
 COLOURS = 64  # told apart; further classes begin again
+FIRST = (60, 120, 220)  # a blue to begin with
+LEVELS = 10  # of each channel, to choose colours from
 
 
 @dataclass(frozen=True)
@@ -228,31 +228,6 @@ def read_table(path: Path) -> dict[str, Colour]:
 
 def drawing_colours(names: Sequence[str], known: Mapping[str, Colour]) -> list[Colour]:
     """One colour per class: the known ones, and for others such as differ from all before them."""
-    spare = iter([one for one in distinct_colours() if one not in set(known.values())] * (1 + len(names) // COLOURS))
+    distinct = distinct_colours(COLOURS, FIRST, LEVELS)
+    spare = iter([one for one in distinct if one not in set(known.values())] * (1 + len(names) // COLOURS))
     return [(0, 0, 0) if name == BACKGROUND and name not in known else known.get(name) or next(spare) for name in names]
-
-
-@lru_cache(maxsize=1)
-def distinct_colours() -> tuple[Colour, ...]:
-    """Colours each as far as can be in CIELAB from all before it; greys, very dark and very light ones left out."""
-    steps = np.linspace(0, 255, 10).round()
-    rgb = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)  # (1000, 3)
-    lab = cielab(rgb)
-    usable = (np.hypot(lab[:, 1], lab[:, 2]) > 30) & (lab[:, 0] > 35) & (lab[:, 0] < 92)
-    rgb, lab = rgb[usable], lab[usable]
-    chosen = [int(((rgb - (60, 120, 220)) ** 2).sum(1).argmin())]  # a blue to begin with
-    distance = np.full(len(rgb), np.inf)
-    while len(chosen) < COLOURS:
-        distance = np.minimum(distance, ((lab - lab[chosen[-1]]) ** 2).sum(1))
-        chosen.append(int(distance.argmax()))
-    return tuple((int(r), int(g), int(b)) for r, g, b in rgb[chosen])
-
-
-def cielab(rgb: np.ndarray) -> np.ndarray:
-    """(N, 3) sRGB 0..255 -> CIELAB under D65 (CIE 15:2004, section 8.2.1)."""
-    share = rgb / 255
-    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-    xyz = linear @ to_xyz.T / (0.9505, 1.0, 1.089)
-    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
-    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)

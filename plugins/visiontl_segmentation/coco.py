@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from visiontl import DataError
+from visiontl import DataError, count, refusal, some, told
 from visiontl_segmentation.config import DataConfig
 from visiontl_segmentation.folders import SPLITS, check_inside, files, read_bytes, relative, subfolders
 from visiontl_segmentation.listing import WHOLE, Listing, Pair, Regions
 from visiontl_segmentation.masks import MAX_PIXELS
-from visiontl_segmentation.sentences import count, refusal, some, told
 
 MOST = 4 << 30  # bytes of a file
 NAMED = re.compile(r"(?:instances_)?(train|val|valid|validation|test)(?:\d{4})?\.json", re.IGNORECASE)

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visiontl import Data, DataError, ImageSpec, open_image
+from visiontl import Data, DataError, ImageSpec, count, open_image, plural, refusal, some
 from visiontl_segmentation import layouts
 from visiontl_segmentation.classes import Classes, Naming, classes_of, in_the_models_classes, naming_of
 from visiontl_segmentation.config import DataConfig, SegmentationConfig
 from visiontl_segmentation.folders import in_threads, possible_sizes
 from visiontl_segmentation.listing import Listing, MaskFile, MaskReader, Pair
 from visiontl_segmentation.masks import IGNORED, UNKNOWN, Kind, Meaning, colour_codes, open_mask, ranges, read_raw
-from visiontl_segmentation.sentences import count, plural, refusal, some
 from visiontl_segmentation.views import still_view, training_view
 
 LOOKED = 8  # masks that tell what kind they are of

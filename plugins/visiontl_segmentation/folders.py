@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from visiontl import DataError, did_you_mean, is_image
-from visiontl_segmentation.sentences import told
+from visiontl import DataError, did_you_mean, is_image, told
 
 SPLITS = {
     "train": "train", "training": "train", "trn": "train", "val": "val", "valid": "val", "validation": "val",

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from visiontl import DataError, did_you_mean, is_image
+from visiontl import DataError, count, did_you_mean, is_image, refusal, some, told
 from visiontl_segmentation import coco
 from visiontl_segmentation.config import DataConfig
 from visiontl_segmentation.folders import (
@@ -20,7 +20,6 @@ from visiontl_segmentation.folders import (
     subfolders,
 )
 from visiontl_segmentation.listing import WHOLE, Listing, MaskFile, Pair
-from visiontl_segmentation.sentences import count, refusal, some, told
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "photos", "jpegimages", "leftimg8bit")
 MASK_FOLDERS = (

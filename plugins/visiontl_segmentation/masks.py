@@ -12,9 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from visiontl import DataError
+from visiontl import DataError, count, some
 from visiontl_segmentation.folders import FORMATS
-from visiontl_segmentation.sentences import count, some
 
 IGNORED = 255  # of a pixel that is neither learnt nor scored, in masks of class indices
 UNKNOWN = 254  # of a value that means nothing; never leaves this module

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from visiontl import Data, DataError, ImageSpec, open_image, seeded
+from visiontl import Data, DataError, ImageSpec, open_image, plural, seeded
 from visiontl_style.config import StyleConfig
 from visiontl_style.pictures import decoded, encoded, named, open_style, pictures_in, sized
 from visiontl_style.views import crop, square
@@ -149,7 +149,7 @@ def split(cfg: StyleConfig, photos: list[str], notes: list[str]) -> tuple[list[s
         train = [name for name in photos if name not in set(val)]
         notes.append(f"{len(val)} of {len(photos)} photos are held out as val, with seed {source.split_seed}")
     if len(train) < 2:
-        have = "1 photo" if len(photos) == 1 else f"{len(photos)} photos"
+        have = f"{len(photos)} {plural(len(photos), 'photo')}"
         raise DataError(
             f"task.data.photos: {', '.join(source.photos)}: {have}, {len(train)} left to train on; a network learns "
             "from hundreds, and needs 2. For one photo without training there is `visiontl style optimise`"

@@ -19,8 +19,8 @@ PLUGINS = ROOT / "plugins"
 
 # A module imports only from layers above its own line here. A folder is one entry, free inside itself.
 LAYERS = [
-    {"errors", "report", "console", "hookspecs", "randomness", "interrupts", "duplicates"},
-    {"distributed", "entry", "schema", "task", "yaml_text", "html"},
+    {"errors", "report", "console", "colours", "hookspecs", "randomness", "interrupts", "duplicates"},
+    {"distributed", "entry", "schema", "sentences", "task", "yaml_text", "html"},
     {"backbone", "policies", "liveness"},
     {"freeze", "images", "probe", "backbones"},
     {"plugins", "optim", "data", "checkpoint", "device", "ema"},
@@ -176,6 +176,7 @@ def test_the_checks_can_fail(tmp_path):
 def test_import_visiontl_costs_no_torch():
     script = (
         "import sys, visiontl, visiontl.cli, visiontl.config, visiontl.plugins, visiontl.task, visiontl.policies\n"
+        "import visiontl.sentences, visiontl.colours\n"
         "print([name for name in ('torch', 'torchvision', 'timm', 'accelerate', 'matplotlib') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60)

@@ -1,44 +1,46 @@
-"""Counts, names and mistakes in the words that errors and notes are made of."""
+"""Counts, names and mistakes in the words that errors and notes are made of. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from visiontl import DataError
+from visiontl.errors import DataError, shortened
 
 LINES = 8  # of an error with many mistakes
 WIDTH = 120  # characters of a name that is quoted
-PLURALS = {"identity": "identities", "is": "are", "has": "have"}
+PLURALS = {
+    "box": "boxes", "category": "categories", "class": "classes", "identity": "identities", "process": "processes",
+    "has": "have", "is": "are", "its": "their",
+}  # fmt: skip
 
 
 def count(number: int, noun: str) -> str:
+    """A number and its noun: '1 box', '1,200 boxes'. `plural` says which nouns it knows."""
     return f"{number:,} {plural(number, noun)}"
 
 
 def plural(number: int, word: str) -> str:
-    """The word as the number asks: its plural stands in PLURALS, or ends in s."""
+    """The word as the number asks: box, category, class, identity, process, has, is and its change as they do in
+    English, all others take an s."""
     return word if number == 1 else PLURALS.get(word, word + "s")
 
 
 def told(name: Any) -> str:
     """A name in one line of at most 120 characters, whatever is in it."""
     text = str(name)
-    if not text.isprintable() or not text.strip():
-        text = ascii(text)
-    half = (WIDTH - 5) // 2
-    return text if len(text) <= WIDTH else f"{text[:half]} ... {text[-half:]}"
+    return shortened(text if text.isprintable() and text.strip() else ascii(text), WIDTH)
 
 
 def some(names: Iterable[Any], most: int = 5) -> str:
-    """The first few of many names, for a sentence."""
+    """The first few of many names, each as `told` gives it, and how many more: 'a, b, c, d, e and 1,200 more'."""
     names = list(names)
     shown = ", ".join(told(name) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
 def refusal(where: Any, problems: Sequence[str]) -> DataError:
-    """One error for all mistakes of a file: the first ones a line each, the rest counted."""
+    """One error to raise for all mistakes of a file or data set: the first 8 a line each, the rest counted."""
     if len(problems) == 1:
         return DataError(f"{where}: {problems[0]}")
     lines = [f"{where}: {len(problems):,} errors", *(f"  - {problem}" for problem in problems[:LINES])]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visiontl import Data, DataError, ImageSpec, count, open_image, plural, refusal, some
+from visiontl import Data, DataError, ImageSpec, count, open_image, refusal, some
 from visiontl_segmentation import layouts
 from visiontl_segmentation.classes import Classes, Naming, classes_of, in_the_models_classes, naming_of
 from visiontl_segmentation.config import DataConfig, SegmentationConfig
@@ -229,7 +229,8 @@ def tally_files(
             if unknown.any():
                 values = (ranges if meaning.kind != "colour" else colours_in_words)(one.values[unknown].tolist())
                 pixels = count(int(one.pixels[unknown].sum()), "pixel")
-                problems.append(f"{pair.mask.name}: {values} on {pixels} {plural(int(unknown.sum()), 'mean')} nothing")
+                verb = "means" if int(unknown.sum()) == 1 else "mean"
+                problems.append(f"{pair.mask.name}: {values} on {pixels} {verb} nothing")
             row[:] = 0
             np.add.at(row, np.where(indices == IGNORED, number, np.minimum(indices, number)), one.pixels)
         tallies[split] = rows

@@ -163,6 +163,22 @@ class PlainResidual(nn.Module):
         return x + self.second(F.leaky_relu(self.first(x), LEAK))
 
 
+class Smooth(nn.Module):
+    """A binomial filter, (1 2 1) / 4 down and across. What alternates from place to place is gone: brought to full
+    resolution it would be a lattice (Zhang 2019, Making convolutional networks shift-invariant again, section 3.2)."""
+
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        row = torch.tensor([1.0, 2.0, 1.0]) / 4
+        self.register_buffer("kernel", (row[:, None] * row)[None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = self.kernel.to(x.dtype).expand(x.shape[1], 1, 3, 3)
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), kernel, groups=x.shape[1])
+
+
 class Decoder(nn.Module):
     """Features of an encoder -> picture: Huang and Belongie 2017 mirror VGG; here a mirror of any encoder, with half as
     many channels and residual blocks, where strokes are composed, before the first upsampling.
@@ -178,7 +194,7 @@ class Decoder(nn.Module):
         super().__init__()
         width = max(self.narrowest, channels // 2)
         layers: list[nn.Module] = [convolution(channels, width, 3), nn.LeakyReLU(LEAK)]
-        layers += [PlainResidual(width) for _ in range(blocks)]
+        layers += [*(PlainResidual(width) for _ in range(blocks)), Smooth()]
         while stride > 1:
             layers += [nn.Upsample(scale_factor=2, mode="bilinear"), convolution(width, width, 3), nn.LeakyReLU(LEAK)]
             stride //= 2

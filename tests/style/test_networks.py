@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from visiontl_style.networks import ConditionalInstanceNorm, Decoder, Transformer, extended, statistics_of
+from visiontl_style.networks import ConditionalInstanceNorm, Decoder, Smooth, Transformer, extended, statistics_of
 
 from tests.style.made import generator
 
@@ -88,6 +88,17 @@ def test_resize_convolutions_leave_no_checkerboard():
     with torch.no_grad():
         assert float(decoder(constant).std((2, 3)).max()) < 1e-6
         assert float(transposed(constant)[:, :, 4:-4, 4:-4].std((2, 3)).max()) > 0.05
+
+
+def test_smoothing_takes_what_alternates_and_keeps_what_is_even():
+    even = torch.full((1, 2, 8, 8), 3.0)
+    sign = 1 - 2.0 * ((torch.arange(8)[:, None] + torch.arange(8)) % 2)
+    assert torch.allclose(Smooth()(even), even)
+    assert float(Smooth()(even + sign).sub(even).abs().max()) < 1e-6
+    spike = torch.zeros(1, 2, 9, 9)
+    spike[0, 1, 4, 4] = 16
+    expected = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]])
+    assert torch.equal(Smooth()(spike)[0, 1, 3:6, 3:6], expected)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4, 8])

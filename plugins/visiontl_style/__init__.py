@@ -25,12 +25,13 @@ TASK = Task(
     refuse=refuse,
     check=lazy("visiontl_style.checks:check"),
     example=lazy("visiontl_style.example:example"),
-    # small weights, so that plain SGD at the checks' rate does not run away
+    # small weights, so that plain SGD at the checks' rate does not run away; whole pictures, because a crop of one flat
+    # colour normalises to 0 up to rounding, which then decides what the next unit passes
     small={
         "width": 4,
         "blocks": 1,
         "size": 48,
-        "crop": 32,
+        "crop": 48,
         "style_size": 48,
         "jitter": 0,
         "content_weight": 0.01,

@@ -7,8 +7,8 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from visiontl.schema import Config, EmaConfig
-from visiontl.yaml_text import dump_value
+from visiontl.config.schema import Config, EmaConfig
+from visiontl.config.yaml_text import dump_value
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "config.md"
 

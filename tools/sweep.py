@@ -24,7 +24,7 @@ import yaml
 def run_one(sweep: dict, variant: str, seed: int, runs: str) -> dict:
     """One training; its scores at the best and at the last evaluation."""
     import visiontl
-    from visiontl.record import Metrics
+    from visiontl.runs.metrics import Metrics
 
     overrides = [*sweep.get("overrides", []), *sweep["variants"][variant], f"train.seed={seed}", f"run.folder={runs}"]
     began = time.perf_counter()

@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _PLACES = {
-    "train": "visiontl.training",
-    "evaluate": "visiontl.evaluation",
-    "load": "visiontl.prediction",
-    "load_backbone": "visiontl.model",
-    "save_model": "visiontl.model",
-    "find_images": "visiontl.prediction",
-    "Predictor": "visiontl.prediction",
-    "Console": "visiontl.console",
-    "all_gather": "visiontl.distributed",
-    "seeded": "visiontl.randomness",
-    "open_image": "visiontl.images",
-    "fit_image": "visiontl.images",
-    "fit_tensor": "visiontl.images",
-    "resize_tensor": "visiontl.images",
-    "to_tensor": "visiontl.images",
+    "train": "visiontl.engine.train",
+    "evaluate": "visiontl.engine.evaluate",
+    "load": "visiontl.engine.predict",
+    "load_backbone": "visiontl.engine.model",
+    "save_model": "visiontl.engine.model",
+    "find_images": "visiontl.engine.predict",
+    "Predictor": "visiontl.engine.predict",
+    "Console": "visiontl.report.console",
+    "all_gather": "visiontl.processes.ranks",
+    "seeded": "visiontl.processes.seeds",
+    "open_image": "visiontl.kit.images",
+    "fit_image": "visiontl.kit.images",
+    "fit_tensor": "visiontl.kit.images",
+    "resize_tensor": "visiontl.kit.images",
+    "to_tensor": "visiontl.kit.images",
     "Task": "visiontl.task",
     "Data": "visiontl.task",
     "Command": "visiontl.task",
@@ -40,12 +40,12 @@ _PLACES = {
     "ImageSpec": "visiontl.entry",
     "OriginalHead": "visiontl.backbone",
     "Weights": "visiontl.entry",
-    "Section": "visiontl.schema",
-    "Figure": "visiontl.report",
-    "Table": "visiontl.report",
-    "Pictures": "visiontl.report",
-    "Finding": "visiontl.report",
-    "Seen": "visiontl.report",
+    "Section": "visiontl.config.schema",
+    "Figure": "visiontl.report.items",
+    "Table": "visiontl.report.items",
+    "Pictures": "visiontl.report.items",
+    "Finding": "visiontl.report.items",
+    "Seen": "visiontl.report.items",
     "hookimpl": "visiontl.hookspecs",
     "VisionTLError": "visiontl.errors",
     "ConfigError": "visiontl.errors",
@@ -53,22 +53,24 @@ _PLACES = {
     "BackboneError": "visiontl.errors",
     "TrainingError": "visiontl.errors",
     "did_you_mean": "visiontl.errors",
-    "distinct_colours": "visiontl.colours",
-    "count": "visiontl.sentences",
-    "plural": "visiontl.sentences",
-    "told": "visiontl.sentences",
-    "some": "visiontl.sentences",
-    "refusal": "visiontl.sentences",
-    "is_image": "visiontl.images",
+    "distinct_colours": "visiontl.kit.drawing",
+    "count": "visiontl.kit.words",
+    "plural": "visiontl.kit.words",
+    "told": "visiontl.kit.words",
+    "some": "visiontl.kit.words",
+    "refusal": "visiontl.kit.words",
+    "is_image": "visiontl.kit.images",
 }
 
 __all__ = sorted(_PLACES)
 
 if TYPE_CHECKING:
     from visiontl.backbone import Backbone, Features, OriginalHead
-    from visiontl.colours import distinct_colours
-    from visiontl.console import Console
-    from visiontl.distributed import all_gather
+    from visiontl.config.schema import Section
+    from visiontl.engine.evaluate import evaluate
+    from visiontl.engine.model import load_backbone, save_model
+    from visiontl.engine.predict import Predictor, find_images, load
+    from visiontl.engine.train import train
     from visiontl.entry import BackboneEntry, ImageSpec, Weights
     from visiontl.errors import (
         BackboneError,
@@ -78,17 +80,15 @@ if TYPE_CHECKING:
         VisionTLError,
         did_you_mean,
     )
-    from visiontl.evaluation import evaluate
     from visiontl.hookspecs import hookimpl
-    from visiontl.images import fit_image, fit_tensor, is_image, open_image, resize_tensor, to_tensor
-    from visiontl.model import load_backbone, save_model
-    from visiontl.prediction import Predictor, find_images, load
-    from visiontl.randomness import seeded
-    from visiontl.report import Figure, Finding, Pictures, Seen, Table
-    from visiontl.schema import Section
-    from visiontl.sentences import count, plural, refusal, some, told
+    from visiontl.kit.drawing import distinct_colours
+    from visiontl.kit.images import fit_image, fit_tensor, is_image, open_image, resize_tensor, to_tensor
+    from visiontl.kit.words import count, plural, refusal, some, told
+    from visiontl.processes.ranks import all_gather
+    from visiontl.processes.seeds import seeded
+    from visiontl.report.console import Console
+    from visiontl.report.items import Figure, Finding, Pictures, Seen, Table
     from visiontl.task import Command, Data, Task, lazy
-    from visiontl.training import train
 
 
 def __getattr__(name: str) -> Any:

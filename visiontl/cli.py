@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from visiontl.console import clean
 from visiontl.errors import ConfigError, RankFailed, Stopped, VisionTLError, did_you_mean
+from visiontl.report.console import clean
 
 if TYPE_CHECKING:
     from visiontl.backbones.catalogue import Row
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(f"error: {describe(error)}", debug)
         return 1
     finally:
-        distributed = sys.modules.get("visiontl.distributed")  # absent where no command got so far
+        distributed = sys.modules.get("visiontl.processes.ranks")  # absent where no command got so far
         if distributed is not None:
             distributed.shutdown()
 
@@ -193,7 +193,7 @@ def print_options(arguments: Sequence[str]) -> None:
     if run is None:
         print("\n`visiontl predict RUN --help` lists the options of that run's task.")
         return
-    from visiontl import prediction
+    from visiontl.engine import predict as prediction
 
     print(f"\n{prediction.options_help(run)}")
 
@@ -251,11 +251,11 @@ def train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def train(arguments: argparse.Namespace) -> None:
-    from visiontl import config
+    from visiontl.config import resolve as config
 
     warn_of_plugins()
     resolved = config.resolve(arguments.config, arguments.overrides)  # mistakes are told before torch is imported
-    from visiontl import training
+    from visiontl.engine import train as training
 
     training.train(resolved, dry_run=arguments.dry_run)
 
@@ -280,10 +280,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
     warn_of_plugins()
     run: Any = arguments.run
     if Path(run).is_file() or Path(run).suffix in (".yaml", ".yml"):
-        from visiontl import config
+        from visiontl.config import resolve as config
 
         run, overrides = config.resolve(run, overrides), []
-    from visiontl import evaluation
+    from visiontl.engine import evaluate as evaluation
 
     evaluation.evaluate(run, data[0] if data else None, arguments.split, overrides)
 
@@ -301,7 +301,7 @@ def predict_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def predict(arguments: argparse.Namespace) -> None:
-    from visiontl import yaml_text
+    from visiontl.config import yaml_text
 
     images, given = split_arguments(arguments.rest)
     if not images:
@@ -314,7 +314,7 @@ def predict(arguments: argparse.Namespace) -> None:
         except ConfigError as error:
             raise ConfigError([f"option {text!r}: {line}" for line in error.problems]) from None
     warn_of_plugins()
-    from visiontl import prediction
+    from visiontl.engine import predict as prediction
 
     prediction.predict_files(
         arguments.run, images, out=arguments.out, options=options, pictures=not arguments.no_pictures
@@ -334,7 +334,8 @@ def config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def print_config(arguments: argparse.Namespace) -> None:
-    from visiontl import config, plugins
+    from visiontl import plugins
+    from visiontl.config import resolve as config
 
     if arguments.config is None and not arguments.schema:
         raise ConfigError("no config; name a file: visiontl config CONFIG")
@@ -357,11 +358,11 @@ def doctor_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def examine(arguments: argparse.Namespace) -> int:
-    from visiontl import config
+    from visiontl.config import resolve as config
 
     warn_of_plugins()
     resolved = config.resolve(arguments.config, arguments.overrides)
-    from visiontl import doctor
+    from visiontl.doctor import diagnose as doctor
 
     return doctor.doctor(resolved, arguments.json)
 
@@ -377,7 +378,7 @@ def list_arguments(parser: argparse.ArgumentParser) -> None:
 def print_list(arguments: argparse.Namespace) -> None:
     if arguments.kind not in LISTS:
         raise ConfigError(f"cannot list {arguments.kind!r}{did_you_mean(arguments.kind, LISTS)}")
-    from visiontl.console import Console
+    from visiontl.report.console import Console
 
     warn_of_plugins()
     columns, rows, names = TABLES[arguments.kind](arguments.pattern)
@@ -403,7 +404,7 @@ def matches(name: str, pattern: str | None) -> bool:
 
 def list_tasks(pattern: str | None) -> Listing:
     from visiontl import plugins
-    from visiontl.config import first_sentence
+    from visiontl.config.resolve import first_sentence
 
     tasks = plugins.tasks()
     rows = []
@@ -440,7 +441,7 @@ def as_row(entry: BackboneEntry) -> Row:
 
 def list_policies(pattern: str | None) -> Listing:
     from visiontl import plugins
-    from visiontl.config import first_sentence
+    from visiontl.config.resolve import first_sentence
 
     factories = plugins.policies()
     rows = [

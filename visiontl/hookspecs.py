@@ -23,7 +23,7 @@ def visiontl_backbones() -> Sequence[Any]:  # type: ignore[empty-body]
 
 @hookspec
 def visiontl_freeze_policies() -> Mapping[str, Any]:  # type: ignore[empty-body]
-    """Freeze policies on offer: {name: factory}; factory(argument) -> Policy (see visiontl.freeze)."""
+    """Freeze policies on offer: {name: factory}; factory(argument) -> Policy (see visiontl.freezing.freeze)."""
 
 
 @hookspec

@@ -20,7 +20,7 @@ import pluggy
 
 from visiontl import hookspecs
 from visiontl.errors import BackboneError, ConfigError, PluginError, VisionTLError, did_you_mean, shortened
-from visiontl.policies import Policy, make_policy
+from visiontl.freezing.policies import Policy, make_policy
 from visiontl.task import CONTRACT, Task
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 GROUP = "visiontl"
 VARIABLE = "VISIONTL_PLUGINS"
 CAUSE = 400  # characters of what a stranger's module raised
-CORE = ("visiontl.backbones", "visiontl.policies")  # always registered, under their module names
+CORE = ("visiontl.backbones", "visiontl.freezing.policies")  # always registered, under their module names
 
 HOOKS = tuple(sorted(name for name in vars(hookspecs) if name.startswith("visiontl_")))
 OFFERS = {

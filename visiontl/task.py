@@ -132,9 +132,9 @@ class Task:
     """(cfg, [(photo's file, prediction)], meta) -> {name: text}: what `visiontl predict` also writes, such as a
     field's own exchange format. Arrays and images in a prediction are named by their files."""
     report: Callable[..., list[Any]] | None = None
-    """(cfg, rows, meta, image: id -> PIL) -> [visiontl.report.Figure | Table | Pictures]."""
+    """(cfg, rows, meta, image: id -> PIL) -> [visiontl.Figure | Table | Pictures]."""
     preview: Callable[..., Any] | None = None
-    """(cfg, rows, meta, image: id -> PIL) -> visiontl.report.Pictures, made at each evaluation of val while
+    """(cfg, rows, meta, image: id -> PIL) -> visiontl.Pictures, made at each evaluation of val while
     training and kept in `previews/`; the report shows how they grew."""
     refuse: Callable[[Any, str], str | None] | None = None
     """(cfg, name of the freeze policy) -> why it makes no sense for this task, or None."""
@@ -144,7 +144,7 @@ class Task:
     small: Mapping[str, Any] = field(default_factory=dict)
     """Values of its config with which the task trains on its example in a second; conformance checks use them."""
     check: Callable[..., list[Any]] | None = None
-    """(cfg, Data, meta, visiontl.report.Seen) -> [visiontl.report.Finding | Table]: what of the annotations should be
+    """(cfg, Data, meta, visiontl.Seen) -> [visiontl.Finding | Table]: what of the annotations should be
     known before training, for `visiontl doctor`. Data is what `data` returned. Opens no image, changes nothing."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Core config values that this task prefers where the file is silent: {"freeze.norm_stats": "fixed"}."""

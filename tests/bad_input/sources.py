@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.bad_input.pictures import encoded, scene
 from visiontl import ImageSpec
-from visiontl.config import resolve
+from visiontl.config.resolve import resolve
 
 
 def photo(path: Path, turned: int = 0) -> Path:

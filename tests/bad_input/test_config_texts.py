@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tests.bad_input.configs import GOOD
 from tests.bad_input.outcome import COLUMNS, LINES
 from tests.shared import ROOT
-from visiontl import config
+from visiontl.config import resolve as config
+from visiontl.config.schema import Config
+from visiontl.config.yaml_text import parse_text
 from visiontl.errors import ConfigError
-from visiontl.schema import Config
-from visiontl.yaml_text import parse_text
 
 moderate = settings(
     max_examples=150,

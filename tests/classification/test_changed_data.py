@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import visiontl
-from visiontl.config import resolve
+from visiontl.config.resolve import resolve
 from visiontl.testing import Case
 
 

@@ -12,10 +12,10 @@ import pytest
 from tests.classification.helpers import folders, picture
 from tests.shared import shared
 from visiontl import Finding, cli, plugins
-from visiontl.config import resolve
-from visiontl.console import Console
-from visiontl.doctor import Diagnosis, diagnose
-from visiontl.report import Table
+from visiontl.config.resolve import resolve
+from visiontl.doctor.diagnose import Diagnosis, diagnose
+from visiontl.report.console import Console
+from visiontl.report.items import Table
 
 
 @pytest.fixture(autouse=True)

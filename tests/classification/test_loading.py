@@ -13,7 +13,7 @@ from visiontl_classification.views import training_view
 from tests.classification.helpers import config
 from tests.shared import ROOT
 from visiontl import ImageSpec
-from visiontl.images import fit_image, fit_tensor, resize_tensor, to_tensor
+from visiontl.kit.images import fit_image, fit_tensor, resize_tensor, to_tensor
 
 
 def photo(width: int, height: int) -> Image.Image:

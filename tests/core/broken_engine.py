@@ -18,9 +18,13 @@ from unittest.mock import patch
 import torch
 from accelerate import Accelerator
 
-from visiontl import data, distributed, freeze, training
-from visiontl.device import current_device
-from visiontl.testing import Case, ranks
+from visiontl.engine import loader, order
+from visiontl.engine import train as training
+from visiontl.engine.device import current_device
+from visiontl.freezing import freeze
+from visiontl.processes import ranks
+from visiontl.testing import Case
+from visiontl.testing import ranks as suite
 
 
 @contextmanager
@@ -43,43 +47,43 @@ def frozen_stages_are_in_training_mode() -> Any:
 
 
 def statistics_are_not_exchanged() -> Any:
-    return patch.object(distributed, "broadcast_buffers", lambda model: None)
+    return patch.object(ranks, "broadcast_buffers", lambda model: None)
 
 
 def only_the_first_micro_batch_is_used() -> Any:
-    group = data.Order.group
-    return patch.object(data.Order, "group", lambda self, step: group(self, step)[:1])
+    group = order.Order.group
+    return patch.object(order.Order, "group", lambda self, step: group(self, step)[:1])
 
 
 def augmentation_depends_on_the_worker() -> Any:
-    samples = data.Batches.samples
+    samples = loader.Batches.samples
 
-    def other(self: data.Batches, ids: Any, epoch: int) -> Any:
+    def other(self: loader.Batches, ids: Any, epoch: int) -> Any:
         return samples(self, ids, epoch + (torch.utils.data.get_worker_info() is not None))
 
-    return patch.object(data.Batches, "samples", other)
+    return patch.object(loader.Batches, "samples", other)
 
 
 def ranks_hold_other_weights() -> Any:
-    small_run = ranks.small_run
+    small_run = suite.small_run
 
     def other(*arguments: Any, **named: Any) -> Any:
         run = small_run(*arguments, **named)
         for parameter in run.built.model.parameters():
-            parameter.data += 0.01 * distributed.rank()
+            parameter.data += 0.01 * ranks.rank()
         return run
 
-    return patch.object(ranks, "small_run", other)
+    return patch.object(suite, "small_run", other)
 
 
 def a_row_comes_from_the_neighbour() -> Any:
-    merge = ranks.merge_rows
+    merge = suite.merge_rows
 
     def shifted(parts: Any, count: int) -> Any:
         rows = merge(parts, count)
         return rows[-1:] + rows[:-1]
 
-    return patch.object(ranks, "merge_rows", shifted)
+    return patch.object(suite, "merge_rows", shifted)
 
 
 POLICY = "policy {schedule: {0: all, 1: stage2}}"
@@ -101,12 +105,12 @@ def main(folder: Path) -> None:
     for (breaks, check), expected in itertools.groupby(BROKEN, key=lambda row: row[:2]):
         with ExitStack() as stack:
             stack.enter_context(breaks())
-            result, said = ranks.outcome(ranks.CHECKS[check], case)
-        if distributed.rank() == 0:
+            result, said = suite.outcome(suite.CHECKS[check], case)
+        if ranks.rank() == 0:
             for _, _, words in expected:
                 seen = result == "FAILED" and any(words in line for line in said)
                 print("caught" if seen else "missed", breaks.__name__, words, said[:3], sep="  ", flush=True)
-    distributed.shutdown()
+    ranks.shutdown()
 
 
 if __name__ == "__main__":

@@ -18,8 +18,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from visiontl import cli, distributed, training
+from visiontl import cli
+from visiontl.engine import train as training
 from visiontl.errors import Stopped
+from visiontl.processes import ranks
 from visiontl.testing import Case
 
 AT = 5  # calls of the loss, the first of them by the probe; a checkpoint stands by then
@@ -34,7 +36,7 @@ def main(how: str, folder: str, task: str, *overrides: str) -> int:
     def loss(*arguments):
         nonlocal calls
         calls += 1
-        if distributed.rank() == guilty and calls == AT:
+        if ranks.rank() == guilty and calls == AT:
             if how == "raise":
                 raise ValueError("a shape nobody expected")
             os.kill(os.getpid(), signal.SIGUSR1 if how == "stop" else signal.SIGKILL)
@@ -50,15 +52,15 @@ def main(how: str, folder: str, task: str, *overrides: str) -> int:
     try:
         train(None)
     except Stopped as stopped:
-        print(f"rank {distributed.rank()}: {stopped}")
+        print(f"rank {ranks.rank()}: {stopped}")
     interrupted = training.train(resolved)
     whole = training.train(case.resolved(*settings, "run.name=whole", "resume=null"))
     ours, theirs = (load_file(Path(report["run"]) / "model/model.safetensors") for report in (interrupted, whole))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    if distributed.rank() == 0:
+    if ranks.rank() == 0:
         print("the same weights")
-    distributed.shutdown()
+    ranks.shutdown()
     return 0
 
 

@@ -17,29 +17,28 @@ from visiontl import hookspecs
 CORE = ROOT / "visiontl"
 PLUGINS = ROOT / "plugins"
 
-# A module imports only from layers above its own line here. A folder is one entry, free inside itself.
-LAYERS = [
-    {"errors", "report", "console", "colours", "hookspecs", "randomness", "interrupts", "duplicates"},
-    {"distributed", "entry", "schema", "sentences", "task", "yaml_text", "html"},
-    {"backbone", "policies", "liveness"},
-    {"freeze", "images", "probe", "backbones"},
-    {"plugins", "optim", "data", "checkpoint", "device", "ema"},
-    {"config", "features", "environment"},
-    {"model", "runs", "scan"},
-    {"inspection"},
-    {"evaluation"},
-    {"record"},
-    {"setup"},
-    {"saving"},
-    {"training"},
-    {"prediction"},
-    {"dryrun", "doctor"},
-    {"cli"},
-    {"testing"},
+# Rooms, the highest first: a room imports from those below its own line alone, and rooms of one line know nothing of
+# each other. Each with the one sentence that says what it is for.
+CHAIN = [
+    {"testing": "the contract as checks, for whoever writes a plugin"},
+    {"cli": "arguments, errors in words, exit codes"},
+    {"doctor": "what is wrong with the data, before the first training second"},
+    {"engine": "from a config to a trained model, and what it says of images"},
+    {"runs": "what a run leaves on disk"},
+    {"config": "from text to a validated run"},
+    {"plugins": "who offers what"},
+    {
+        "backbones": "every source of backbones behind one contract",
+        "kit": "what authors of tasks share by calling it",
+        "freezing": "what trains, when and how fast",
+    },
+    {"backbone": "the contract of a backbone"},
+    {"entry": "what a backbone states before it is built"},
+    {"processes": "what ranks say to each other", "report": "what a run shows"},
+    {"task": "the contract of a task", "hookspecs": "the hooks"},
+    {"errors": "what can go wrong, in words"},
 ]
-# train(dry_run=True) hands over to the rehearsal, which runs the loop, saves, loads and predicts
-UPWARD = {("training", "dryrun")}
-LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}
+LEVEL = {name: level for level, rooms in enumerate(reversed(CHAIN)) for name in rooms}
 
 TASK_NAMES = {"classification", "detection", "segmentation", "face", "style"}
 # PyYAML and rich have arguments of this name
@@ -55,24 +54,9 @@ def modules(root: Path) -> dict[str, Path]:
     return found
 
 
-def for_types_only(tree: ast.AST) -> set[ast.AST]:
-    """All nodes under `if TYPE_CHECKING:`; a type's name costs no dependency."""
-    return {
-        node
-        for test in ast.walk(tree)
-        if isinstance(test, ast.If) and isinstance(test.test, ast.Name) and test.test.id == "TYPE_CHECKING"
-        for statement in test.body
-        for node in ast.walk(statement)
-    }
-
-
 def imports(path: Path) -> Iterator[tuple[int, str, list[str]]]:
-    """(line, module, names) of each import that runs; names is empty for `import module`."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    skipped = for_types_only(tree)
-    for node in ast.walk(tree):
-        if node in skipped:
-            continue
+    """(line, module, names) of each import, those for types alone too; names is empty for `import module`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, alias.name, []
@@ -87,7 +71,7 @@ def core_modules_used(path: Path) -> Iterator[tuple[int, str]]:
     for line, module, names in imports(path):
         if module == "visiontl":
             for name in names:  # a submodule, a public name that stands for one, or the package's own
-                place = visiontl._PLACES.get(name, "visiontl.").removeprefix("visiontl.")
+                place = visiontl._PLACES.get(name, "visiontl.").split(".")[1]
                 yield line, name if name in known and name not in visiontl._PLACES else place
         elif module.startswith("visiontl."):
             yield line, module.split(".")[1]
@@ -97,25 +81,40 @@ CORE_FILES = {name: path for name, path in modules(CORE).items() if name}
 
 
 @pytest.mark.parametrize("name", CORE_FILES)
-def test_a_core_module_imports_only_from_layers_below(name):
+def test_a_room_imports_only_from_rooms_below(name):
     own = name.partition(".")[0]
-    assert own in LAYER, f"visiontl/{own} has no layer yet: add it to LAYERS in {Path(__file__).name}"
+    assert own in LEVEL, f"visiontl/{own} has no room yet: add it to CHAIN in {Path(__file__).name}"
     for line, used in core_modules_used(CORE_FILES[name]):
-        if used in ("", own) or (own, used) in UPWARD:
+        if used in ("", own):
             continue
-        assert used in LAYER, f"{CORE_FILES[name]}:{line}: visiontl.{used} has no layer"
-        assert LAYER[used] < LAYER[own], (
-            f"{CORE_FILES[name]}:{line}: {name} (layer {LAYER[own]}) imports {used} (layer {LAYER[used]}), "
+        assert used in LEVEL, f"{CORE_FILES[name]}:{line}: visiontl.{used} has no room"
+        assert LEVEL[used] < LEVEL[own], (
+            f"{CORE_FILES[name]}:{line}: {name} (level {LEVEL[own]}) imports {used} (level {LEVEL[used]}), "
             f"which is not below it"
         )
 
 
-def test_every_layer_is_about_a_module_that_exists():
-    there = {name.partition(".")[0] for name in CORE_FILES}
-    for user, used in UPWARD:
-        assert used in {name for _, name in core_modules_used(CORE_FILES[user])}, "an exception that is not needed"
-    assert set(LAYER) - there == set()
-    assert len(LAYER) == sum(map(len, LAYERS))
+def test_every_room_exists_and_says_what_it_is_for():
+    assert set(LEVEL) == {name.partition(".")[0] for name in CORE_FILES}
+    assert len(LEVEL) == sum(map(len, CHAIN))
+    for path in sorted(CORE.glob("*/__init__.py")):
+        door = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        assert door, f"{path} says nothing"
+
+
+def test_modules_of_the_core_import_each_other_in_no_circle():
+    """Not even for types, nor within a room."""
+    files = {f"visiontl.{name}".rstrip("."): path for name, path in modules(CORE).items() if name}
+    arrows = {name: set[str]() for name in files}
+    for name, path in files.items():
+        for _, module, names in imports(path):
+            found = [module, *(f"{module}.{one}" for one in names)]
+            arrows[name] |= {one for one in found if one in files and one != name}
+    open_ones, left = list(files), dict(arrows)
+    while open_ones:  # take away what imports nothing that is left
+        done = [name for name in open_ones if not (left[name] & set(open_ones))]
+        assert done, f"circles among {', '.join(sorted(open_ones))}"
+        open_ones = [name for name in open_ones if name not in done]
 
 
 def plugin_files() -> dict[str, Path]:
@@ -167,16 +166,16 @@ def test_the_checks_can_fail(tmp_path):
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import visiontl_x\n"
         "from visiontl import train\nimport visiontl.cli\ndef f(face): return 'segmentation'\n"
     )
-    assert list(core_modules_used(bad)) == [(4, "training"), (5, "cli")]
-    assert not [module for _, module, _ in imports(bad) if module.startswith("visiontl_")]
+    assert list(core_modules_used(bad)) == [(4, "engine"), (5, "cli")]
+    assert [module for _, module, _ in imports(bad) if module.startswith("visiontl_")] == ["visiontl_x"]
     found = {word for _, word in words(ast.parse(bad.read_text()))}
     assert {"face", "segmentation"} <= found
 
 
 def test_import_visiontl_costs_no_torch():
     script = (
-        "import sys, visiontl, visiontl.cli, visiontl.config, visiontl.plugins, visiontl.task, visiontl.policies\n"
-        "import visiontl.sentences, visiontl.colours\n"
+        "import sys, visiontl, visiontl.cli, visiontl.config.resolve, visiontl.plugins, visiontl.task\n"
+        "import visiontl.freezing.policies, visiontl.kit.words, visiontl.kit.drawing\n"
         "print([name for name in ('torch', 'torchvision', 'timm', 'accelerate', 'matplotlib') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60)

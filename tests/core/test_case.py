@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tools.campaigns.kills import VARIANTS, Setting, variant
 from visiontl.testing import Case
 from visiontl.testing.checks import POLICIES
-from visiontl.testing.kills import VARIANTS, Setting, variant
 from visiontl.testing.ranks import NotApplicable, check_policy
 
 

@@ -218,7 +218,7 @@ def test_failures_are_one_line_with_their_own_code(capsys, monkeypatch, calls, t
         def train(*_, **__):
             raise error
 
-        monkeypatch.setattr(sys.modules["visiontl.training"], "train", train)
+        monkeypatch.setattr(sys.modules["visiontl.engine.train"], "train", train)
         return run(capsys, "train", path)
 
     assert failing(TrainingError("the loss is nan"))[::2] == (1, "error: the loss is nan\n")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from visiontl import distinct_colours
-from visiontl.colours import cielab
+from visiontl.kit.drawing import cielab
 
 RED = (232, 70, 46)
 

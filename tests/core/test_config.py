@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from pydantic import Field, field_validator
 
 from tests.shared import ROOT
-from visiontl import Section, Task, config, hookimpl, plugins
+from visiontl import Section, Task, hookimpl, plugins
+from visiontl.config import resolve as config
+from visiontl.config.schema import Config
+from visiontl.config.yaml_text import dump_value, parse_text, parse_value
 from visiontl.errors import ConfigError, PluginError
-from visiontl.schema import Config
-from visiontl.yaml_text import dump_value, parse_text, parse_value
 
 
 class Shape(Section):
@@ -541,7 +542,7 @@ def test_a_policy_that_two_plugins_offer_is_refused_where_it_is_used(tmp_path):
     path = write(tmp_path, GOOD)
     assert config.resolve(path, ["freeze.policy=none"])
     assert config.resolve(path, ["freeze.policy=mine"])
-    assert "offered by plugin 'visiontl.policies'" in problems_of(path, ["freeze.policy=all"])[0]
+    assert "offered by plugin 'visiontl.freezing.policies'" in problems_of(path, ["freeze.policy=all"])[0]
     with pytest.raises(PluginError, match="'policies'"):
         plugins.policy("all")
 

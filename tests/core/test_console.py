@@ -12,8 +12,8 @@ import sys
 
 import pytest
 
-from visiontl import console as console_module
-from visiontl.console import Console, cell, duration, human, number, scientific
+from visiontl.report import console as console_module
+from visiontl.report.console import Console, cell, duration, human, number, scientific
 
 LINE = re.compile(r"epoch 2/10  step 120/600  loss 0\.4312  lr 1\.0e-3  grad 0\.82  \d+(\.\d+)? img/s  ETA \d+:\d\d")
 
@@ -240,7 +240,7 @@ def test_other_processes_print_nothing_and_still_count(clock: Clock) -> None:
 
 ON_A_TERMINAL = """
 import time
-from visiontl.console import Console
+from visiontl.report.console import Console
 console = Console()
 console.say("[bold]as it is[/bold]")
 console.warn("careful")
@@ -290,7 +290,7 @@ def test_on_a_terminal_a_live_line_is_drawn_and_taken_away() -> None:
 
 def test_console_imports_neither_torch_nor_rich() -> None:
     code = (
-        "import sys; from visiontl.console import Console; Console().say('x');"
+        "import sys; from visiontl.report.console import Console; Console().say('x');"
         "assert not {'torch', 'rich', 'matplotlib'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from visiontl.testing.damage import campaign
+from tools.campaigns.damage import campaign
 
 
 def test_every_change_to_a_checkpoint_or_a_model_is_found(tmp_path):

@@ -11,13 +11,15 @@ import pytest
 from PIL import Image
 
 import visiontl
-from visiontl import cli, doctor, duplicates
-from visiontl.config import resolve
-from visiontl.console import Console
-from visiontl.doctor import Diagnosis, diagnose
+from visiontl import cli
+from visiontl.config.resolve import resolve
+from visiontl.doctor import diagnose as doctor
+from visiontl.doctor import duplicates
+from visiontl.doctor.diagnose import Diagnosis, diagnose
+from visiontl.engine.scan import look
 from visiontl.errors import DataError
-from visiontl.report import Finding, Table
-from visiontl.scan import look
+from visiontl.report.console import Console
+from visiontl.report.items import Finding, Table
 
 
 def photo(seed: int, size: tuple[int, int] = (80, 60)) -> Image.Image:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from visiontl import Figure, Pictures, Table
-from visiontl.html import render_figure, slug, write_report
+from visiontl.report.page import render_figure, slug, write_report
 
 EVIL = "<script>alert(1)</script>"
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -282,7 +282,7 @@ def test_a_failed_write_leaves_the_old_report(tmp_path: Path, monkeypatch: pytes
     def refuse(*_: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("visiontl.html.os.replace", refuse)
+    monkeypatch.setattr("visiontl.report.page.os.replace", refuse)
     with pytest.raises(OSError, match="disk full"):
         write_report(tmp_path, {"task": "second"})
     assert path.read_bytes() == before

@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision.transforms import functional
 
 import visiontl
-from visiontl.images import fit_image, open_image, to_rgb, to_tensor
+from visiontl.kit.images import fit_image, open_image, to_rgb, to_tensor
 
 
 @pytest.fixture

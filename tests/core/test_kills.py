@@ -7,11 +7,19 @@ import subprocess
 import sys
 
 from tests.shared import ROOT
-from visiontl.testing.kills import Result, table
+from tools.campaigns.kills import Result, table
 
 
 def test_killed_runs_resume_to_the_same_bits(tmp_path):
-    command = [sys.executable, str(ROOT / "tools/kills.py"), str(tmp_path), "--number", "14", "--task", "brightness"]
+    command = [
+        sys.executable,
+        str(ROOT / "tools/campaigns/kills.py"),
+        str(tmp_path),
+        "--number",
+        "14",
+        "--task",
+        "brightness",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     results = [Result(**json.loads(line)) for line in (tmp_path / "kills.jsonl").read_text().splitlines()]

@@ -14,16 +14,17 @@ from PIL import Image
 
 import visiontl
 from tests.shared import ROOT
-from visiontl import cli, scan
-from visiontl.config import resolve
-from visiontl.console import Console
-from visiontl.data import Remaining
+from visiontl import cli
+from visiontl.config.resolve import resolve
+from visiontl.config.schema import DataConfig
+from visiontl.engine import scan
+from visiontl.engine.loader import Remaining
+from visiontl.engine.prepare import set_up
+from visiontl.engine.saving import fingerprint
+from visiontl.engine.train import fit, train
 from visiontl.errors import CheckpointError, DataError
-from visiontl.report import Finding
-from visiontl.saving import fingerprint
-from visiontl.schema import DataConfig
-from visiontl.setup import set_up
-from visiontl.training import fit, train
+from visiontl.report.console import Console
+from visiontl.report.items import Finding
 
 HTML = "<html>not found</html>"
 

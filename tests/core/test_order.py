@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import visiontl
-from visiontl.data import Order, epoch_order, evaluation_keys, fetched, training_keys
+from visiontl.engine.evaluate import merge_rows
+from visiontl.engine.order import Order, epoch_order, evaluation_keys, fetched, training_keys
 from visiontl.errors import TrainingError
-from visiontl.evaluation import merge_rows
 
 PRODUCTS = (1, 2, 3, 4, 6, 8, 12, 24)  # images per update
 

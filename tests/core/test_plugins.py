@@ -206,8 +206,8 @@ def test_the_environment_chooses_the_packages(found):
 
 def test_the_core_always_offers_its_own(found):
     installed = found["none"]["installed"]
-    assert installed["visiontl.policies"][2] == "loaded"
-    assert "gradual" in installed["visiontl.policies"][3]
+    assert installed["visiontl.freezing.policies"][2] == "loaded"
+    assert "gradual" in installed["visiontl.freezing.policies"][3]
     assert installed["visiontl.backbones"][3] == "backbones"
     assert {state for name, (_, _, state, _) in installed.items() if not name.startswith("visiontl.")} == {"off"}
 

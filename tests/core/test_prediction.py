@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import visiontl
-from visiontl.prediction import _store, find_images, predict_files
+from visiontl.engine.predict import _store, find_images, predict_files
 from visiontl.testing import Case
 
 

@@ -16,7 +16,9 @@ from PIL import Image
 
 import visiontl
 from tests.shared import ROOT
-from visiontl import checkpoint, plugins, policies
+from visiontl import plugins
+from visiontl.freezing import policies
+from visiontl.runs import store
 from visiontl.testing import ranks
 from visiontl.testing.checks import POLICIES
 
@@ -80,7 +82,7 @@ def test_one_process_scores_the_run_as_two_did(run):
 def test_one_process_trains_what_two_did(run):
     """The gradient is the mean over the samples of both ranks, also where one has more of them."""
     report = visiontl.train(CONFIG, *settings(run.parent), "run.name=one", "train.batch_size=8")
-    one, two = (checkpoint.read_tensors(Path(place) / "model", "model.safetensors") for place in (report["run"], run))
+    one, two = (store.read_tensors(Path(place) / "model", "model.safetensors") for place in (report["run"], run))
     assert not torch.equal(one["head.1.bias"], torch.zeros(1))
     assert ranks.too_far(two, one, "two processes") == []
 

@@ -10,14 +10,15 @@ import pytest
 import torch
 
 import visiontl
-from visiontl import checkpoint, plugins
-from visiontl.config import Resolved
+from visiontl import plugins
+from visiontl.config.resolve import Resolved
+from visiontl.engine.predict import load
+from visiontl.engine.prepare import Run, set_up
+from visiontl.engine.train import finish, fit
 from visiontl.hookspecs import hookimpl
-from visiontl.prediction import load
-from visiontl.setup import Run, set_up
+from visiontl.runs import store
 from visiontl.testing import Case
 from visiontl.testing.case import same, state
-from visiontl.training import finish, fit
 
 SEEN: list[dict] = []
 
@@ -123,7 +124,7 @@ def test_a_model_that_init_loads_whole_is_not_started(case):
     SEEN.clear()
     run = set_up(started(case, f"init={report['run']}"))
     assert SEEN == []
-    trained = checkpoint.read_tensors(Path(report["run"]) / "model", "model.safetensors")
+    trained = store.read_tensors(Path(report["run"]) / "model", "model.safetensors")
     assert torch.equal(run.built.model.state_dict()["head.1.bias"], trained["head.1.bias"])
 
 

@@ -14,11 +14,14 @@ import torch
 
 import visiontl
 from tests.shared import ROOT
-from visiontl import checkpoint, cli, interrupts, plugins, runs, saving
-from visiontl.config import resolve
+from visiontl import cli, plugins
+from visiontl.config.resolve import resolve
+from visiontl.engine import saving
+from visiontl.engine.prepare import set_up
 from visiontl.errors import CheckpointError, Stopped
 from visiontl.hookspecs import hookimpl
-from visiontl.setup import set_up
+from visiontl.processes import signals
+from visiontl.runs import folders, store
 from visiontl.testing import Case
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -55,7 +58,7 @@ def stopped(case: Case, step: int, number: int, *settings: str) -> Stopped:
 
 def files(folder: Path) -> dict[str, bytes]:
     """The weights of a run and its numbers, without its times."""
-    last = checkpoint.step_folders(folder / "checkpoints")[0]
+    last = store.step_folders(folder / "checkpoints")[0]
     found = [folder / "model/model.safetensors", *sorted(last.glob("*.safetensors"))]
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
@@ -66,14 +69,14 @@ def files(folder: Path) -> dict[str, bytes]:
     [(signal.SIGTERM, 4), (signal.SIGUSR1, 5), (signal.SIGINT, 1)],
 )
 def test_a_signal_saves_at_the_step_boundary_and_resume_ends_with_the_same_bits(case, tmp_path, number, step):
-    handlers = [signal.getsignal(one) for one in interrupts.SIGNALS]
+    handlers = [signal.getsignal(one) for one in signals.SIGNALS]
     error = stopped(case, step, number)
-    assert [signal.getsignal(one) for one in interrupts.SIGNALS] == handlers
+    assert [signal.getsignal(one) for one in signals.SIGNALS] == handlers
     folder = tmp_path / "runs/run"
     assert f"stopped by {signal.Signals(number).name} at step {step} of 12, saved" in str(error)
     assert str(error).endswith(f"visiontl train {folder}/config.yaml resume={folder}")
     assert error.exit_code == 75
-    assert checkpoint.step_folders(folder / "checkpoints")[0].name == f"step-{step:08d}"
+    assert store.step_folders(folder / "checkpoints")[0].name == f"step-{step:08d}"
     report = visiontl.train(folder / "config.yaml", f"resume={folder}")
     whole = visiontl.train(case.resolved(*SETTINGS, "run.name=whole"))
     assert files(folder) == files(tmp_path / "runs/whole")
@@ -85,12 +88,12 @@ def test_an_evaluation_that_is_made_up_for_is_kept_once(case, tmp_path):
     """Stopped at a due evaluation, resumed, and killed after it: its line is not doubled, its result is saved."""
     stopped(case, 4, signal.SIGTERM)
     folder = tmp_path / "runs/run"
-    assert checkpoint.read_json(checkpoint.step_folders(folder / "checkpoints")[0], "state.json")["due"]
+    assert store.read_json(store.step_folders(folder / "checkpoints")[0], "state.json")["due"]
     metrics = folder / "metrics.jsonl"
     with metrics.open("a") as file:  # the attempt before this one came as far as the evaluation
         file.write('{"step": 4, "epoch": 1.0, "kind": "val", "mae": 9.0}\n')
     stopped(case, 5, signal.SIGTERM, f"resume={folder}")
-    state = checkpoint.read_json(checkpoint.step_folders(folder / "checkpoints")[1], "state.json")
+    state = store.read_json(store.step_folders(folder / "checkpoints")[1], "state.json")
     assert (state["step"], state["due"], state["best"]["step"]) == (4, False, 4)
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     assert [(line["kind"], line["step"]) for line in lines].count(("val", 4)) == 1
@@ -114,7 +117,7 @@ def test_the_best_weights_count_as_saved_without_their_twin(case, tmp_path, monk
     def full(source, folder):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "copy_folder", full)
+    monkeypatch.setattr(store, "copy_folder", full)
     report = visiontl.train(case.resolved("train.epochs=2", "run.name=run"))
     assert any("alone holds the best weights" in note for note in report["notes"])
     assert not (tmp_path / "runs/run/checkpoints/best").exists()
@@ -124,7 +127,7 @@ def test_the_best_weights_count_as_saved_without_their_twin(case, tmp_path, monk
 def test_the_end_of_a_run_waits_for_room(case, tmp_path, monkeypatch, capsys):
     """The disk is full when the last checkpoint and the best model are due: room comes in time, then it does not;
     continued, the run ends with the bits of one that never met a full disk."""
-    real, waited = checkpoint.write_folder, []
+    real, waited = store.write_folder, []
     monkeypatch.setattr(saving, "PAUSE", 0.0)
     monkeypatch.setattr(saving.time, "sleep", lambda seconds: waited.append(seconds))
     room = 2
@@ -136,13 +139,13 @@ def test_the_end_of_a_run_waits_for_room(case, tmp_path, monkeypatch, capsys):
 
     settings = ["train.epochs=3", "train.evaluate_every=3 epochs"]
     whole = visiontl.train(case.resolved(*settings, "run.name=whole"))
-    monkeypatch.setattr(checkpoint, "write_folder", full_at_the_end)
+    monkeypatch.setattr(store, "write_folder", full_at_the_end)
     visiontl.train(case.resolved(*settings, "run.name=late"))
     assert len(waited) == room
     room = 1000
     with pytest.raises(CheckpointError, match="the end of the run could not be saved; make room and continue it: vis"):
         visiontl.train(case.resolved(*settings, "run.name=run"))
-    assert runs.ended(tmp_path / "runs/run") is None
+    assert folders.ended(tmp_path / "runs/run") is None
     room = 0
     report = visiontl.train(case.resolved(*settings, "run.name=run", "resume=auto"))
     assert files(tmp_path / "runs/run") == files(tmp_path / "runs/late") == files(tmp_path / "runs/whole")
@@ -154,7 +157,7 @@ def test_a_report_that_cannot_be_written_is_made_when_the_run_goes_on(case, tmp_
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("visiontl.html.write_report", full)
+        patched.setattr("visiontl.report.page.write_report", full)
         with pytest.raises(CheckpointError, match=r"the report cannot be written .*No space.*make room, then visiontl"):
             visiontl.train(case.resolved("train.epochs=1", "run.name=run"))
     report = visiontl.train(case.resolved("train.epochs=1", "run.name=run", "resume=auto"))
@@ -205,7 +208,7 @@ def test_the_command_exits_with_its_own_code(case, tmp_path, monkeypatch, capsys
 
 
 def test_a_second_interrupt_ends_at_once():
-    with interrupts.requests() as request:
+    with signals.requests() as request:
         os.kill(os.getpid(), signal.SIGINT)
         assert request.signal == "SIGINT"
         with pytest.raises(KeyboardInterrupt):
@@ -282,21 +285,21 @@ def test_a_run_that_another_process_trains_is_not_touched(case, tmp_path):
 
 
 def test_a_kill_between_two_renames_leaves_the_old_folder(tmp_path):
-    checkpoint.write_folder(tmp_path / "model", {"a.txt": "old"})
+    store.write_folder(tmp_path / "model", {"a.txt": "old"})
     (tmp_path / "model").rename(tmp_path / ".old-model")
     (tmp_path / ".writing-model").mkdir()
     (tmp_path / ".writing-report.json").write_text("{")
-    checkpoint.recover(tmp_path)
+    store.recover(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert (tmp_path / "model/a.txt").read_text() == "old"
 
 
 def test_no_room_is_known_before_anything_is_written(tmp_path, monkeypatch):
-    checkpoint.write_folder(tmp_path / "step", {"a.txt": "old"})
+    store.write_folder(tmp_path / "step", {"a.txt": "old"})
     usage = type("Usage", (), {"free": 5_000_000})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
     with pytest.raises(CheckpointError, match=r"9\.0 MB are needed, the disk has 5\.0 MB free"):
-        checkpoint.write_folder(tmp_path / "step", {"w.safetensors": {"w": torch.zeros(1_987_000)}})
+        store.write_folder(tmp_path / "step", {"w.safetensors": {"w": torch.zeros(1_987_000)}})
     assert (tmp_path / "step/a.txt").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["step"]
 
@@ -304,7 +307,7 @@ def test_no_room_is_known_before_anything_is_written(tmp_path, monkeypatch):
 def test_init_starts_a_new_run_from_another_ones_weights(case, tmp_path):
     first = visiontl.train(case.resolved("train.epochs=1", "run.name=first"))
     warm = set_up(case.resolved("run.name=warm", f"init={first['run']}", "train.seed=9"))
-    given = checkpoint.read_tensors(Path(first["run"]) / "model", "model.safetensors")
+    given = store.read_tensors(Path(first["run"]) / "model", "model.safetensors")
     own = warm.built.model.state_dict()
     assert given.keys() == own.keys()
     assert all(torch.equal(given[name], own[name]) for name in given)
@@ -325,7 +328,7 @@ def test_init_keeps_a_head_with_other_names_new(tmp_path):
             (data / renamed.get(folder.name, folder.name)).symlink_to(folder)
         config = resolve(case.resolved(f"init={first['run']}"), [f"task.data={data}"])
         warm = set_up(config)
-        given = checkpoint.read_tensors(Path(first["run"]) / "model", "model.safetensors")
+        given = store.read_tensors(Path(first["run"]) / "model", "model.safetensors")
         own = warm.built.model.state_dict()
         head = {name for name in own if not name.startswith("backbone.")}
         assert all(torch.equal(given[name], own[name]) for name in own if name not in head)
@@ -345,11 +348,11 @@ def test_init_refuses_another_backbone_and_a_folder_without_a_model(case, tmp_pa
 
 
 def test_resume_command_of_several_processes(tmp_path, monkeypatch):
-    monkeypatch.setattr("visiontl.distributed.world", lambda: 4)
+    monkeypatch.setattr("visiontl.processes.ranks.world", lambda: 4)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     monkeypatch.setattr(sys, "argv", ["tools/train.py", "x.yaml"])
     command = "torchrun --nproc_per_node 4 tools/train.py runs/a/config.yaml resume=runs/a"
-    assert runs.resume_command(Path("runs/a")) == command
+    assert folders.resume_command(Path("runs/a")) == command
 
 
 def test_a_rank_that_fails_dies_or_is_stopped_ends_all_and_the_run_resumes(tmp_path):
@@ -368,7 +371,7 @@ def test_a_rank_that_fails_dies_or_is_stopped_ends_all_and_the_run_resumes(tmp_p
     assert raised.returncode == 1
     assert "error: rank 1 failed: ValueError: a shape nobody expected" in raised.stderr
     assert again in raised.stderr
-    done = checkpoint.step_folders(folder / "checkpoints")[0].name
+    done = store.step_folders(folder / "checkpoints")[0].name
 
     killed = launch("kill")
     assert f"resumed from {folder}/checkpoints/{done}" in killed.stdout

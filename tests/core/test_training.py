@@ -13,19 +13,21 @@ import pytest
 import torch
 
 import visiontl
-from visiontl import checkpoint, optim, plugins
-from visiontl.device import widen_slow_convolutions
+from visiontl import plugins
+from visiontl.config.schema import OptimConfig
+from visiontl.engine import optim
+from visiontl.engine.device import widen_slow_convolutions
+from visiontl.engine.evaluate import gather_rows
+from visiontl.engine.optim import lr_factor
+from visiontl.engine.prepare import set_up
+from visiontl.engine.train import finish, fit
 from visiontl.errors import CheckpointError, ConfigError, PolicyError, TrainingError
-from visiontl.evaluation import gather_rows
+from visiontl.freezing.policies import make_policy
 from visiontl.hookspecs import hookimpl
-from visiontl.optim import lr_factor
-from visiontl.policies import make_policy
-from visiontl.randomness import mix
-from visiontl.schema import OptimConfig
-from visiontl.setup import set_up
+from visiontl.processes.seeds import mix
+from visiontl.runs import store
 from visiontl.testing import Case
 from visiontl.testing.case import same, state
-from visiontl.training import finish, fit
 
 
 @pytest.fixture
@@ -197,7 +199,7 @@ def test_gradient_that_is_not_finite_is_caught_where_its_norm_is_not_measured(ca
     kept = sorted((run.folder / "checkpoints").glob("*/*.safetensors"))
     assert bool(kept) == (interval == "1 step")
     for file in kept:
-        assert all(tensor.isfinite().all() for tensor in checkpoint.read_tensors(file.parent, file.name).values())
+        assert all(tensor.isfinite().all() for tensor in store.read_tensors(file.parent, file.name).values())
 
 
 def test_early_stop_and_step_intervals(case):
@@ -226,7 +228,7 @@ def test_average_of_weights_is_what_is_evaluated_and_saved(case):
 
 
 def test_average_by_hand():
-    from visiontl.ema import Ema
+    from visiontl.engine.ema import Ema
 
     model = torch.nn.Linear(1, 1, bias=False)
     model.weight.data.fill_(1.0)
@@ -552,10 +554,10 @@ def test_a_run_that_stopped_early_does_not_go_on_when_resumed(case):
 def test_resume_on_another_number_of_processes_is_refused(case):
     run = case.run()
     fit(run)
-    newest = checkpoint.step_folders(run.folder / "checkpoints")[0]
-    files = {path.name: checkpoint.read_tensors(newest, path.name) for path in newest.glob("*.safetensors")}
-    state_then = {**checkpoint.read_json(newest, "state.json"), "processes": 2}
-    checkpoint.write_folder(newest, {**files, "state.json": json.dumps(state_then)})
+    newest = store.step_folders(run.folder / "checkpoints")[0]
+    files = {path.name: store.read_tensors(newest, path.name) for path in newest.glob("*.safetensors")}
+    state_then = {**store.read_json(newest, "state.json"), "processes": 2}
+    store.write_folder(newest, {**files, "state.json": json.dumps(state_then)})
     with pytest.raises(CheckpointError, match="processes 2, here it would be 1"):
         fit(case.run(f"resume={run.folder}"))
 
@@ -568,7 +570,7 @@ def test_resume_names_what_differs_in_the_config(case):
 
 
 def test_average_copies_buffers_that_are_no_statistics():
-    from visiontl.ema import Ema
+    from visiontl.engine.ema import Ema
 
     model = torch.nn.Linear(1, 1)
     model.register_buffer("mask", torch.tensor([0.0, -math.inf]))
@@ -602,7 +604,7 @@ def test_a_refused_resume_leaves_the_run_as_it_is(case):
 
 def test_a_full_disk_is_survived(case, monkeypatch):
     """The first checkpoint and model cannot be written; training goes on, and the next interval writes them."""
-    real, calls = checkpoint.write_folder, []
+    real, calls = store.write_folder, []
 
     def full_at_first(folder, files):
         calls.append(folder)
@@ -610,9 +612,9 @@ def test_a_full_disk_is_survived(case, monkeypatch):
             raise OSError(28, "No space left on device")
         real(folder, files)
 
-    monkeypatch.setattr(checkpoint, "write_folder", full_at_first)
+    monkeypatch.setattr(store, "write_folder", full_at_first)
     run = case.run("train.epochs=3")
     report = finish(run, fit(run))
     assert any("could not be saved" in note for note in run.console.notes)
     assert report["scores"]["val"]["mae"] == pytest.approx(report["best"]["value"])
-    assert checkpoint.damage(run.folder / "model") is None
+    assert store.damage(run.folder / "model") is None

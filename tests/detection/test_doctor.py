@@ -13,9 +13,9 @@ from visiontl_detection.data import data
 from tests.detection import made
 from tests.detection.made import Photo, config
 from visiontl import Data, Finding, ImageSpec, Seen, Table, plugins
-from visiontl.config import resolve
-from visiontl.console import Console
-from visiontl.doctor import Diagnosis, diagnose
+from visiontl.config.resolve import resolve
+from visiontl.doctor.diagnose import Diagnosis, diagnose
+from visiontl.report.console import Console
 
 CAT, DOG = ("cat", 0, 0, 20, 20), ("dog", 40, 0, 60, 40)  # areas 400 and 800
 

@@ -75,7 +75,7 @@ def test_boxes_lie_in_the_upright_photo_whatever_its_exif_turn(run, tmp_path):
 
 
 def test_predict_writes_cocos_results(run, tmp_path):
-    from visiontl.prediction import predict_files
+    from visiontl.engine.predict import predict_files
 
     for number in (139, 285):
         made.picture(tmp_path / f"photos/{number:012d}.png", (90, 70), number)

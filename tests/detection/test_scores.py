@@ -23,7 +23,7 @@ from visiontl_detection.scores import rows, score
 
 from tests.shared import shared
 from visiontl import ConfigError, Figure, Pictures, Table
-from visiontl.evaluation import merge_rows, plain, to_json
+from visiontl.engine.evaluate import merge_rows, plain, to_json
 
 TWELVE = (
     "mAP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100", "AR_small", "AR_medium",
@@ -303,7 +303,7 @@ def photo(_: int):
 
 
 def test_the_report_can_be_drawn():
-    from visiontl.html import render_figure
+    from visiontl.report.page import render_figure
 
     rows_made = made(7)
     items = report(config(), rows_made, meta_of(5), photo)

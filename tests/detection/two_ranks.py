@@ -6,11 +6,11 @@ import json
 import sys
 from pathlib import Path
 
-from visiontl import distributed
-from visiontl.console import Console
-from visiontl.setup import set_up
+from visiontl.engine.prepare import set_up
+from visiontl.engine.train import fit
+from visiontl.processes import ranks
+from visiontl.report.console import Console
 from visiontl.testing import Case
-from visiontl.training import fit
 
 BACKBONES = ("timm/resnet10t", "timm/mobilenetv3_small_050", "timm/convnext_atto", "timm/vit_tiny_patch16_224")
 
@@ -22,9 +22,9 @@ for name in BACKBONES:
         run = set_up(resolved, limit=10, console=Console(main=False))
         run.console.main = False
         fit(run)
-        if distributed.rank() == 0:
+        if ranks.rank() == 0:
             lines = (run.folder / "metrics.jsonl").read_text().splitlines()
             losses = [json.loads(line)["loss"] for line in lines if json.loads(line)["kind"] == "train"]
             assert min(losses[-4:]) < 0.95 * losses[0], (name, head, losses)
             print(f"{name} {head}: loss falls")
-distributed.shutdown()
+ranks.shutdown()

@@ -4,7 +4,7 @@ import pytest
 from visiontl_face.config import FaceConfig
 
 from tests.shared import ROOT
-from visiontl.config import resolve
+from visiontl.config.resolve import resolve
 
 FILES = sorted((ROOT / "configs/face").glob("*.yaml"))
 

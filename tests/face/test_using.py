@@ -15,7 +15,8 @@ from safetensors.numpy import load_file
 import visiontl
 from tests.face import made
 from tests.face.made import write
-from visiontl import checkpoint, cli
+from visiontl import cli
+from visiontl.runs import store
 from visiontl.testing import Case
 from visiontl.testing.case import same, state
 from visiontl.testing.checks import resumes_with_the_same_bits
@@ -91,9 +92,9 @@ def test_thresholds_that_nobody_measured_are_refused(run, people, arguments, wor
 def test_a_model_without_validation_has_no_threshold(run, people, tmp_path, capsys):
     shutil.copytree(run / "model", tmp_path / "bare")
     (tmp_path / "bare/scores.json").unlink()
-    manifest = json.loads((tmp_path / "bare" / checkpoint.MANIFEST).read_text())
+    manifest = json.loads((tmp_path / "bare" / store.MANIFEST).read_text())
     del manifest["files"]["scores.json"]
-    (tmp_path / "bare" / checkpoint.MANIFEST).write_text(json.dumps(manifest))
+    (tmp_path / "bare" / store.MANIFEST).write_text(json.dumps(manifest))
     image = next(people.rglob("*.png"))
     code, _, err = face(capsys, "compare", tmp_path / "bare", image, image)
     assert code == 2

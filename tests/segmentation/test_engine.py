@@ -12,10 +12,10 @@ import visiontl
 from tests.segmentation import made
 from tests.shared import ROOT, shared
 from visiontl import ConfigError, Finding, Table, plugins
-from visiontl.config import resolve
-from visiontl.console import Console
-from visiontl.doctor import diagnose
-from visiontl.prediction import predict_files
+from visiontl.config.resolve import resolve
+from visiontl.doctor.diagnose import diagnose
+from visiontl.engine.predict import predict_files
+from visiontl.report.console import Console
 from visiontl.testing import Case
 
 CONFIGS = ROOT / "configs/segmentation"

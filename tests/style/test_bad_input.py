@@ -16,10 +16,10 @@ from visiontl_style.example import example, waves
 from visiontl_style.pictures import decoded
 
 from visiontl import cli
-from visiontl.config import resolve
+from visiontl.config.resolve import resolve
+from visiontl.engine.predict import parse_options
 from visiontl.errors import ConfigError
 from visiontl.plugins import task
-from visiontl.prediction import parse_options
 from visiontl.testing.case import SETTINGS
 
 

@@ -17,7 +17,7 @@ import visiontl
 from tests.shared import ROOT, shared
 from tests.style.made import config, photo
 from visiontl import ConfigError
-from visiontl.prediction import predict_files
+from visiontl.engine.predict import predict_files
 from visiontl.testing import Case, checks
 
 CONFIGS = ROOT / "configs/style"

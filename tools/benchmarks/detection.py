@@ -10,11 +10,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
-from visiontl_detection.config import DetectionConfig
-from visiontl_detection.scores import score
-
 from benchmarks.children import children
 from benchmarks.harness import (
     BenchmarkError,
@@ -27,10 +22,14 @@ from benchmarks.harness import (
     ratios,
     seconds,
 )
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from visiontl_detection.config import DetectionConfig
+from visiontl_detection.scores import score
 
 ABOUT = """
-**Updates.** visiontl's own training loop (`visiontl.training.fit`) against the loop that one writes by hand around the
-same detector, on the same photos in the same order: `bare`, whose losses have the same bits, and `bare again`, the
+**Updates.** visiontl's own training loop (`visiontl.engine.train.fit`) against the loop that one writes by hand around
+the same detector, on the same photos in the same order: `bare`, whose losses have the same bits, and `bare again`, the
 control, which shows what this machine cannot tell apart. `torchvision` is that loop with torchvision's own data path
 and model parts (Pillow, float, GeneralizedRCNNTransform, MultiScaleRoIAlign), and with precision (fp32), memory layout
 (NCHW) and allocator as they come. Each loop is a process of two threads; they take turns of a few updates in rotating

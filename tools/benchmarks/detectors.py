@@ -24,10 +24,12 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.transforms.v2 import functional
 
-from visiontl import data, evaluation, freeze
-from visiontl.config import resolve
-from visiontl.randomness import mix, seed_generators
-from visiontl.setup import Run, set_up
+from visiontl.config.resolve import resolve
+from visiontl.engine import evaluate as evaluation
+from visiontl.engine import order
+from visiontl.engine.prepare import Run, set_up
+from visiontl.freezing import freeze
+from visiontl.processes.seeds import mix, seed_generators
 
 sys.path.insert(0, str(Path(__file__).parent))
 from loops import NEVER, engine
@@ -114,8 +116,8 @@ def batches(run: Run, photos: Dataset) -> Iterator[list[Any]]:
     """All epochs, in the engine's order, through a plain DataLoader."""
     section = run.resolved.config.train
     for epoch in range(section.epochs):
-        order = data.epoch_order(run.data, section.seed, epoch, section.batch_size, 1, 1)
-        ids = [list(order.group(step)[0][0]) for step in range(len(order))]
+        shown = order.epoch_order(run.data, section.seed, epoch, section.batch_size, 1, 1)
+        ids = [list(shown.group(step)[0][0]) for step in range(len(shown))]
         yield from DataLoader(photos, batch_sampler=ids, collate_fn=list)
 
 
@@ -134,7 +136,7 @@ def bare(run: Run, rounds: Rounds, photos: Callable[[Any], Dataset]) -> None:
         images = [image.to(device) for image, _ in batch]
         targets = [{"boxes": one["boxes"], "labels": one["labels"] + first_label} for _, one in batch]
         # the samplers of anchors and regions draw what they draw in the engine
-        seed_generators(mix(config.train.seed, data.STEP, step, 0, 0), device)
+        seed_generators(mix(config.train.seed, order.STEP, step, 0, 0), device)
         with autocast:
             losses = net(images, targets)
         loss = torch.stack([value.float() for value in losses.values()]).sum()

@@ -22,7 +22,7 @@ from benchmarks.harness import (
 )
 
 ABOUT = """
-visiontl's own training loop (`visiontl.training.fit` on a run made by `set_up`, logging every 10 updates as by
+visiontl's own training loop (`visiontl.engine.train.fit` on a run made by `set_up`, logging every 10 updates as by
 default) against the loop that one writes by hand: DataLoader, autocast where the precision asks for it, zero_grad,
 backward, fused AdamW, and no logging, no check for values that are not finite, no progress. Same model, same initial
 weights, same pictures in memory in the same order; the losses of every step are compared. Each loop is a process;
@@ -108,6 +108,6 @@ def check_losses(name: str, laps: Mapping[str, list[Lap]], exact: bool) -> float
 
 NOTES = [
     "All loops but the one that says otherwise keep freed memory in the process, as visiontl does on the CPU "
-    "(`visiontl.device.keep_freed_memory`); the last row of each block is what a loop without it takes. Target: at "
-    "most 1 % at 50 ms and at most 400 µs."
+    "(`visiontl.engine.device.keep_freed_memory`); the last row of each block is what a loop without it takes. Target: "
+    "at most 1 % at 50 ms and at most 400 µs."
 ]

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from visiontl import Data
-from visiontl.config import Resolved, resolve
-from visiontl.setup import Run, set_up
+from visiontl.config.resolve import Resolved, resolve
+from visiontl.engine.prepare import Run, set_up
 
 sys.path.insert(0, str(Path(__file__).parent))
 from loops import NEVER, Pixels, Spec, batches, engine

@@ -23,14 +23,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.harness import BenchmarkError, Case, Options, Table, measure, ratios, seconds
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 from torchvision.transforms import v2
 
-from benchmarks.harness import BenchmarkError, Case, Options, Table, measure, ratios, seconds
-from visiontl import ImageSpec, data, plugins
+from visiontl import ImageSpec, plugins
+from visiontl.engine import loader, order
 from visiontl.entry import IMAGENET_MEAN, IMAGENET_STD
 
 PHOTOS = "classification/hymenoptera/train"
@@ -152,7 +153,7 @@ def plain_loader(place: Path, steps: list[Any]) -> Iterator[Any]:
 class Ours:
     """One split as the engine feeds it."""
 
-    batches: data.Batches
+    batches: loader.Batches
     count: int
 
 
@@ -165,7 +166,7 @@ def our_split(place: Path, augment: str) -> Ours:
     meta = None if training else {"labels": "single", "classes": sorted(names(place)), "ids": sorted(names(place))}
     found = task.data(cfg, ImageSpec(), meta)
     split = found.splits()["train" if training else "test"]
-    return Ours(data.Batches(split, task.collate, cfg, found.meta, 0, training), len(split))
+    return Ours(loader.Batches(split, task.collate, cfg, found.meta, 0, training), len(split))
 
 
 def names(place: Path) -> list[str]:
@@ -174,7 +175,7 @@ def names(place: Path) -> list[str]:
 
 def our_loader(place: Path, augment: str) -> Iterator[Any]:
     ours = our_split(place, augment)
-    return data.load(ours.batches, data.evaluation_keys(ours.count, BATCH), 0, False)
+    return loader.load(ours.batches, order.evaluation_keys(ours.count, BATCH), 0, False)
 
 
 def drain(loader: Callable[[], Iterator[Any]]) -> float:

@@ -26,9 +26,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from visiontl import Data, data, evaluation, features, training
-from visiontl.config import Resolved, resolve
-from visiontl.setup import Run, set_up
+from visiontl import Data
+from visiontl.config.resolve import Resolved, resolve
+from visiontl.engine import evaluate as evaluation
+from visiontl.engine import feature_cache, order
+from visiontl.engine import train as training
+from visiontl.engine.prepare import Run, set_up
 
 sys.path.insert(0, str(Path(__file__).parent))
 from rounds import Rounds, say
@@ -114,7 +117,7 @@ def resolved(spec: Spec) -> Resolved:
 
 def set_up_run(spec: Spec) -> Run:
     """set_up, and how long the feature cache took, where there is one."""
-    build, took = features.build, [0.0]
+    build, took = feature_cache.build, [0.0]
 
     def timed(*arguments: Any) -> Any:
         began = time.perf_counter()
@@ -123,7 +126,7 @@ def set_up_run(spec: Spec) -> Run:
         finally:
             took[0] += time.perf_counter() - began
 
-    features.build = timed
+    feature_cache.build = timed
     run = set_up(resolved(spec))
     say("told", {"cache_seconds": took[0], "cached": sorted(run.caches), **run.report["environment"]})
     return run
@@ -156,8 +159,8 @@ def batches(run: Run, collate: Callable[..., Any]) -> Iterator[dict[str, Any]]:
     """All epochs, in the engine's order, through a plain DataLoader."""
     section, device = run.resolved.config.train, run.accelerator.device
     for epoch in range(section.epochs):
-        order = data.epoch_order(run.data, section.seed, epoch, section.batch_size, 1, 1)
-        ids = [list(order.group(step)[0][0]) for step in range(len(order))]
+        shown = order.epoch_order(run.data, section.seed, epoch, section.batch_size, 1, 1)
+        ids = [list(shown.group(step)[0][0]) for step in range(len(shown))]
         yield from DataLoader(
             Plain(run.data.train), batch_sampler=ids, collate_fn=collate, pin_memory=device.type == "cuda"
         )

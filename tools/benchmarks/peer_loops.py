@@ -23,7 +23,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets, models, transforms
 
-from visiontl import Data, ImageSpec, data, fit_tensor, open_image
+from visiontl import Data, ImageSpec, fit_tensor, open_image
+from visiontl.engine import order
 from visiontl.entry import IMAGENET_MEAN, IMAGENET_STD
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -102,8 +103,8 @@ def matched_loader(spec: Spec) -> DataLoader:
     photos: Any = Photos(datasets.ImageFolder(Path(spec.photos, "train")).samples, spec.size)
     ids: list[list[int]] = []
     for epoch in range(spec.epochs):
-        order = data.epoch_order(Data(train=photos, meta={}), 0, epoch, spec.batch, 1, 1)
-        ids += [list(order.group(step)[0][0]) for step in range(len(order))]
+        shown = order.epoch_order(Data(train=photos, meta={}), 0, epoch, spec.batch, 1, 1)
+        ids += [list(shown.group(step)[0][0]) for step in range(len(shown))]
     return DataLoader(photos, batch_sampler=ids)
 
 
@@ -119,9 +120,9 @@ def sgd(parameters: Any) -> torch.optim.Optimizer:
 
 
 def use_visiontl(spec: Spec, rounds: Rounds | Untimed) -> None:
-    from visiontl import training
-    from visiontl.config import resolve
-    from visiontl.setup import set_up
+    from visiontl.config.resolve import resolve
+    from visiontl.engine import train as training
+    from visiontl.engine.prepare import set_up
 
     config: dict[str, Any] = {
         "task": {"name": "classification", "data": {"folder": spec.photos, "format": "splits"}},

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
+from benchmarks.harness import BenchmarkError, Case, Options, Table, measure, ratios, seconds
 from torch import Tensor
 from torchvision.ops import roi_align as torchvisions
 from visiontl_detection.regions import roi_align
-
-from benchmarks.harness import BenchmarkError, Case, Options, Table, measure, ratios, seconds
 
 ABOUT = """
 The regions of 4 images of 320 x 448 pixels on their map of stride 4, 128 channels, pooled to 7 x 7 cells with 2 x 2

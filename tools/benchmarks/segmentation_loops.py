@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from visiontl import Data, data, training
-from visiontl.config import Resolved, resolve
-from visiontl.setup import Run, set_up
+from visiontl import Data
+from visiontl.config.resolve import Resolved, resolve
+from visiontl.engine import order
+from visiontl.engine import train as training
+from visiontl.engine.prepare import Run, set_up
 
 sys.path.insert(0, str(Path(__file__).parent))
 from rounds import Rounds, say
@@ -115,8 +117,8 @@ def batches(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
     """All epochs, in the engine's order, through a plain DataLoader."""
     section = run.resolved.config.train
     for epoch in range(section.epochs):
-        order = data.epoch_order(run.data, section.seed, epoch, section.batch_size, 1, 1)
-        ids = [list(order.group(step)[0][0]) for step in range(len(order))]
+        shown = order.epoch_order(run.data, section.seed, epoch, section.batch_size, 1, 1)
+        ids = [list(shown.group(step)[0][0]) for step in range(len(shown))]
         yield from DataLoader(Plain(run.data.train), batch_sampler=ids)
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visiontl import freeze, plugins
-from visiontl.config import Resolved, resolve
-from visiontl.console import Console
-from visiontl.evaluation import with_example
-from visiontl.setup import Run, set_up
+from visiontl import plugins
+from visiontl.config.resolve import Resolved, resolve
+from visiontl.engine.evaluate import with_example
+from visiontl.engine.prepare import Run, set_up
+from visiontl.freezing import freeze
+from visiontl.report.console import Console
 
 # fp32 and contiguous: what is compared bit for bit must not depend on the machine's choice of precision
 SETTINGS: dict[str, Any] = {

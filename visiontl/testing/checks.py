@@ -12,16 +12,17 @@ from typing import Any
 
 import torch
 
-from visiontl import freeze, plugins
-from visiontl.config import resolve
-from visiontl.evaluation import evaluate
+from visiontl import plugins
+from visiontl.config.resolve import resolve
+from visiontl.engine.evaluate import evaluate
+from visiontl.engine.model import export, load_model
+from visiontl.engine.predict import load
+from visiontl.engine.train import finish, fit, train
+from visiontl.freezing import freeze
 from visiontl.hookspecs import hookimpl
-from visiontl.model import export, load_model
-from visiontl.prediction import load
-from visiontl.randomness import generator
-from visiontl.report import Finding, Seen, Table
+from visiontl.processes.seeds import generator
+from visiontl.report.items import Finding, Seen, Table
 from visiontl.testing.case import Case, same, stage_states, state
-from visiontl.training import finish, fit, train
 
 POLICIES = (
     "none",

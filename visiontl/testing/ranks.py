@@ -28,17 +28,20 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from visiontl import checkpoint, data, distributed, plugins
-from visiontl.config import Resolved
-from visiontl.console import Console
-from visiontl.device import current_device, to_device
-from visiontl.evaluation import gather_rows, in_fp32, merge_rows, score_rows
-from visiontl.setup import Run, set_up
+from visiontl import plugins
+from visiontl.config.resolve import Resolved
+from visiontl.engine import loader, order
+from visiontl.engine.device import current_device, to_device
+from visiontl.engine.evaluate import gather_rows, in_fp32, merge_rows, score_rows
+from visiontl.engine.prepare import Run, set_up
+from visiontl.engine.train import fit
+from visiontl.processes import ranks
+from visiontl.report.console import Console
+from visiontl.runs import store
 from visiontl.task import Data, SampleDataset
 from visiontl.testing.case import Case, same, state
 from visiontl.testing.checks import POLICIES
 from visiontl.testing.witness import Witness, differing, digests, some
-from visiontl.training import fit
 
 EFFECTIVE = 12  # images per update: 1 x 12 = 2 x 6 = 3 x 4, each also in two micro-batches
 IMAGES = 22  # 10 for the last update of an epoch; in batches of 2, three processes share them as 2, 2, 2, 2, 2 and none
@@ -115,14 +118,14 @@ def check_statistics(case: Case) -> list[str]:
         run = small_run(case, f"train.ema={ema}", "train.epochs=1", "train.batch_size=2", *QUIET)
         with Witness(run) as witness:
             fit(run)
-        passes = list(itertools.chain.from_iterable(distributed.gather_objects(witness.evaluated)))
+        passes = list(itertools.chain.from_iterable(ranks.gather_objects(witness.evaluated)))
         if any(one != passes[0] for one in passes):
             names = {name for one in passes for name in one if one[name] != passes[0][name]}
             problems.append(f"ema {ema}: ranks evaluate with other buffers: {some(sorted(names))}")
-        last = checkpoint.step_folders(run.folder / "checkpoints")[0]
+        last = store.step_folders(run.folder / "checkpoints")[0]
         saved = {
-            "the checkpoint": checkpoint.read_tensors(last, "ema.safetensors" if run.ema else "model.safetensors"),
-            "model/": checkpoint.read_tensors(run.folder / "model", "model.safetensors"),
+            "the checkpoint": store.read_tensors(last, "ema.safetensors" if run.ema else "model.safetensors"),
+            "model/": store.read_tensors(run.folder / "model", "model.safetensors"),
         }
         for what, tensors in saved.items():
             names = [name for name, value in passes[0].items() if name in tensors and digests(tensors)[name] != value]
@@ -146,7 +149,7 @@ def check_workers(case: Case) -> list[str]:
 def check_weights(case: Case) -> list[str]:
     """However an update is shared out between micro-batches and processes, a run ends with the same weights up to
     rounding: with a loss that is a mean over samples, norm statistics fixed, dropout off, and plain SGD."""
-    world = distributed.world()
+    world = ranks.world()
     if EFFECTIVE % (2 * world):
         raise NotApplicable(f"{world} processes do not divide {EFFECTIVE // 2}")
     ways = [(EFFECTIVE // world // k, k) for k in (1, 2)]
@@ -171,11 +174,11 @@ def check_weights(case: Case) -> list[str]:
     for way, end in zip(ways[1:], kept[1:], strict=True):
         problems += too_far(end, kept[0], f"{way[1]} micro-batches of {way[0]} on each of {world} processes")
     file = case.folder / f"weights-of-{world}.safetensors"
-    if distributed.rank() == 0:
+    if ranks.rank() == 0:
         save_file(ends[0], file)
     for other in sorted(case.folder.glob("weights-of-*.safetensors")):
         if other != file:
-            read = checkpoint.read_tensors(other.parent, other.name)
+            read = store.read_tensors(other.parent, other.name)
             end = {name: read[name] for name in kept[0]}
             problems += too_far(kept[0], end, f"{world} processes against {other.stem[len('weights-of-') :]}")
     return problems
@@ -196,12 +199,12 @@ def require_a_mean(run: Run) -> None:
     if run.data.batches is not None:
         raise NotApplicable("the task makes its own batches")
     assert split is not None
-    source = data.Batches(split, task.collate, cfg, meta, run.resolved.config.train.seed, training=True)
+    source = loader.Batches(split, task.collate, cfg, meta, run.resolved.config.train.seed, training=True)
     run.built.model.train()
 
     def loss(ids: range, seed: int = 0) -> float:
         batch = source[tuple(ids), 0, 0]
-        assert not isinstance(batch, data.Failure), batch
+        assert not isinstance(batch, loader.Failure), batch
         batch = to_device(batch, run.accelerator.device)
         torch.manual_seed(seed)
         with torch.no_grad(), run.accelerator.autocast():
@@ -209,9 +212,9 @@ def require_a_mean(run: Run) -> None:
 
     half, count = min(3, len(split) // 2), min(8, len(split))
     whole, parts = loss(range(count)), half * loss(range(half)) + (count - half) * loss(range(half, count))
-    if any(distributed.gather_objects(loss(range(count), seed=1) != whole)):
+    if any(ranks.gather_objects(loss(range(count), seed=1) != whole)):
         raise NotApplicable("the loss depends on what the model draws for a batch")
-    if any(distributed.gather_objects(abs(whole - parts / count) > 1e-5 * abs(whole))):
+    if any(ranks.gather_objects(abs(whole - parts / count) > 1e-5 * abs(whole))):
         raise NotApplicable(f"the loss is no mean over samples: {whole:.6g} for {count}, {parts / count:.6g} in parts")
 
 
@@ -240,13 +243,13 @@ def flat(tensors: Mapping[str, Tensor], names: Iterable[str]) -> Tensor:
 @contextmanager
 def alone() -> Iterator[None]:
     """Within the block this rank believes that it is the only one."""
-    kept = {name: getattr(distributed, name) for name in ("world", "rank", "active")}
-    distributed.world, distributed.rank, distributed.active = lambda: 1, lambda: 0, lambda: False
+    kept = {name: getattr(ranks, name) for name in ("world", "rank", "active")}
+    ranks.world, ranks.rank, ranks.active = lambda: 1, lambda: 0, lambda: False
     try:
         yield
     finally:
         for name, function in kept.items():
-            setattr(distributed, name, function)
+            setattr(ranks, name, function)
 
 
 def check_evaluation(case: Case) -> list[str]:
@@ -273,7 +276,7 @@ def check_evaluation(case: Case) -> list[str]:
 def check_merging(case: Case) -> list[str]:
     """Rows of 1 to 50 images in batches of 1 to 8, dealt to the ranks and merged: every id once, the same scores."""
     run = small_run(case)
-    split, world, rank = run.data.val, distributed.world(), distributed.rank()
+    split, world, rank = run.data.val, ranks.world(), ranks.rank()
     assert split is not None
     made = gather_rows(run.accelerator, run.built, split, run.built.model, 4, 0, run.console, "val")
     problems, scored = [], 0
@@ -282,9 +285,9 @@ def check_merging(case: Case) -> list[str]:
         expected = scores_of(run, rows)
         scored += expected is not None
         for batch_size in range(1, 9):
-            keys = data.evaluation_keys(count, batch_size, rank, world)
+            keys = order.evaluation_keys(count, batch_size, rank, world)
             mine = {id: (id, rows[id]) for ids, _, _ in keys for id in ids}
-            merged = merge_rows(distributed.gather_objects(mine), count)
+            merged = merge_rows(ranks.gather_objects(mine), count)
             if [id for id, _ in merged] != list(range(count)):
                 problems.append(f"{count} images in batches of {batch_size}: ids {[id for id, _ in merged]}")
             if expected is not None and (count + batch_size) % world == rank:
@@ -340,7 +343,7 @@ def outcome(check: Callable[[Case], list[str]], case: Case) -> tuple[str, list[s
     except Exception as error:
         traceback.print_exc()
         problems = [f"{type(error).__name__}: {error}"]
-    found = list(dict.fromkeys(itertools.chain.from_iterable(distributed.gather_objects(problems))))
+    found = list(dict.fromkeys(itertools.chain.from_iterable(ranks.gather_objects(problems))))
     if found:
         return "FAILED", found
     return ("n/a", [reason]) if reason else ("ok", [])
@@ -363,10 +366,10 @@ def main(arguments: list[str]) -> int:
             gc.collect()
             gc.freeze()  # each phase edge collects garbage; walking all imported modules took half of the time
             failed += result == "FAILED"
-            if distributed.rank() == 0:
-                print(f"{result}  {distributed.world()} processes  {task}  {name}", *said, sep="  ", flush=True)
+            if ranks.rank() == 0:
+                print(f"{result}  {ranks.world()} processes  {task}  {name}", *said, sep="  ", flush=True)
     gc.unfreeze()
-    distributed.shutdown()
+    ranks.shutdown()
     return 1 if failed else 0
 
 

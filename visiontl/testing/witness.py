@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parallel import DistributedDataParallel
 
-from visiontl import distributed, freeze
-from visiontl.setup import Run
+from visiontl.engine.prepare import Run
+from visiontl.freezing import freeze
+from visiontl.processes import ranks
 
 
 def digest(tensor: Tensor) -> str:
@@ -29,10 +30,10 @@ def digests(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 def differing(mine: Mapping[str, Any], what: str) -> list[str]:
     """In words, what is not the same on every rank."""
     found = []
-    for rank, theirs in enumerate(distributed.gather_objects(dict(mine))):
+    for rank, theirs in enumerate(ranks.gather_objects(dict(mine))):
         names = sorted(name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name))
         if names:
-            found.append(f"{what} differ between ranks {distributed.rank()} and {rank}: {some(names)}")
+            found.append(f"{what} differ between ranks {ranks.rank()} and {rank}: {some(names)}")
     return found
 
 
@@ -82,7 +83,7 @@ class Witness:
             self.problems.append(
                 f"phases began in epochs {sorted(declared)}; forward passes showed {sorted(self.seen)}"
             )
-        if distributed.world() > 1 and self.wrapped != declared:
+        if ranks.world() > 1 and self.wrapped != declared:
             self.problems.append(f"phases that began in epochs {sorted(declared - self.wrapped)} ran without DDP")
 
     def current(self) -> tuple[int, Mapping[str, str]]:
@@ -122,11 +123,11 @@ class Witness:
         frozen = sorted(gradients.keys() & self.still.keys())
         if frozen:
             self.problems.append(f"update {self.updates}: frozen parameters have gradients: {some(frozen)}")
-        for rank, others in enumerate(distributed.gather_objects(gradients)):
+        for rank, others in enumerate(ranks.gather_objects(gradients)):
             names = [n for n in gradients if n not in others or not torch.equal(gradients[n], others[n])]
             if names or others.keys() != gradients.keys():
                 self.problems.append(
-                    f"update {self.updates}: gradients differ between ranks {distributed.rank()} and {rank}: "
+                    f"update {self.updates}: gradients differ between ranks {ranks.rank()} and {rank}: "
                     f"{some(names) or some(sorted(others.keys() - gradients.keys()))}"
                 )
 

@@ -1,0 +1,463 @@
+"""SIGKILL at random moments: every run must resume and end with the bits of one that was never killed.
+
+    python tools/campaigns/kills.py FOLDER [--number 300] [--task NAME ...] [--seed 0]
+
+About half of the kills are planted inside the writing of a checkpoint or of the best model, at any of its steps
+(half a file written, before and after each fsync and rename, while the older ones are removed); the others come from
+outside, at any time after the first quarter, on all processes at once or on one of two. Going on in the same FOLDER
+continues an earlier campaign. Exits with 1 when a run did not resume, or ended with other bits.
+
+One process imports everything once and forks each run, so a kill costs a second or two and not ten.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import importlib
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from visiontl import plugins
+from visiontl.entry import ImageSpec
+from visiontl.runs import store
+from visiontl.task import Task, lazy
+from visiontl.testing.case import Case
+
+PORT_TAKEN = "address already in use"
+PATIENCE = 120.0  # seconds until an attempt counts as hanging
+ALONE = 0.2  # share of the outside kills on two processes that hit one of them only
+VARIANTS = {
+    "adamw, average": ["train.ema={decay: 0.9}", "train.checkpoint_every=1 step", "train.evaluate_every=3 steps"],
+    "sgd, gradual, accumulated": [
+        "optim.name=sgd",
+        "freeze.policy={gradual: 1}",
+        "train.accumulate=2",
+        "train.checkpoint_every=2 steps",
+    ],
+}
+TIMES = ("images_per_second", "seconds")  # what may differ between two runs of the same numbers
+
+
+@dataclass(frozen=True)
+class Setting:
+    task: str
+    processes: int
+    workers: int
+    variant: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.task}-{self.processes}-{self.workers}-{list(VARIANTS).index(self.variant)}"
+
+
+@dataclass
+class Result:
+    """One run with its kills. moments: where each kill hit; inside: how many of them inside a write; fresh: how many
+    came before the first checkpoint, so that the run began anew."""
+
+    setting: dict[str, Any]
+    moments: list[str] = field(default_factory=list)
+    inside: int = 0
+    fresh: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """code: exit code of rank 0, or None when it hung; moment: where it was killed; seconds: how long it lasted."""
+
+    code: int | None
+    moment: str
+    seconds: float
+    log: str
+
+
+def campaign(folder: Path, number: int, tasks: list[str], seed: int = 0) -> list[Result]:
+    """Kill runs until `number` kills are recorded in FOLDER/kills.jsonl; all results, earlier ones too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record = folder / "kills.jsonl"
+    results = [Result(**json.loads(line)) for line in record.read_text().splitlines()] if record.exists() else []
+    settings = [Setting(*values) for values in itertools.product(tasks, (1, 2), (0, 2), VARIANTS)]
+    import_all(tasks)
+    began = time.perf_counter()
+    done_before = sum(len(result.moments) for result in results)
+    while (done := sum(len(result.moments) for result in results)) < number:
+        setting = settings[len(results) % len(settings)]
+        result = killed_run(folder, setting, random.Random(f"{seed} {len(results)}"), len(results))
+        results.append(result)
+        with record.open("a") as file:
+            file.write(json.dumps(asdict(result)) + "\n")
+        done += len(result.moments)
+        rate = (done - done_before) / (time.perf_counter() - began)
+        state = "; ".join(result.problems) or "equal"
+        print(f"{done}/{number} kills, {rate * 60:.0f} a minute  {setting.name}  {state}", flush=True)
+    return results
+
+
+def killed_run(folder: Path, setting: Setting, dice: random.Random, index: int) -> Result:
+    """One run, killed up to three times, resumed to its end and compared with one that was not killed."""
+    result = Result(asdict(setting))
+    whole = reference(folder, replace(setting, workers=0))  # the numbers do not depend on the loader processes
+    case = Case(setting.task, folder / "data" / setting.task)
+    place = case.folder / "runs" / f"run-{index:05d}"
+    for _ in range(dice.randint(1, 3)):
+        plan: dict[str, Any] = {}
+        if dice.random() < 0.6:
+            plan["inside"] = dice.randint(1, whole["moments"])
+        else:
+            plan["after"] = dice.uniform(0.25, 1) * whole["seconds"]  # what comes before is imports and set-up
+            plan["alone"] = setting.processes > 1 and dice.random() < ALONE
+        attempt = run(case, setting, place.name, **plan)
+        if attempt.code is None:
+            result.problems.append("hung")
+        elif not attempt.moment:
+            if attempt.code != 0:
+                result.problems.append(f"failed before it was killed: {attempt.log}")
+            break
+        result.moments.append(attempt.moment)
+        result.inside += attempt.moment.startswith("inside")
+        whole_steps, missing = standing(place)
+        result.fresh += not whole_steps
+        result.problems += missing
+    attempt = run(case, setting, place.name)
+    if attempt.code != 0:
+        result.problems.append(f"did not resume: {attempt.log}")
+    else:
+        result.problems += differences(Path(whole["run"]), place)
+    if not result.problems:
+        shutil.rmtree(place)
+    return result
+
+
+def reference(folder: Path, setting: Setting) -> dict[str, Any]:
+    """The run that is never killed, made once: its folder, seconds, and number of moments inside writes."""
+    case = Case(setting.task, folder / "data" / setting.task)
+    known = folder / f"reference-{setting.name}.json"
+    if not known.exists():
+        name = f"whole-{setting.name}"
+        shutil.rmtree(case.folder / "runs" / name, ignore_errors=True)
+        attempt = run(case, setting, name, inside=0)
+        if attempt.code != 0:
+            raise RuntimeError(f"{setting.name}: the run fails without any kill: {attempt.log}")
+        moments = int((case.folder / f"{name}.moments").read_text())
+        place = case.folder / "runs" / name
+        known.write_text(json.dumps({"run": str(place), "seconds": attempt.seconds, "moments": moments}))
+    return json.loads(known.read_text())
+
+
+def run(
+    case: Case, setting: Setting, name: str, inside: int | None = None, after: float | None = None, alone: bool = False
+) -> Attempt:
+    """Start or continue a run in forked processes, and kill it as planned."""
+    case.folder.mkdir(parents=True, exist_ok=True)
+    log, marker, port = case.folder / f"{name}.log", case.folder / f"{name}.moment", free_port()
+    marker.unlink(missing_ok=True)
+    left_before = half_written(case.folder / "runs" / name)
+    began = time.perf_counter()
+    ranks = [fork(case, setting, name, rank, port, log, marker, inside) for rank in range(setting.processes)]
+    kill_at = None if after is None else began + after
+    codes: dict[int, int] = {}
+    moment = ""
+    while len(codes) < len(ranks):
+        for pid in set(ranks) - codes.keys():
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                codes[pid] = os.waitstatus_to_exitcode(status)
+                if codes[pid] == -signal.SIGKILL and not moment:
+                    moment = f"inside: {marker.read_text()}" if marker.exists() else "by itself"
+                    kill(ranks)
+        now = time.perf_counter()
+        if kill_at is not None and now > kill_at and not codes:
+            kill_at = None
+            moment = "outside, one process" if alone else "outside"
+            kill(ranks[1:] if alone else ranks)
+        if now - began > PATIENCE:
+            kill(ranks)
+            for pid in set(ranks) - codes.keys():
+                os.waitpid(pid, 0)
+            return Attempt(None, moment, now - began, tail(log))
+        time.sleep(0.002)
+    kill(ranks)  # loader processes that outlived their parents
+    if not moment and codes[ranks[0]] and PORT_TAKEN in tail(log).lower():
+        return run(case, setting, name, inside, after, alone)
+    if moment == "outside" and half_written(case.folder / "runs" / name) - left_before:
+        moment = "inside: by chance"
+    return Attempt(codes[ranks[0]], moment, time.perf_counter() - began, tail(log))
+
+
+def fork(
+    case: Case, setting: Setting, name: str, rank: int, port: int, log: Path, marker: Path, inside: int | None
+) -> int:
+    """The process of one rank, at the head of a process group of its own."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        os.setsid()
+        with log.open("a") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        if setting.processes > 1:
+            os.environ |= {
+                "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(setting.processes),
+                "LOCAL_WORLD_SIZE": str(setting.processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+            }  # fmt: skip
+        from visiontl.engine.train import train
+        from visiontl.report import page
+
+        page.render_figure = lambda figure, prefix="": ""  # drawing takes longer than such a run
+        counted = plant(inside or 0, marker, case.folder / "runs" / name) if rank == 0 else lambda: 0
+        sizes = [f"train.batch_size={batch_size(case)}", f"loader.workers={setting.workers}"]
+        train(case.resolved(*sizes, *variant(case, setting), f"run.name={name}", "resume=auto"))
+        if inside == 0 and rank == 0:
+            (case.folder / f"{name}.moments").write_text(str(counted()))
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def variant(case: Case, setting: Setting) -> list[str]:
+    """The variant's settings without a freeze policy that the task refuses."""
+    key = "freeze.policy="
+    return [
+        text
+        for text in VARIANTS[setting.variant]
+        if not text.startswith(key) or case.refusal(text.removeprefix(key)) is None
+    ]
+
+
+def batch_size(case: Case) -> int:
+    """About eight updates an epoch on one process."""
+    resolved = case.resolved()
+    train = resolved.task.data(resolved.cfg, ImageSpec(), None).train
+    return max(2, len(train or ()) // 8)
+
+
+def plant(at: int, marker: Path, place: Path) -> Callable[[], int]:
+    """Make this process end at the `at`-th moment inside a write; 0: never. Returns what counts the moments.
+    Each folder that was written to its end is noted beside the run, for `standing`."""
+    depth, count = 0, 0
+
+    def moment(what: str) -> None:
+        nonlocal count
+        if depth:
+            count += 1
+            if count == at:
+                marker.write_text(what)
+                os.killpg(0, signal.SIGKILL)
+
+    @contextmanager
+    def within() -> Iterator[None]:
+        nonlocal depth
+        depth += 1
+        try:
+            yield
+        finally:
+            depth -= 1
+
+    def watched(module: Any, name: str, what: str) -> None:
+        real = getattr(module, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            moment(f"before {what}")
+            value = real(*arguments, **named)
+            moment(f"after {what}")
+            return value
+
+        setattr(module, name, call)
+
+    def entered(name: str) -> None:
+        real = getattr(store, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            with within():
+                value = real(*arguments, **named)
+            if name != "prune":
+                with noted(place).open("a") as file:
+                    file.write(f"{arguments[-1 if name == 'copy_folder' else 0].relative_to(place)}\n")
+            return value
+
+        setattr(store, name, call)
+
+    save = store._save_tensors
+
+    def half(tensors: Any, path: Path) -> None:
+        save(tensors, path)
+        if depth and count + 1 == at:
+            os.truncate(path, path.stat().st_size // 2)
+        moment(f"half of {path.name}")
+
+    write_text = Path.write_text
+
+    def half_text(path: Path, text: str, *arguments: Any, **named: Any) -> int:
+        if depth and count + 1 == at:
+            write_text(path, text[: len(text) // 2], *arguments, **named)
+            moment(f"half of {path.name}")
+        moment(f"before {path.name}")
+        return write_text(path, text, *arguments, **named)
+
+    store._save_tensors = half
+    Path.write_text = half_text  # type: ignore[method-assign]
+    watched(os, "fsync", "fsync")
+    watched(os, "link", "link")
+    watched(Path, "rename", "rename")
+    watched(shutil, "rmtree", "removal")
+    for name in ("write_folder", "copy_folder", "prune"):
+        entered(name)
+    return lambda: count
+
+
+def noted(place: Path) -> Path:
+    return place.parent.parent / f"{place.name}.written"
+
+
+def half_written(place: Path) -> set[tuple[str, int]]:
+    """Folders that a kill inside a write left."""
+    return {(str(path), path.stat().st_ino) for path in place.rglob(".writing-*") if path.is_dir()}
+
+
+def standing(place: Path) -> tuple[list[str], list[str]]:
+    """(the checkpoints that are whole after a kill, what is missing of what had been written to its end)."""
+    folders = store.step_folders(place / "checkpoints")
+    whole = sorted(path.name for path in folders if store.damage(path) is None)
+    written = set(noted(place).read_text().splitlines()) if noted(place).exists() else set()
+    steps = sorted(Path(name).name for name in written if "step-" in name)
+    missing = []
+    if len(whole) < min(2, len(steps)):
+        missing.append(f"{len(steps)} checkpoints were written, and {len(whole)} are whole after the kill")
+    if steps and whole and whole[-1] < steps[-1]:
+        missing.append(f"{steps[-1]} was written, and {whole[-1]} is the newest that is whole after the kill")
+    for name in written - {f"checkpoints/{step}" for step in steps}:
+        aside = place / Path(name).with_name(f".old-{Path(name).name}")
+        if store.damage(place / name) and store.damage(aside):
+            missing.append(f"{name} was written and is gone after the kill")
+    return whole, missing
+
+
+def differences(whole: Path, resumed: Path) -> list[str]:
+    """What differs between two finished runs: weights, average, optimiser, state, metrics, scores."""
+    problems = []
+    folders = [[path, store.step_folders(path / "checkpoints")] for path in (whole, resumed)]
+    if [f.name for f in folders[0][1]] != [f.name for f in folders[1][1]]:
+        return [f"other checkpoints: {[f.name for f in folders[1][1]]}"]
+    pairs = [(whole / "model", resumed / "model"), *zip(folders[0][1], folders[1][1], strict=True)]
+    pairs.append((whole / "checkpoints/best", resumed / "checkpoints/best"))
+    for ours, theirs in pairs:
+        for path in sorted(ours.glob("*.safetensors")):
+            if path.read_bytes() != (theirs / path.name).read_bytes():
+                problems.append(f"{ours.name}/{path.name} differs")
+    for name, read in (("state.json", _state), ("metrics.jsonl", _metrics), ("report.json", _report)):
+        if read(whole) != read(resumed):
+            problems.append(f"{name} differs")
+    problems += [f"{theirs.name}: {store.damage(theirs)}" for _, theirs in pairs if store.damage(theirs)]
+    lacking = {path.name for path in whole.iterdir()} - {path.name for path in resumed.iterdir()}
+    problems += [f"{name} is missing" for name in sorted(lacking)]
+    left = [path.name for path in resumed.rglob(".*") if path.name.startswith((".writing-", ".old-"))]
+    return problems + ([f"left behind: {', '.join(left)}"] if left else [])
+
+
+def _state(run: Path) -> Any:
+    newest = store.step_folders(run / "checkpoints")[0]
+    return {key: value for key, value in store.read_json(newest, "state.json").items() if key not in TIMES}
+
+
+def _metrics(run: Path) -> Any:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+
+
+def _report(run: Path) -> Any:
+    report = json.loads((run / "report.json").read_text())
+    return {key: report[key] for key in ("status", "steps", "best", "scores")}
+
+
+def kill(pids: list[int]) -> None:
+    for pid in pids:
+        for send in (os.killpg, os.kill):  # the group may not be there yet
+            try:
+                send(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                continue
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def tail(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return " | ".join(lines[-3:])[-400:]
+
+
+def import_all(tasks: list[str]) -> None:
+    """Everything a run imports, before the first fork; no tensor is touched, so no thread is started."""
+    torch.set_num_threads(1)
+    heavy = ("torch._dynamo", "matplotlib.backends.backend_agg", "matplotlib.figure", "jinja2")  # at the first use
+    for name in ("visiontl.engine.train", "visiontl.backbones.tiny", *heavy):
+        importlib.import_module(name)
+    for task in tasks:
+        for one in fields(Task):
+            value = getattr(plugins.task(task), one.name)
+            if isinstance(value, lazy):
+                value.resolve()
+
+
+def table(results: list[Result]) -> str:
+    """Markdown: one line per task, number of processes and of loader processes."""
+    groups: dict[tuple, list[Result]] = collections.defaultdict(list)
+    for result in results:
+        s = result.setting
+        groups[s["task"], s["processes"], s["workers"]].append(result)
+    groups["all", "", ""] = list(results)  # type: ignore[index]
+    lines = [
+        "| task | processes | loader processes | runs | kills | inside a write | before the first checkpoint | equal |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for key, found in groups.items():
+        kills, inside = sum(len(r.moments) for r in found), sum(r.inside for r in found)
+        fresh, equal = sum(r.fresh for r in found), sum(not r.problems for r in found)
+        row = [*key, len(found), kills, inside, fresh, f"{equal} of {len(found)}"]
+        lines.append("| " + " | ".join(map(str, row)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("folder", type=Path, help="where runs and kills.jsonl go; an earlier campaign is continued")
+    parser.add_argument("--number", type=int, default=300, help="kills in all (default: 300)")
+    parser.add_argument("--task", action="append", help="a task's name; repeatable (default: all that are installed)")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    results = campaign(given.folder, given.number, given.task or sorted(plugins.tasks()), given.seed)
+    print(table(results))
+    for result in results:
+        for problem in result.problems:
+            print(f"{result.setting}: {problem}", file=sys.stderr)
+    return 1 if any(result.problems for result in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,242 @@
+"""`visiontl doctor`: reads everything that a config names before the first training second, and says what it found."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from visiontl import plugins
+from visiontl.backbone import Backbone
+from visiontl.backbones import weights
+from visiontl.config.resolve import Resolved, to_plain
+from visiontl.doctor.findings import inspect
+from visiontl.engine import scan
+from visiontl.engine.evaluate import with_example
+from visiontl.engine.model import backbone_like, through_json
+from visiontl.engine.order import epoch_order
+from visiontl.entry import ImageSpec
+from visiontl.errors import ConfigError, VisionTLError
+from visiontl.kit.words import plural
+from visiontl.report.console import Console
+from visiontl.report.items import Finding, Table
+from visiontl.runs.environment import write_text
+from visiontl.task import Data
+
+LEVELS = {"error": "red", "warning": "yellow", "note": None}  # and their colours
+ROWS = 20  # of a table on the console; half of them from its end
+NAMES = 3  # of a finding on the console
+NAME = 200  # characters of a name on the console
+
+
+@dataclass
+class Diagnosis:
+    """What was found. unchecked: what a run could still stumble over. images_per_second: of reading them all."""
+
+    findings: list[Finding] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+    facts: list[str] = field(default_factory=list)
+    images: int = 0
+    images_per_second: float = 0.0
+
+    def count(self, level: str) -> int:
+        return sum(finding.level == level for finding in self.findings)
+
+    @property
+    def exit_code(self) -> int:
+        return 2 if self.count("error") else 0
+
+
+def doctor(resolved: Resolved, json_file: str | Path | None = None) -> int:
+    """Examine a run's config, backbone and data; print what was found. Returns the exit code: 2 with errors, else 0.
+
+    json_file: where everything is written too. Nothing is trained, nothing is downloaded but what the task's own
+    data asks for.
+    """
+    target = None if json_file is None else Path(json_file)
+    if target is not None and (target.is_dir() or not target.absolute().parent.is_dir()):
+        raise ConfigError(f"--json: {target} cannot be written: it is a folder, or its folder does not exist")
+    console = Console()
+    found = diagnose(resolved, console)
+    if target is not None:
+        write_text(target, json.dumps(to_json(found, resolved), indent=1) + "\n")
+    show(found, console)
+    return found.exit_code
+
+
+def diagnose(resolved: Resolved, console: Console) -> Diagnosis:
+    diagnosis = Diagnosis()
+    backbone = examine_backbone(resolved, diagnosis)
+    spec = backbone.spec if backbone is not None else ImageSpec()
+    diagnosis.unchecked.append(
+        "the model, its loss and the freeze policy's phases (`visiontl train --dry-run` tries them)"
+    )
+    try:
+        resolved = with_example(resolved, console)
+        data: Data = resolved.task.data(resolved.cfg, spec, None)
+        meta = through_json(data.meta)
+    except Exception as error:
+        diagnosis.findings.append(failure(error, "the run stops here; no image was looked at"))
+        return diagnosis
+    examine_data(resolved, data, meta, spec, console, diagnosis)
+    return diagnosis
+
+
+def examine_backbone(resolved: Resolved, diagnosis: Diagnosis) -> Backbone | None:
+    """The config's backbone as far as nothing has to be downloaded: weights of a local file are loaded."""
+    section = resolved.config.backbone
+    try:
+        entry, _ = plugins.backbone_entry(section.name)
+        if resolved.config.init is not None:
+            backbone = backbone_like(resolved, entry)
+            diagnosis.facts.append(f"backbone {entry.name}, weights of the run {resolved.config.init}")
+            return backbone
+        kind, value = weights.resolve(entry, section.weights)
+        if kind in ("tag", "hub"):
+            diagnosis.unchecked.append(
+                f"whether the weights {section.weights} of {entry.name} can be had: no download was made"
+            )
+        if kind == "tag":
+            backbone = entry.build(
+                spec=weights.tag_spec(entry, value),
+                in_channels=section.in_channels,
+                output_stride=section.output_stride,
+                image_size=section.image_size,
+            )
+        else:
+            backbone, loaded = weights.make_backbone(
+                entry,
+                "none" if kind == "hub" else section.weights,
+                image_size=section.image_size,
+                in_channels=section.in_channels,
+                output_stride=section.output_stride,
+            )
+            if kind == "file":
+                diagnosis.facts.append(str(loaded))
+        given = section.preprocessing.given()
+        if given:
+            backbone.set_spec(replace(backbone.spec, **given))
+    except Exception as error:
+        diagnosis.findings.append(failure(error, "the run stops here"))
+        return None
+    height, width = backbone.spec.size
+    diagnosis.facts.append(f"backbone {entry.name}, weights {section.weights}, input {width} x {height} pixels")
+    return backbone
+
+
+def examine_data(
+    resolved: Resolved, data: Data, meta: dict[str, Any], spec: ImageSpec, console: Console, diagnosis: Diagnosis
+) -> None:
+    began = time.perf_counter()
+    scans = scan.read_all(data.splits(), console, compare=True)
+    diagnosis.images = sum(map(len, scans.values()))
+    diagnosis.images_per_second = round(diagnosis.images / max(time.perf_counter() - began, 1e-6), 1)
+    section = resolved.config.data
+    items, seen = inspect(section, data, scans, spec)
+    if resolved.task.check is not None:
+        try:
+            items += resolved.task.check(resolved.cfg, data, meta, seen)
+        except Exception as error:
+            items.append(failure(error, f"the check of task {resolved.task.name} failed; the rest was looked at"))
+    diagnosis.tables += [item for item in items if isinstance(item, Table)]
+    findings = [item for item in items if isinstance(item, Finding)]
+    said = tuple(finding.what for finding in findings)
+    findings += [Finding("note", note) for note in data.notes if not note.startswith(said)]
+    bad = scan.unreadable(scans)
+    if section.on_bad == "skip" and not scan.too_many(section, data, bad):
+        data = scan.remaining(data, bad)
+    if data.train is not None:
+        findings += examine_length(resolved, data, diagnosis)
+    diagnosis.findings += findings
+
+
+def examine_length(resolved: Resolved, data: Data, diagnosis: Diagnosis) -> list[Finding]:
+    """How many optimiser updates the run would take."""
+    train, world = resolved.config.train, resolved.config.run.processes or 1
+    try:
+        order = epoch_order(data, train.seed, 0, train.batch_size, train.accumulate, world)
+    except Exception as error:
+        return [failure(error, "the run stops here")]
+    group = train.batch_size * train.accumulate * world
+    diagnosis.facts.append(
+        f"training: {len(order):,} updates of {group} images an epoch, {len(order) * train.epochs:,} in {train.epochs} "
+        f"epochs, on {world} {plural(world, 'process')}"
+    )
+    if order.dropped:
+        left = f"{order.dropped} {plural(order.dropped, 'image')} {plural(order.dropped, 'is')}"
+        return [Finding("note", f"train: {left} left over in each epoch", "not used there; other ones every time")]
+    return []
+
+
+def failure(error: Exception, consequence: str) -> Finding:
+    """Our own errors are sentences; others are told with their kind."""
+    text = str(error) if isinstance(error, VisionTLError) else f"{type(error).__name__}: {error}"
+    return Finding("error", text, consequence)
+
+
+def to_json(diagnosis: Diagnosis, resolved: Resolved) -> dict[str, Any]:
+    return {
+        "config": to_plain(resolved),
+        "facts": diagnosis.facts,
+        "images": diagnosis.images,
+        "images_per_second": diagnosis.images_per_second,
+        "tables": [asdict(table) for table in diagnosis.tables],
+        "findings": [asdict(finding) for finding in diagnosis.findings],
+        "unchecked": diagnosis.unchecked,
+        "counts": {level: diagnosis.count(level) for level in LEVELS},
+    }
+
+
+def show(diagnosis: Diagnosis, console: Console) -> None:
+    for fact in diagnosis.facts:
+        console.say(fact)
+    for table in diagnosis.tables:
+        console.write("")
+        rows = list(table.rows)
+        if len(rows) > ROWS:
+            gap = [f"... {len(rows) - ROWS:,} more", *[None] * (len(table.columns) - 1)]
+            rows = [*rows[: ROWS // 2], gap, *rows[-(ROWS // 2) :]]
+        console.table(table.title, table.columns, [[visible(value) for value in row] for row in rows])
+        if table.caption:
+            console.say(table.caption)
+    for level, colour in LEVELS.items():
+        for finding in diagnosis.findings:
+            if finding.level == level:
+                console.write("")
+                console.write(told(finding), colour)
+    console.write("")
+    for text in diagnosis.unchecked:
+        console.say(f"not checked: {text}")
+    counts = ", ".join(f"{diagnosis.count(level)} {plural(diagnosis.count(level), level)}" for level in LEVELS)
+    read = (
+        f"; {diagnosis.images:,} images read, {diagnosis.images_per_second:,.0f} a second" if diagnosis.images else ""
+    )
+    console.say(f"{counts}{read}")
+
+
+def told(finding: Finding) -> str:
+    """A finding in a few lines: what, its consequence, and the first names."""
+    lines = [f"{finding.level}: {visible(finding.what)}"]
+    if finding.consequence:
+        lines.append(f"  -> {visible(finding.consequence)}")
+    lines += [f"     {shortened(name)}" for name in finding.names[:NAMES]]
+    if len(finding.names) > NAMES:
+        lines.append(f"     and {len(finding.names) - NAMES:,} more (--json FILE holds all)")
+    return "\n".join(lines)
+
+
+def visible(value: Any) -> Any:
+    """Text on one line, in quotes where it begins or ends with a blank."""
+    if not isinstance(value, str):
+        return value
+    line = value.replace("\n", "\\n").replace("\t", "\\t")
+    return line if line == line.strip() else f"'{line}'"
+
+
+def shortened(name: str) -> str:
+    """One line of a name, whatever is in it; the middle of a long one is left out."""
+    line = visible(name)
+    return line if len(line) <= NAME else f"{line[: NAME // 2]}...{line[-NAME // 2 :]}"

@@ -1,0 +1,158 @@
+"""The Accelerator of a run, and the choice of precision and memory layout by device and model family."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from types import MethodType
+from typing import Any
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import DistributedType, ProjectConfiguration, parse_flag_from_env, send_to_device
+from torch import nn
+
+from visiontl.config.schema import TrainConfig
+from visiontl.errors import ConfigError, TrainingError
+from visiontl.processes import ranks
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
+SUPPORTED = {
+    DistributedType.NO,
+    DistributedType.MULTI_CPU,
+    DistributedType.MULTI_GPU,
+}
+
+
+def make_accelerator(precision: str, trackers: Sequence[str] = ()) -> Accelerator:
+    """One per run. Its state is a singleton of the process, so an earlier run's is put away first."""
+    current_device()
+    AcceleratorState._reset_state()
+    GradientState._reset_state()
+    try:
+        accelerator = Accelerator(
+            mixed_precision={"fp32": "no"}.get(precision, precision),
+            log_with=list(trackers) if trackers else None,
+            # some trackers demand a folder here; the run's own is known only later (see record.start_trackers)
+            project_config=ProjectConfiguration(logging_dir="."),
+            gradient_accumulation_steps=1,
+        )
+    except ValueError as error:
+        raise ConfigError(
+            f"train.precision {precision!r} or run.trackers {trackers!r} cannot be had here: {error}"
+        ) from error
+    # the environment of `accelerate launch` overrides the constructor; backward would then divide the loss
+    accelerator.gradient_accumulation_steps = 1
+    if accelerator.distributed_type not in SUPPORTED:
+        raise ConfigError(
+            f"{accelerator.distributed_type.value} is not supported; launch with plain data parallelism "
+            "(multi-CPU or multi-GPU), see docs/distributed.md"
+        )
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != launched or ranks.world() != launched:
+        raise TrainingError(
+            f"{launched} processes were launched, but {accelerator.num_processes} found each other; on CPU launch with "
+            "torchrun, see docs/distributed.md"
+        )
+    return accelerator
+
+
+def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
+    """(precision, why): `auto` takes what the launcher says, else bf16 where the hardware multiplies in it."""
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if wanted != "auto":
+        return wanted, "config"
+    if launched not in ("no", "bf16", "fp16"):
+        raise ConfigError(f"accelerate launch asks for {launched}; visiontl trains in fp32, bf16 or fp16")
+    if launched in ("bf16", "fp16"):
+        return launched, "accelerate launch"
+    if device.type == "cuda":
+        return ("bf16", "the GPU has it") if torch.cuda.is_bf16_supported(False) else ("fp16", "the GPU has no bf16")
+    if device.type == "cpu":
+        probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private in torch; absent means no
+        if any(getattr(torch.cpu, probe, bool)() for probe in probes):
+            return "bf16", "the CPU multiplies in bf16"
+        return "fp32", "the CPU has no bf16 instructions"
+    return "fp32", f"default on {device.type}"
+
+
+def choose_channels_last(wanted: str | bool, model: nn.Module, device: torch.device) -> tuple[bool, str]:
+    """(layout, why): conv nets gain from channels_last on CPU and on GPUs with bf16; transformers do not."""
+    if wanted != "auto":
+        return bool(wanted), "config"
+    if device.type not in ("cpu", "cuda"):
+        return False, f"default on {device.type}"
+    convolutions = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Conv2d))
+    total = sum(parameter.numel() for parameter in model.parameters())
+    convolutional = convolutions > 0.5 * total
+    return convolutional, "a conv net" if convolutional else "not mainly convolutions"
+
+
+def current_device() -> torch.device:
+    """The device of this process. The first call starts the process group.
+
+    Without `cpu=True` Accelerate leaves processes that torchrun started on a machine with no accelerator alone:
+    each would train by itself, and nothing would be said.
+    """
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    device = PartialState(cpu=cpu).device
+    assert device is not None
+    return device
+
+
+def keep_freed_memory() -> bool:
+    """Memory that tensors on the CPU give back stays with the process, for the next step. True where glibc is.
+
+    glibc hands large blocks back to the system, which clears and maps them anew page by page: in each step, and a
+    fifth of the time of MobileNetV2 at 224 pixels. What it costs: memory of a peak is not given back before the end.
+    Who set MALLOC_... or GLIBC_TUNABLES keeps what they chose; other allocators are not touched.
+    """
+    if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        return False
+    return all([mallopt(M_TRIM_THRESHOLD, -1), mallopt(M_MMAP_MAX, 0)])  # never trim; no block mapped by itself
+
+
+def widen_slow_convolutions(model: nn.Module) -> int:
+    """Train strided depthwise convolutions in fp32 where the rest runs in bf16 on the CPU; returns their number.
+
+    oneDNN has no vector kernel for their backward in bf16: the four of MobileNetV2 at 224 pixels took 40 % of an
+    update (65 ms of 379 for one of them), and in fp32 a tenth of that. Without gradients they stay in bf16.
+    """
+    slow = [
+        module
+        for module in model.modules()
+        if type(module) is nn.Conv2d and module.groups == module.in_channels > 1 and max(module.stride) > 1
+    ]
+    for module in slow:
+        module.forward = MethodType(_widened, module)  # a method, so that a deep copy calls its own weights
+    return len(slow)
+
+
+def _widened(convolution: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    """x: (B, C, H, W) -> (B, C, h, w), computed in fp32 under bf16 autocast when it will be differentiated."""
+    differentiated = torch.is_grad_enabled() and (x.requires_grad or convolution.weight.requires_grad)
+    if not (differentiated and torch.is_autocast_enabled("cpu")):
+        return convolution._conv_forward(x, convolution.weight, convolution.bias)
+    with torch.autocast("cpu", enabled=False):
+        y = convolution._conv_forward(x.float(), convolution.weight, convolution.bias)
+    return y.to(torch.get_autocast_dtype("cpu"))
+
+
+def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """The batch with all its tensors, in nested lists and dicts too, on the device. Loaders give them on the CPU."""
+    if device.type == "cpu":
+        return dict(batch)
+    return dict(send_to_device(dict(batch), device, non_blocking=True))
+
+
+def describe(config: TrainConfig, precision: str, why: str, channels_last: bool, layout_why: str) -> str:
+    layout = "channels_last" if channels_last else "contiguous"
+    compiled = ", torch.compile" if config.compile else ""
+    return f"precision {precision} ({why}), memory layout {layout} ({layout_why}){compiled}"

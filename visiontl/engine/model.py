@@ -1,0 +1,235 @@
+"""A task's model on a backbone: built, exported to a self-contained folder, and built again from it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from visiontl import __version__, plugins
+from visiontl.backbone import Backbone, ImageSpec
+from visiontl.backbones.weights import LoadReport, make_backbone
+from visiontl.config.resolve import Resolved, as_begun, resolve, to_yaml
+from visiontl.entry import BackboneEntry
+from visiontl.errors import BackboneError, CheckpointError, ConfigError, DataError
+from visiontl.freezing.freeze import backbone_prefix
+from visiontl.runs import store
+
+
+@dataclass(frozen=True)
+class Built:
+    """A task's model with what belongs to it. scores: of the val split, of the weights as they were saved."""
+
+    resolved: Resolved
+    backbone: Backbone
+    model: nn.Module
+    meta: Mapping[str, Any]
+    scores: Mapping[str, Any] = field(default_factory=dict)
+
+
+def through_json(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """meta as it will be after loading, so that training sees the same (int keys become str, tuples lists)."""
+    return json.loads(json.dumps(meta, allow_nan=False))
+
+
+def finite(value: Any) -> Any:
+    """Nested values with None in place of numbers that are not finite, which JSON cannot say."""
+    if isinstance(value, Mapping):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def pretrained_backbone(resolved: Resolved) -> tuple[Backbone, LoadReport | None, str | None]:
+    """The config's backbone with its weights, and a note on how its name was read. With `init` it has random
+    weights and the other run's preprocessing; `warm_start` then loads the whole model, so nothing is reported."""
+    section = resolved.config.backbone
+    try:
+        entry, note = plugins.backbone_entry(section.name)
+    except BackboneError as error:
+        raise ConfigError(f"backbone.name: {error}", resolved.source) from None
+    if resolved.config.init is not None:
+        return backbone_like(resolved, entry), None, note
+    backbone, report = make_backbone(
+        entry,
+        section.weights,
+        image_size=section.image_size,
+        in_channels=section.in_channels,
+        output_stride=section.output_stride,
+    )
+    given = section.preprocessing.given()
+    if given:
+        backbone.set_spec(replace(backbone.spec, **given))
+    return backbone, report, note
+
+
+def backbone_like(resolved: Resolved, entry: BackboneEntry) -> Backbone:
+    """The backbone of the run that `init` names, with random weights. Raises CheckpointError for another one."""
+    assert resolved.config.init is not None
+    section = resolved.config.backbone
+    try:
+        folder = model_folder(resolved.config.init)
+    except CheckpointError as error:
+        raise CheckpointError(f"init: {error}") from None
+    theirs, _ = plugins.backbone_entry(resolve(folder / "config.yaml").config.backbone.name)
+    if theirs.name != entry.name:
+        raise CheckpointError(f"init: {folder} has the backbone {theirs.name}, the config {entry.name}; name the same")
+    spec = read_spec(folder)
+    spec = replace(spec, **section.preprocessing.given())
+    return entry.build(
+        spec=spec,
+        in_channels=section.in_channels,
+        output_stride=section.output_stride,
+        image_size=section.image_size or spec.size,
+    )
+
+
+def warm_start(built: Built) -> tuple[str, bool]:
+    """Load the weights of the run that `init` names, where names and shapes agree. (what was loaded, whether all was).
+
+    The backbone must fit whole. The rest of the model (the head) is loaded unless the run's meta holds other lists
+    of names: a head that answers with other classes would be a wrong start. Raises CheckpointError.
+    """
+    if built.resolved.config.init is None:
+        return "", False
+    folder = model_folder(built.resolved.config.init)
+    given, own = store.read_tensors(folder, "model.safetensors"), built.model.state_dict()
+    prefix = backbone_prefix(built.model, built.backbone)
+    other = _other_names(store.read_json(folder, "meta.json"), built.meta)
+    fitting = {
+        name: given[name]
+        for name, tensor in own.items()
+        if name in given and given[name].shape == tensor.shape and (name.startswith(prefix) or not other)
+    }
+    lacking = [name for name in own if name not in fitting]
+    broken = [name for name in lacking if name.startswith(prefix)]
+    if broken:
+        shapes = f"{tuple(given[broken[0]].shape)} there, " if broken[0] in given else "absent there, "
+        raise CheckpointError(
+            f"init: {folder}: {len(broken)} tensors of its backbone do not fit, such as {broken[0]} "
+            f"({shapes}{tuple(own[broken[0]].shape)} here); use the same backbone settings (image_size, in_channels)"
+        )
+    spec = built.backbone.spec
+    built.model.load_state_dict({**own, **fitting})
+    built.backbone.set_spec(spec)  # the config's own preprocessing wins over the other run's statistics
+    start = f"init: a new run from the weights of {folder}: {len(fitting)} of {len(own)} tensors"
+    if not lacking:
+        return start, True
+    why = f"the run has other {other}" if other else "absent there or of another shape"
+    return f"{start}; new and random: {', '.join(lacking[:6])}{' ...' * (len(lacking) > 6)} ({why})", False
+
+
+def _other_names(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """The first key of meta under which both hold a list of texts, and not the same."""
+    for key, value in ours.items():
+        texts = isinstance(value, list) and value and all(isinstance(item, str) for item in value)
+        if texts and key in theirs and theirs[key] != value:
+            return key
+    return ""
+
+
+def load_backbone(name: str, weights: str = "default", image_size: tuple[int, int] | None = None) -> Backbone:
+    """A backbone of the registry with its weights, in eval mode: for notebooks and for a task's judge or tools.
+
+    weights: default | a tag | none | a local file | hf-hub:owner/name; image_size: (H, W) in pixels.
+    """
+    entry, _ = plugins.backbone_entry(name)
+    return make_backbone(entry, weights, image_size=image_size)[0].eval()
+
+
+def build_model(resolved: Resolved, backbone: Backbone, meta: Mapping[str, Any]) -> Built:
+    model = resolved.task.model(resolved.cfg, backbone, meta)
+    backbone_prefix(model, backbone)
+    return Built(resolved, backbone, model, meta)
+
+
+def export(folder: Path, built: Built, weights: Mapping[str, Tensor], scores: Mapping[str, Any] | None = None) -> None:
+    """Write `model/`: weights, config, meta and preprocessing, enough to predict on another machine, and the scores
+    that these weights have on val, where they were measured."""
+    spec = built.backbone.spec.to_json()
+    files: dict[str, store.Content] = {
+        "model.safetensors": weights,
+        "config.yaml": to_yaml(as_begun(built.resolved)),
+        "meta.json": json.dumps(built.meta, indent=1),
+        "preprocessing.json": json.dumps(spec, indent=1),
+        "visiontl.json": json.dumps({"version": __version__, "task": built.resolved.task.name}),
+    }
+    if scores:
+        files["scores.json"] = json.dumps(finite(scores), indent=1, allow_nan=False)
+    store.write_folder(folder, files)
+
+
+def save_model(folder: str | Path, built: Built) -> Path:
+    """Write a model that a task's command has changed as a new model folder, which `load` and `init` take. Raises
+    DataError for a folder that exists."""
+    folder = Path(folder)
+    if folder.exists():
+        raise DataError(f"{folder} exists already and is never overwritten; choose another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    export(folder, built, built.model.state_dict(), built.scores)
+    return folder
+
+
+def model_folder(run: str | Path) -> Path:
+    """A run folder, or its `model/` alone -> the folder that holds the exported model."""
+    run = Path(run)
+    if not run.exists():
+        near = sorted(path.name for path in run.parent.glob("*") if path.is_dir()) if run.parent.is_dir() else []
+        hint = f"; {run.parent} holds {', '.join(near[:8])}" if near else ""
+        raise CheckpointError(f"{run}: no such run folder{hint}")
+    for folder in (run / "model", run):
+        if (folder / "model.safetensors").exists() or (folder / store.MANIFEST).exists():
+            store.require(folder)
+            return folder
+    raise CheckpointError(f"{run}: holds no exported model (model/model.safetensors); has the run trained yet?")
+
+
+def bare_backbone(resolved: Resolved, spec: ImageSpec) -> Backbone:
+    """The config's backbone with random weights, for weights that were saved with this preprocessing."""
+    section = resolved.config.backbone
+    entry, _ = plugins.backbone_entry(section.name)
+    return entry.build(
+        spec=spec, in_channels=section.in_channels, output_stride=section.output_stride, image_size=spec.size
+    )
+
+
+def read_spec(folder: Path) -> ImageSpec:
+    """preprocessing.json of an exported model. Raises CheckpointError for one that states no preprocessing."""
+    values = store.read_json(folder, "preprocessing.json")
+    try:
+        return ImageSpec.from_json(values)
+    except (LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / 'preprocessing.json'}: {error}; was it written by another version?") from None
+
+
+def load_model(run: str | Path) -> Built:
+    """The model of a run as it was exported, in eval mode on the CPU. Needs no data and no network."""
+    folder = model_folder(run)
+    resolved = resolve(folder / "config.yaml")
+    meta = store.read_json(folder, "meta.json")
+    spec = read_spec(folder)
+    try:
+        built = build_model(resolved, bare_backbone(resolved, spec), meta)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:  # what a task makes of a strange meta
+        raise CheckpointError(
+            f"{folder / 'meta.json'}: is not what task {resolved.task.name} builds a model from "
+            f"({type(error).__name__}: {error}); was it written by another version?"
+        ) from error
+    weights = store.read_tensors(folder, "model.safetensors")
+    try:
+        built.model.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        raise CheckpointError(
+            f"{folder}: its weights do not fit the model that its config builds; another version of the task or of "
+            f"the backbone's library? {' '.join(line.strip() for line in lines[1:3])[:300]}"
+        ) from error
+    built.model.eval()
+    scores = store.read_json(folder, "scores.json") if (folder / "scores.json").exists() else {}
+    return replace(built, scores=scores)

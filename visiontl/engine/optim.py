@@ -1,0 +1,118 @@
+"""Optimiser groups in the language of stages, and learning rates as a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from visiontl.config.schema import OptimConfig
+from visiontl.freezing.freeze import HEAD, Layout, is_norm
+
+
+def stage_rates(config: OptimConfig, layout: Layout) -> dict[str, float]:
+    """Peak learning rate of each stage and of the head. The deepest stage gets lr * backbone_scale, each
+    shallower one layer_decay times its neighbour's (Howard and Ruder 2018, sec. 3.2; Clark et al. 2020)."""
+    rates = {HEAD: config.lr}
+    for depth, stage in enumerate(reversed(layout.stages)):
+        rates[stage] = config.lr * config.backbone_scale * config.layer_decay**depth
+    return rates
+
+
+def make_optimizer(
+    config: OptimConfig, model: nn.Module, layout: Layout, ever: set[str], device: torch.device
+) -> Optimizer:
+    """ever: names of the parameters that train in any phase; each is in exactly one group for the whole run.
+
+    Norms, biases and other one-dimensional parameters get no weight decay. Stages of the same rate share a group:
+    each group costs an update some 50 microseconds, whatever it holds.
+    """
+    plain = {
+        id(parameter)
+        for module in model.modules()
+        for parameter in module.parameters(recurse=False)
+        if is_norm(module) or parameter.ndim <= 1
+    }
+    rates = stage_rates(config, layout)
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for stage, members in layout.members.items():
+        for decays in (True, False):
+            chosen = [p for name, p in members.items() if name in ever and (id(p) not in plain) == decays]
+            rate, decay = rates[stage], config.weight_decay if decays else 0.0
+            if chosen:
+                empty = {"params": [], "stages": [], "peak_lr": rate, "lr": rate, "weight_decay": decay}
+                group = groups.setdefault((rate, decay), empty)
+                group["params"] += chosen
+                group["stages"] = list(dict.fromkeys([*group["stages"], stage]))
+    fused = device.type in ("cpu", "cuda")
+    if config.name == "adamw":
+        return torch.optim.AdamW(list(groups.values()), lr=config.lr, betas=config.betas, fused=fused)
+    optimizer = torch.optim.SGD(list(groups.values()), lr=config.lr, momentum=config.momentum, fused=fused)
+    if config.momentum:
+        # zero momentum is what a first step starts from; the fused kernel fails where a group has it for some only,
+        # as it would when a stage thaws
+        for parameter in (parameter for group in groups.values() for parameter in group["params"]):
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+def in_steps(every: str, steps_per_epoch: int) -> int:
+    """'2 epochs' or '500 steps' -> optimiser updates."""
+    count, unit = every.split()
+    return int(count) * (steps_per_epoch if unit.startswith("epoch") else 1)
+
+
+def lr_factor(config: OptimConfig, step: int, total: int, steps_per_epoch: int) -> float:
+    """The learning rate of update `step` (0-based, of `total`), relative to its peak: 0..1.
+
+    cosine: Loshchilov and Hutter 2017, eq. 5, one cycle. poly: Liu et al. 2016 (ParseNet), sec. 3.2.
+    """
+    warmup = 0 if config.warmup == "none" else min(total, in_steps(config.warmup, steps_per_epoch))
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    progress = (step - warmup) / max(1, total - warmup)  # 0..1
+    if config.schedule == "cosine":
+        return config.min_factor + (1 - config.min_factor) * 0.5 * (1 + math.cos(math.pi * progress))
+    if config.schedule == "poly":
+        return config.min_factor + (1 - config.min_factor) * (1 - progress) ** config.power
+    if config.schedule == "step":
+        if isinstance(config.step_every, list):
+            falls = sum(step >= in_steps(moment, steps_per_epoch) for moment in config.step_every)
+        else:
+            falls = (step - warmup) // in_steps(config.step_every, steps_per_epoch)
+        return config.step_factor**falls
+    return 1.0
+
+
+def set_lr(optimizer: Optimizer, factor: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
+
+
+def optimizer_state(optimizer: Optimizer, names: Mapping[int, str]) -> dict[str, torch.Tensor]:
+    """Flat tensors `parameter name|state key`; parameters that never got a gradient have none."""
+    flat = {}
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if value is not None:
+                flat[f"{names[id(parameter)]}|{key}"] = torch.as_tensor(value)
+    return flat
+
+
+def load_optimizer_state(
+    optimizer: Optimizer, flat: Mapping[str, torch.Tensor], parameters: Mapping[str, nn.Parameter]
+) -> None:
+    """The inverse of `optimizer_state`, onto each parameter's device."""
+    optimizer.state.clear()
+    for name, value in flat.items():
+        parameter_name, _, key = name.rpartition("|")
+        parameter = parameters[parameter_name]
+        on_device = value.ndim > 0 or key != "step" or bool(optimizer.defaults.get("fused"))
+        value = value.to(parameter.device) if on_device else value.clone()
+        if value.shape == parameter.shape:  # fused kernels walk memory: the strides must be the parameter's
+            value = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+        optimizer.state[parameter][key] = value

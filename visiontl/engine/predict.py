@@ -1,0 +1,326 @@
+"""Using a trained model: `visiontl.load(run).predict("photo.jpg")`, and folders of photos from the command line."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import itertools
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from pydantic import BaseModel, ValidationError
+from safetensors.numpy import save_file
+
+from visiontl.config.resolve import resolve
+from visiontl.engine.device import to_device
+from visiontl.engine.evaluate import in_fp32, place
+from visiontl.engine.model import Built, load_model, model_folder
+from visiontl.errors import ConfigError, DataError, did_you_mean
+from visiontl.kit.images import is_image, open_image, to_rgb
+from visiontl.report.console import Console
+from visiontl.runs.environment import run_folder, write_text
+from visiontl.runs.store import MANIFEST
+from visiontl.task import Task
+
+JPEG_SIDE = 65_500  # pixels, the longest that a JPEG can have
+
+Photo = str | Path | Image.Image
+
+
+class Predictor:
+    """A trained model, ready for photos. Made by `visiontl.load`."""
+
+    def __init__(self, built: Built, accelerator: Accelerator):
+        self.built = built
+        self.accelerator = accelerator
+        # outputs in fp32, as `rows` and `loss` get them
+        built.model.register_forward_hook(lambda module, given, outputs: in_fp32(outputs))
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """What the model knows of its data: class names and the like."""
+        return self.built.meta
+
+    @property
+    def scores(self) -> Mapping[str, Any]:
+        """Its scores on the val split, as the task gave them in training; empty where none were measured."""
+        return self.built.scores
+
+    def predict(self, photos: Photo | Sequence[Photo], **options: Any) -> Any:
+        """One photo (path or PIL image) -> one dict; several -> a list of dicts, in their order.
+
+        options: what the task offers (`visiontl predict RUN --help` lists them). Raises DataError for a file
+        that is no picture.
+        """
+        single = isinstance(photos, str | Path | Image.Image)
+        found = list(self.stream([photos] if single else photos, parse_options(self.built.resolved.task, options)))
+        return found[0] if single else found
+
+    def stream(self, photos: Iterable[Photo], options: BaseModel | None) -> Iterator[dict[str, Any]]:
+        """Predictions one by one, in the photos' order; a batch is read when it is needed."""
+        resolved, model = self.built.resolved, self.built.model.eval()
+        task, cfg, meta = resolved.task, resolved.cfg, self.built.meta
+        prepare = task.sample(cfg, self.built.backbone.spec, meta)
+        size = resolved.config.train.eval_batch_size or resolved.config.train.batch_size
+
+        def batches() -> Iterator[dict[str, Any]]:
+            numbered = enumerate(photos)
+            while chunk := list(itertools.islice(numbered, size)):
+                images = [as_image(photo) for _, photo in chunk]
+                batch = task.collate(cfg, [prepare(image) for image in images], None, meta)
+                batch |= {"id": torch.tensor([i for i, _ in chunk]), "step": 0, "progress": 1.0}
+                yield to_device(batch, self.accelerator.device)
+
+        predictions = iter(task.predict(cfg, model, batches(), meta, options))
+        while True:
+            with torch.no_grad(), self.accelerator.autocast():  # not while the caller has its turn
+                prediction = next(predictions, None)
+            if prediction is None:
+                return
+            yield prediction
+
+
+def load(run: str | Path) -> Predictor:
+    """The model of a run folder, or of its `model/` folder alone, on the best device. Needs no training data."""
+    built = load_model(run)
+    accelerator, _ = place(built, Console(main=False))
+    return Predictor(built, accelerator)
+
+
+def as_image(photo: Photo) -> Image.Image:
+    """A path or PIL image -> RGB, turned as its EXIF orientation says."""
+    if isinstance(photo, Image.Image):
+        return to_rgb(photo)
+    if isinstance(photo, str | Path):
+        return open_image(photo)
+    raise DataError(
+        f"a photo is a path or a PIL image; got {type(photo).__name__} (Image.fromarray makes one of an array)"
+    )
+
+
+def parse_options(task: Task, values: Mapping[str, Any]) -> BaseModel | None:
+    """Options by name -> the task's validated options; all mistakes at once."""
+    if task.options is None:
+        if values:
+            raise ConfigError(f"task {task.name} takes no predict options; got {', '.join(values)}")
+        return None
+    try:
+        return task.options.model_validate(dict(values))
+    except ValidationError as error:
+        fields = task.options.model_fields
+        problems = []
+        for found in error.errors():
+            key = ".".join(map(str, found["loc"]))
+            unknown = found["type"] == "extra_forbidden"
+            what = (
+                f"no such option{did_you_mean(key, fields)}" if unknown else f"{found['msg']}; got {found['input']!r}"
+            )
+            problems.append(f"option {key}: {what}")
+        raise ConfigError(problems, f"predict with task {task.name}") from None
+
+
+def find_images(patterns: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
+    """Files, folders (searched in depth), globs -> (pictures, sorted within each; notes on what was left out)."""
+    found: dict[Path, None] = {}
+    notes = []
+    for pattern in map(str, patterns):
+        path = Path(pattern)
+        if (path / "model" / MANIFEST).is_file():
+            raise DataError(f"{path} is a run folder, not images; name one RUN (a glob may have matched several)")
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if not file.is_dir())  # a broken link counts too
+            chosen = [file for file in inside if is_image(file)]
+            left = [str(file.relative_to(path)) for file in inside if not is_image(file)]
+            if left:
+                names = ", ".join(left[:5]) + (" ..." if len(left) > 5 else "")
+                notes.append(f"{path}: {len(left)} files that are no pictures were left out: {names}")
+            if not chosen:
+                raise DataError(f"{path}: holds no pictures")
+        elif path.exists() or path.is_symlink():
+            chosen = [path]
+        elif any(sign in pattern for sign in "*?["):
+            chosen = [Path(name) for name in sorted(glob.glob(pattern, recursive=True)) if is_image(Path(name))]
+            if not chosen:
+                raise DataError(f"{pattern}: matches no pictures")
+        else:
+            siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+            raise DataError(f"{path}: no such file or folder{did_you_mean(path.name, siblings) if siblings else ''}")
+        found |= dict.fromkeys(chosen)
+    return list(found), notes
+
+
+def predict_files(
+    run: str | Path,
+    images: Sequence[str | Path],
+    out: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    pictures: bool = True,
+) -> dict[str, Any]:
+    """Predict files, folders and globs; write predictions.jsonl, predictions.csv, and pictures where the task draws.
+
+    A file that cannot be read is counted and named, and the others go on. Returns {"folder", "predicted",
+    "failed": {file: reason}}.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("predict runs on one process (each would write every file); start it without a launcher")
+    console = Console()
+    files, notes = find_images(images)
+    for note in notes:
+        console.say(note)
+    built = load_model(run)
+    chosen = parse_options(built.resolved.task, options or {})
+    accelerator, _ = place(built, console)
+    predictor = Predictor(built, accelerator)
+    folder = _out_folder(Path(out)) if out is not None else run_folder(Path(run), "predict")
+    task, failed, records = built.resolved.task, {}, []
+
+    def readable() -> Iterator[Image.Image]:
+        for file in files:
+            try:
+                image = open_image(file)
+            except DataError as error:
+                failed[str(file)] = str(error)
+                console.warn(str(error))
+                continue
+            opened.append((file, image))
+            yield image
+
+    opened: list[tuple[Path, Image.Image]] = []
+    vectors: dict[str, list[np.ndarray]] = {}
+    taken: set[str] = set()
+    with console.progress(total=len(files), unit="image", what="predict") as bar:
+        for done, prediction in enumerate(predictor.stream(readable(), chosen), start=1):
+            file, image = opened.pop(0)
+            name = _free_name(file, taken)
+            records.append({"file": str(file), **_store(prediction, folder, name, vectors)})
+            if pictures and task.draw is not None:
+                target = folder / "pictures" / f"{name}.jpg"
+                target.parent.mkdir(exist_ok=True)
+                drawn = task.draw(image, prediction, built.meta).convert("RGB")
+                drawn.thumbnail((JPEG_SIDE, JPEG_SIDE))  # changes nothing where both sides are shorter
+                drawn.save(target, quality=90)
+            bar.update(done + len(failed), images=1)
+    write_text(
+        folder / "predictions.jsonl", "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    )
+    write_csv(folder / "predictions.csv", records)
+    for key, found in vectors.items():
+        save_file({key: np.stack(found)}, folder / f"{_plain(key)}.safetensors")
+    if task.files is not None:
+        stored = [(record["file"], {k: v for k, v in record.items() if k != "file"}) for record in records]
+        for name, text in task.files(built.resolved.cfg, stored, built.meta).items():
+            write_text(folder / _plain(name), text)
+    console.say(f"{len(records)} predicted" + (f", {len(failed)} could not be read" if failed else ""))
+    for record in records[:5]:
+        shown = {key: _short(value) for key, value in record.items() if key != "file"}
+        console.say(f"  {record['file']}: " + ", ".join(f"{key} {value}" for key, value in shown.items() if value))
+    if failed:
+        write_text(folder / "unreadable.json", json.dumps(failed, indent=1, ensure_ascii=False))
+    console.say(f"written to {folder}")
+    if not records:
+        first, where = next(iter(failed.values()), "no reason is known"), folder / "unreadable.json"
+        raise DataError(f"none of the {len(files)} images could be read; {where} names them; the first: {first}")
+    return {"folder": str(folder), "predicted": len(records), "failed": failed}
+
+
+def options_help(run: str | Path) -> str:
+    """The predict options of a run's task, one line each. Loads no weights."""
+    task = resolve(model_folder(run) / "config.yaml").task
+    if task.options is None:
+        return f"task {task.name} takes no options"
+    lines = [f"options of task {task.name} (name=value):"]
+    for name, info in task.options.model_fields.items():
+        lines.append(f"  {name}={info.get_default(call_default_factory=True)}  {info.description or ''}".rstrip())
+    return "\n".join(lines)
+
+
+def write_csv(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Records as a table: nested mappings become dotted columns, lists JSON."""
+    flat = [_flat(record) for record in records]
+    columns = list(dict.fromkeys(key for record in flat for key in record))
+    temporary = path.with_name(f".writing-{path.name}")
+    with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(flat)
+    os.replace(temporary, path)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            words = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+            nested = "|".join(value) if words else json.dumps(value, ensure_ascii=False)
+            flat[prefix + key] = nested if isinstance(value, list | tuple) else value
+    return flat
+
+
+def _store(
+    prediction: Mapping[str, Any], folder: Path, name: str, vectors: dict[str, list[np.ndarray]]
+) -> dict[str, Any]:
+    """The prediction as JSON values; arrays and images become files, named in their place. Vectors of one length are
+    gathered: row i of `vectors[key]` is that of the i-th photo."""
+    stored: dict[str, Any] = {}
+    for key, value in prediction.items():
+        if isinstance(value, np.ndarray) and value.ndim == 1 and value.shape == vectors.get(key, [value])[0].shape:
+            rows = vectors.setdefault(key, [])
+            rows.append(value)
+            stored[key] = {"file": f"{_plain(key)}.safetensors", "row": len(rows) - 1}
+        elif isinstance(value, Image.Image | np.ndarray):
+            suffix = ".png" if isinstance(value, Image.Image) else ".npy"
+            target = folder / _plain(key) / f"{name}{suffix}"
+            target.parent.mkdir(exist_ok=True)
+            value.save(target) if isinstance(value, Image.Image) else np.save(target, value, allow_pickle=False)
+            stored[key] = str(target.relative_to(folder))
+        elif isinstance(value, float) and not math.isfinite(value):
+            stored[key] = None
+        else:
+            stored[key] = value
+    return stored
+
+
+def _free_name(file: Path, taken: set[str]) -> str:
+    """The file's stem, or stem-2 ... where another folder has a picture of that name."""
+    stem = _plain(file.stem)
+    name = next(n for n in itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2))) if n not in taken)
+    taken.add(name)
+    return name
+
+
+def _plain(text: str) -> str:
+    """Text as a file name that cannot leave its folder."""
+    kept = "".join(sign if sign.isalnum() or sign in "-_. ()" else "_" for sign in text).strip(". ")
+    return kept[:100] or "unnamed"
+
+
+def _short(value: Any) -> str:
+    """A value for the console: plain ones and lists of words; what is nested stays in the files."""
+    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+        return ", ".join(value)[:80] or "none"
+    if isinstance(value, Mapping) and all(isinstance(one, int) for one in value.values()):  # counts
+        return ", ".join(f"{name} {one}" for name, one in value.items())[:80] or "none"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)[:80] if isinstance(value, str | int) else ""
+
+
+def _out_folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = any(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"--out: {folder} cannot be made: {error.strerror or error}") from None
+    if taken:
+        raise DataError(f"{folder} is not empty; predictions never overwrite, choose another --out")
+    return folder

@@ -1,0 +1,243 @@
+"""What a run leaves on disk while it trains, and how it goes on from there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from visiontl import __version__
+from visiontl.config.resolve import config_hash
+from visiontl.engine import optim
+from visiontl.engine.model import export, through_json
+from visiontl.engine.prepare import Run
+from visiontl.errors import CheckpointError
+from visiontl.processes import ranks
+from visiontl.report.items import Pictures
+from visiontl.runs import folders, store
+from visiontl.task import Data
+
+# what `resume` and `setup.backbone_to_train` read of state.json
+STATE = (
+    "step", "best", "start", "without_gain", "window", "due", "seconds", "ema_updates", "scaler",
+    "processes", "precision", "cached", "config_hash", "data_fingerprint", "preprocessing",
+)  # fmt: skip
+
+LAST_TRIES = 11  # to save the end of a run
+PAUSE = 30.0  # seconds between them; the other ranks wait, which must end before their collective's limit (10 minutes)
+
+
+@dataclass
+class Progress:
+    """All that a run knows of its past. JSON in a checkpoint; everything else is a function of the step."""
+
+    step: int = 0
+    best: dict[str, Any] | None = None
+    start: dict[str, Any] | None = None  # scores by split before the first update (train.evaluate_start)
+    without_gain: int = 0
+    window: list[dict[str, list[float]]] = field(default_factory=list)  # per rank: [sum, samples] since the last line
+    due: bool = False  # stopped between an update and the evaluation that belongs to it
+    seconds: float = 0.0
+
+
+def save(
+    run: Run, progress: Progress, window: Mapping[str, Any], began: float, best: bool = False, last: bool = False
+) -> bool:
+    """A checkpoint of this step, or (best) the exported model and `checkpoints/best`; True when it was written.
+    A full disk is said aloud; training goes on and the next interval tries again. last: there is no next interval,
+    so it is tried again for some minutes, in which room can be made."""
+    local = {name: [float(total), count] for name, (total, count) in window.items()}
+    progress.window = ranks.gather_objects(local)
+    progress.seconds = time.perf_counter() - began
+    ranks.broadcast_buffers(run.built.model)
+
+    def write() -> bool:
+        for left in reversed(range(LAST_TRIES if last else 1)):
+            try:
+                write_best(run) if best else write_checkpoint(run, progress)
+                return True
+            except (OSError, CheckpointError) as error:
+                then = f"trying again for {left * PAUSE:.0f} s: make room" if left else "given up"
+                then = then if last else "training goes on"
+                run.console.warn(f"step {progress.step} could not be saved ({error}); {then}")
+            if left:
+                time.sleep(PAUSE)
+        return False
+
+    return ranks.on_main(write)
+
+
+def say_space(run: Run) -> None:
+    """Warn before the first update where the disk has no room for what a run keeps."""
+    model = store.size({"model.safetensors": run.built.model.state_dict()})
+    trainable = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
+    state = sum(2 * parameter.numel() * parameter.element_size() for parameter in trainable)  # AdamW's two moments
+    # two checkpoints and the best model stay while the next of each is written
+    needed = 3 * (model * (2 if run.ema else 1) + state) + 2 * model
+    free = shutil.disk_usage(run.folder).free
+    if free < needed:
+        run.console.warn(
+            f"{run.folder}: the disk has {free / 1e6:.1f} MB free, and checkpoints and the best model take up to "
+            f"{needed / 1e6:.1f} MB: make room before they are written"
+        )
+
+
+def write_checkpoint(run: Run, progress: Progress) -> None:
+    folder = run.folder / "checkpoints"
+    names = {id(parameter): name for name, parameter in run.built.model.named_parameters()}
+    files: dict[str, store.Content] = {
+        "model.safetensors": run.built.model.state_dict(),
+        "optimizer.safetensors": optim.optimizer_state(run.optimizer, names),
+    }
+    if run.ema:
+        files["ema.safetensors"] = run.ema.model.state_dict()
+    scaler = run.accelerator.scaler
+    state = {
+        "visiontl": __version__,
+        **asdict(progress),
+        "ema_updates": run.ema.updates if run.ema else 0,
+        "scaler": scaler.state_dict() if scaler is not None else None,
+        "processes": ranks.world(),
+        "precision": run.report["environment"]["precision"],
+        "cached": run.report["cached_features"],
+        "config_hash": config_hash(run.resolved),
+        "data_fingerprint": fingerprint(run.data),
+        "preprocessing": run.built.backbone.spec.to_json(),
+    }
+    files["state.json"] = json.dumps(state, indent=1)
+    written = folder / f"step-{progress.step:08d}"
+    store.write_folder(written, files)
+    store.prune(folder, known=written)
+
+
+def write_best(run: Run) -> None:
+    model = run.ema.model if run.ema else run.built.model
+    export(run.folder / "model", run.built, model.state_dict(), run.scores)
+    write_twin(run)
+
+
+def write_twin(run: Run) -> None:
+    """`checkpoints/best`, of what `model/` holds. That a full disk refuses it loses no weights, and is said."""
+    twin = run.folder / "checkpoints" / "best"
+    try:
+        store.copy_folder(run.folder / "model", twin)
+    except OSError as error:
+        shutil.rmtree(twin, ignore_errors=True)  # older weights, which must not stand in for these
+        run.console.warn(f"{twin} could not be written ({error}); {run.folder / 'model'} alone holds the best weights")
+
+
+def resume(run: Run) -> Progress:
+    """Where an unfinished run was, or the beginning. The newest checkpoint that verifies is taken."""
+    fresh = Progress(due=run.resolved.config.train.evaluate_start)
+    if run.resolved.config.resume is None:
+        return fresh
+    checkpoints = run.folder / "checkpoints"
+    ranks.on_main(lambda: put_right(run.folder))
+    if not store.step_folders(checkpoints):
+        run.console.say(f"{run.folder} ended before its first checkpoint: starts at the beginning", keep=True)
+        return fresh
+    # one decision for all ranks, and every file is read once
+    folder = ranks.on_main(lambda: store.newest_whole(checkpoints, run.console.warn))
+    if folder is None:
+        raise CheckpointError(f"{run.folder}: none of its checkpoints is whole, so it cannot be continued")
+    state = store.read_json(folder, "state.json")
+    lacking = [key for key in STATE if key not in state]
+    if lacking:
+        raise CheckpointError(
+            f"{folder / 'state.json'}: has no {', '.join(lacking[:3])}; it was written by visiontl "
+            f"{state.get('visiontl')}, this is {__version__}: continue with the version that began the run"
+        )
+    if state["config_hash"] != config_hash(run.resolved):
+        _, changed = folders.changes(run.folder, run.resolved)
+        raise CheckpointError(
+            f"{folder}: belongs to another config ({folders.listed(changed)}); resume continues a run exactly, so only "
+            "run, loader and resume settings may differ"
+        )
+    if state["data_fingerprint"] != fingerprint(run.data):
+        raise CheckpointError(f"{folder}: the data has changed since (other files or classes); start a new run")
+    here = {
+        "processes": ranks.world(),
+        "precision": run.report["environment"]["precision"],
+        "cached": run.report["cached_features"],
+    }
+    for key, value in here.items():
+        if state[key] != value:
+            raise CheckpointError(
+                f"{folder}: the run had {key} {state[key]}, here it would be {value}, which is not the same run; "
+                f"resume it as it was begun, or start a new one from its weights: init={run.folder}"
+            )
+    model = run.built.model
+    model.load_state_dict(store.read_tensors(folder, "model.safetensors"))
+    parameters = dict(model.named_parameters())
+    optim.load_optimizer_state(run.optimizer, store.read_tensors(folder, "optimizer.safetensors"), parameters)
+    if run.ema:
+        run.ema.model.load_state_dict(store.read_tensors(folder, "ema.safetensors"))
+        run.ema.updates = state["ema_updates"]
+    if run.accelerator.scaler is not None and state["scaler"]:
+        run.accelerator.scaler.load_state_dict(state["scaler"])
+    run.console.say(f"resumed from {folder} at step {state['step']} of {run.total}", keep=True)
+    progress = Progress(**{name: state[name] for name in Progress.__dataclass_fields__})
+    if progress.best is not None and not ranks.on_main(lambda: best_is_whole(run)):
+        progress.best, progress.due = None, True
+    return progress
+
+
+def best_is_whole(run: Run) -> bool:
+    """Whether the best weights so far are still there. `model/` and its twin `checkpoints/best` stand in for each
+    other; where both are damaged that is said, and the best from here on are kept."""
+    twins = (run.folder / "model", run.folder / "checkpoints" / "best")
+    reasons = [store.damage(twin) for twin in twins]
+    if all(reasons):
+        run.console.warn(
+            f"the best weights so far are lost ({twins[0]} is damaged: {reasons[0]}; {twins[1].name} too: "
+            f"{reasons[1]}); the best from here on are kept"
+        )
+        return False
+    model, twin = twins
+    if reasons[0]:
+        store.copy_folder(twin, model)
+        run.console.warn(f"{model} is damaged ({reasons[0]}) and is restored from {twin}")
+    elif reasons[1]:
+        if twin.exists():
+            run.console.warn(f"{twin} is damaged ({reasons[1]}) and is made again from {model}")
+        write_twin(run)
+    return True
+
+
+def put_right(folder: Path) -> None:
+    """What a kill in the middle of writing left in a run folder."""
+    store.recover(folder)
+    store.recover(folder / "checkpoints")
+    store.prune(folder / "checkpoints")
+
+
+def save_previews(run: Run, step: int, shown: Pictures) -> None:
+    """Keep the pictures of one evaluation; a resumed run writes the same files again. A full disk is said aloud."""
+    folder = run.folder / "previews"
+    try:
+        folder.mkdir(exist_ok=True)
+        for index, (_, picture) in enumerate(shown.items):
+            picture.convert("RGB").save(folder / f"step-{step:08d}-{index:02d}.jpg", quality=90)
+    except OSError as error:
+        run.console.warn(f"previews of step {step} could not be saved ({error}); training goes on")
+
+
+def read_previews(folder: Path) -> list[Pictures]:
+    """All that was kept, in the order of the steps, for the report."""
+    files = sorted((folder / "previews").glob("step-*.jpg"))
+    items = [(f"step {int(file.stem[5:13])}", Image.open(file)) for file in files]
+    return [Pictures("How it grew", items)] if items else []
+
+
+def fingerprint(found: Data) -> str:
+    """sha256 over meta and the names of every split."""
+
+    content = [through_json(found.meta), {name: list(split.names) for name, split in found.splits().items()}]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

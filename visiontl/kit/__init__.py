@@ -1,0 +1,1 @@
+"""What authors of tasks share, by calling it: pictures, words, drawing."""

@@ -1,0 +1,106 @@
+"""Where a run happened: machine, versions, processes; and the folder it writes to."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shlex
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from accelerate import Accelerator
+
+from visiontl.errors import CheckpointError
+from visiontl.processes import ranks
+
+LIBRARIES = ("torch", "torchvision", "timm", "accelerate")
+
+
+def environment(accelerator: Accelerator) -> dict[str, Any]:
+    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    device = accelerator.device
+    return {
+        "python": platform.python_version(),
+        **versions,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "processes": accelerator.num_processes,
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        return names[0] if names else platform.machine()
+    except OSError:
+        return platform.processor() or platform.machine()
+
+
+def asked_processes() -> int | None:
+    """How many processes the `accelerate launch` above this process was asked for, where its command line says so.
+
+    On a CPU it starts one whatever it was asked for (seen with Accelerate 1.15), and says nothing about it.
+    """
+    try:
+        parent = psutil.Process().parent()
+        words = parent.cmdline() if parent else []
+    except psutil.Error:
+        return None
+    found = re.search(r"\blaunch .*--num[_-]processes[ =](\d+)", " ".join(words))
+    return int(found[1]) if found else None
+
+
+def command_line() -> str:
+    """The command as it was typed, as far as Python knows it."""
+    program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+    return shlex.join([program, *sys.argv[1:]])
+
+
+def run_folder(parent: Path, name: str) -> Path:
+    """A new folder `parent/name-DATE-TIME`, the same on every rank; never one that is there already."""
+    stamped = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    return ranks.on_main(lambda: _new_folder(parent, stamped))
+
+
+def named_folder(parent: Path, name: str) -> Path:
+    """A new folder `parent/name`, the same on every rank; refused when it exists."""
+    return ranks.on_main(lambda: _new_folder(parent, name, numbered=False))
+
+
+def _new_folder(parent: Path, name: str, numbered: bool = True) -> Path:
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise CheckpointError(f"run.name {name!r} is no plain folder name")
+    for attempt in range(1, 1000):
+        folder = parent / (name if attempt == 1 else f"{name}-{attempt}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            if not folder.exists():  # what exists is a folder above, or so it seems: a link to nothing
+                raise CheckpointError(f"{folder} cannot be made: {parent} is a link to nothing") from None
+            if not numbered:
+                raise CheckpointError(
+                    f"{folder} exists already and is never overwritten; choose another run.name"
+                ) from None
+        except OSError as error:
+            raise CheckpointError(f"{folder} cannot be made: {error.strerror or error}") from None
+    raise CheckpointError(f"{parent / name}: a thousand folders of that name exist")
+
+
+def write_text(path: Path, text: str) -> None:
+    """A file that is whole or not there."""
+    temporary = path.with_name(f".writing-{path.name}")
+    try:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be UTF-8
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,210 @@
+"""Run folders: which may be continued, what changed since, and who is writing to one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+from visiontl.config.resolve import Resolved, config_hash, flat_config, resolve
+from visiontl.errors import CheckpointError, VisionTLError
+from visiontl.processes import ranks
+from visiontl.report.console import Console
+
+AUTO = "auto"
+FREE = ("run.", "loader.")  # what decides no number: it may change between a run and its continuation
+PLACE = ("run.folder", "run.name", "resume")
+ENDED = ("finished", "stopped early")
+LOCK = ".lock"
+
+_held: dict[Path, IO[str]] = {}
+
+
+class _Held(CheckpointError):
+    """Another process writes to this run."""
+
+
+def choose(resolved: Resolved, console: Console) -> tuple[Path | None, bool]:
+    """(folder to continue or None for a new run, whether that run has ended already).
+
+    `resume: DIR` names the folder; `resume: auto` takes the newest run of the same config in `run.folder`, one that
+    has not ended before one that has. Raises CheckpointError for a folder that is no run, that belongs to another
+    config, or that another process is writing to.
+    """
+    wanted = resolved.config.resume
+    if wanted is None:
+        return None, False
+    if wanted != AUTO:
+        folder = Path(wanted)
+        require_run(folder)
+        changed, forbidden = changes(folder, resolved)
+        if forbidden:
+            raise CheckpointError(
+                f"{folder}: belongs to another config ({listed(forbidden)}); resume continues a run exactly, so only "
+                f"run, loader and resume settings may differ; to start a new run from its weights: init={folder}"
+            )
+        if changed:
+            console.say(f"changed since the run began: {listed(changed)}", keep=True)
+        return folder, ended(folder) is not None
+    return _newest(resolved, console)
+
+
+def require_run(folder: Path) -> None:
+    """Raise CheckpointError unless the folder is one that a training run made."""
+    if not folder.is_dir():
+        near = sorted(path.name for path in folder.parent.glob("*") if path.is_dir()) if folder.parent.is_dir() else []
+        hint = f"; {folder.parent} holds {', '.join(near[-5:])}" if near else ""
+        raise CheckpointError(f"resume: {folder} is no run folder{hint}; `resume=auto` looks for one")
+    if not (folder / "config.yaml").is_file():
+        raise CheckpointError(f"resume: {folder} holds no config.yaml, so it is no run folder that could be continued")
+
+
+def require_writable(folder: Path) -> None:
+    """Raise CheckpointError where the folder, or the nearest one above it that exists, cannot be written to."""
+    whole = folder.absolute()
+    above = next(place for place in (whole, *whole.parents) if os.path.exists(place))  # Path.exists raises for some
+    if not above.is_dir():
+        raise CheckpointError(f"{folder} cannot be made: {above} is no folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise CheckpointError(f"{folder} cannot be {'written to' if above == whole else f'made: {above} is read-only'}")
+
+
+def changes(folder: Path, resolved: Resolved) -> tuple[list[str], list[str]]:
+    """What differs from the config that the run began with: ("key: then -> now" that may, those that may not).
+    Where the run is, its folder says."""
+    then, now = flat_config(resolve(folder / "config.yaml")), flat_config(resolved)
+    differing = [key for key in {**then, **now} if then.get(key) != now.get(key) and key not in PLACE]
+    lines = {key: f"{key}: {then.get(key)} -> {now.get(key)}" for key in differing}
+    free = [lines[key] for key in differing if key.startswith(FREE)]
+    return free, [lines[key] for key in differing if not key.startswith(FREE)]
+
+
+def listed(changed: list[str], most: int = 8) -> str:
+    return ", ".join(changed[:most]) + (f" and {len(changed) - most} more" if len(changed) > most else "")
+
+
+def ended(folder: Path) -> dict[str, Any] | None:
+    """The report of a run that came to its end, or None. report.json is written last: it says that the end is done."""
+    if not (folder / "report.html").is_file():
+        return None
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return report if isinstance(report, dict) and report.get("status") in ENDED else None
+
+
+def say_ended(folder: Path, console: Console) -> dict[str, Any]:
+    """The report of a run that has ended, said aloud."""
+    report = ended(folder)
+    if report is None:
+        raise CheckpointError(f"{folder}: its report is gone; try again")
+    best = report.get("best") or {}
+    score = f"; best {best['score']} {best['value']:.4f}" if isinstance(best.get("value"), float) else ""
+    console.say(f"{folder} is {report['status']} after {report.get('steps')} updates{score}: nothing to resume")
+    console.say(f"report: {folder / 'report.html'}")
+    return report
+
+
+def lock(folder: Path) -> None:
+    """Hold the folder for this process until it ends, however it ends. Raises CheckpointError when another one
+    holds it. Where the file system knows no locks, nothing is held."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        return
+    try:
+        file = (folder / LOCK).open("w")
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be written to: {error.strerror or error}") from None
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.close()
+        raise _Held(f"{folder}: another process is training this run at this moment") from None
+    except OSError:
+        file.close()
+        return
+    _held[folder.resolve()] = file
+
+
+def release(folder: Path) -> None:
+    file = _held.pop(folder.resolve(), None)
+    if file is not None:
+        file.close()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether another process holds the folder."""
+    if folder.resolve() in _held or not (folder / LOCK).exists():
+        return False
+    try:
+        lock(folder)
+    except _Held:
+        return True
+    release(folder)
+    return False
+
+
+def resume_command(folder: Path) -> str:
+    """The command that continues the run, on as many processes as now."""
+    rest = [str(folder / "config.yaml"), f"resume={folder}"]
+    world = ranks.world()
+    if world == 1:
+        return shlex.join(["visiontl", "train", *rest])
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    script = sys.argv[0] if sys.argv and sys.argv[0].endswith("train.py") else "tools/train.py"
+    command = shlex.join(["torchrun", "--nproc_per_node", str(local), script, *rest])
+    return command if local == world else f"{command} (with the options for several machines as before)"
+
+
+def _begun(folder: Path) -> bool:
+    """Whether a run wrote anything whole before it ended."""
+    return any(name != LOCK and not name.startswith(".writing-") for name in os.listdir(folder))
+
+
+def _newest(resolved: Resolved, console: Console) -> tuple[Path | None, bool]:
+    section = resolved.config.run
+    parent = Path(section.folder)
+    named = section.name is not None
+    folders = [parent / section.name] if section.name is not None else list(parent.glob("*"))
+    wanted, alike = config_hash(resolved), []
+    for folder in folders:
+        if not (folder / "config.yaml").is_file():
+            if named and folder.is_dir() and not _begun(folder):
+                if is_locked(folder):
+                    raise CheckpointError(f"{folder}: another process is training this run at this moment")
+                shutil.rmtree(folder)
+            continue
+        try:
+            same = config_hash(resolve(folder / "config.yaml")) == wanted
+        except VisionTLError as error:
+            if named:
+                raise
+            console.warn(f"resume: auto: {folder} was passed over: {str(error).splitlines()[0]}")
+            continue
+        if same:
+            alike.append(folder)
+        elif named:
+            _, forbidden = changes(folder, resolved)
+            raise CheckpointError(
+                f"{folder}: belongs to another config ({listed(forbidden)}); choose another run.name for a new run"
+            )
+    alike.sort(key=lambda folder: (folder / "config.yaml").stat().st_mtime_ns, reverse=True)
+    for folder in alike:
+        if ended(folder) is not None:
+            continue
+        if is_locked(folder):
+            raise CheckpointError(f"{folder}: another process is training this run at this moment")
+        changed, _ = changes(folder, resolved)
+        since = f"; changed since it began: {listed(changed)}" if changed else ""
+        console.say(f"resume: auto: continues {folder}{since}", keep=True)
+        return folder, False
+    if alike:
+        return alike[0], True
+    console.say(f"resume: auto: no run of this config in {parent}: a new one starts", keep=True)
+    return None, False

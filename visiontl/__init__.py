@@ -53,7 +53,7 @@ _PLACES = {
     "BackboneError": "visiontl.errors",
     "TrainingError": "visiontl.errors",
     "did_you_mean": "visiontl.errors",
-    "distinct_colours": "visiontl.kit.drawing",
+    "distinct_colors": "visiontl.kit.drawing",
     "count": "visiontl.kit.words",
     "plural": "visiontl.kit.words",
     "told": "visiontl.kit.words",
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
         did_you_mean,
     )
     from visiontl.hookspecs import hookimpl
-    from visiontl.kit.drawing import distinct_colours
+    from visiontl.kit.drawing import distinct_colors
     from visiontl.kit.images import fit_image, fit_tensor, is_image, open_image, resize_tensor, to_tensor
     from visiontl.kit.words import count, plural, refusal, some, told
     from visiontl.processes.ranks import all_gather

@@ -47,7 +47,7 @@ class Backbone(nn.Module):
     spec: the ImageSpec of the weights it holds.
     stages: ordered names, stem first; `final` last: what only the pooled embedding reads (may be empty).
     stage_of: name of each parameter, buffer and module, relative to the backbone -> its stage. A container
-        that spans several stages, and the normalisation buffers `mean` and `std`, are not in it.
+        that spans several stages, and the normalization buffers `mean` and `std`, are not in it.
     channels, strides: per pyramid level. Strides are nominal; a map's own shape is the truth.
     embed_dim: width of the pooled embedding.
     """
@@ -83,7 +83,7 @@ class Backbone(nn.Module):
                 values = values.repeat(-(-self.in_channels // len(values)))[: self.in_channels]
             getattr(self, name).copy_(values.view(1, -1, 1, 1))
 
-    def normalise(self, image: Tensor) -> Tensor:
+    def normalize(self, image: Tensor) -> Tensor:
         """(B, C, H, W) uint8 or 0..1 float -> the values that the weights were trained on, in one pass over them."""
         if self.channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
@@ -104,10 +104,10 @@ class Backbone(nn.Module):
                 raise BackboneError(
                     f"{self.name} has pyramid levels 0 to {len(self.channels) - 1}; level {level} was asked for"
                 )
-        return self.extract(self.normalise(image), tuple(maps), pooled, tuple(layers))
+        return self.extract(self.normalize(image), tuple(maps), pooled, tuple(layers))
 
     def extract(self, x: Tensor, maps: tuple[int, ...], pooled: bool, layers: tuple[str, ...]) -> Features:
-        """x: (B, C, H, W), normalised."""
+        """x: (B, C, H, W), normalized."""
         raise NotImplementedError(f"{type(self).__name__} must override extract")
 
     def classifier(self, num_classes: int | None = None) -> OriginalHead:

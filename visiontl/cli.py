@@ -17,7 +17,7 @@ from visiontl.errors import ConfigError, RankFailed, Stopped, VisionTLError, did
 from visiontl.report.console import clean
 
 if TYPE_CHECKING:
-    from visiontl.backbones.catalogue import Row
+    from visiontl.backbones.catalog import Row
     from visiontl.entry import BackboneEntry
     from visiontl.task import Task
 
@@ -418,10 +418,10 @@ def list_tasks(pattern: str | None) -> Listing:
 
 def list_backbones(pattern: str | None) -> Listing:
     from visiontl import plugins
-    from visiontl.backbones import catalogue
+    from visiontl.backbones import catalog
 
     entries = plugins.backbones()
-    rows, note = catalogue.listing("*")
+    rows, note = catalog.listing("*")
     known = {row.name for row in rows}
     rows += [as_row(entry) for name, entry in entries.items() if name not in known]
     if note:
@@ -432,11 +432,11 @@ def list_backbones(pattern: str | None) -> Listing:
 
 
 def as_row(entry: BackboneEntry) -> Row:
-    """A backbone that is not in the catalogue, as far as it states its numbers."""
-    from visiontl.backbones.catalogue import Row, Tag
+    """A backbone that is not in the catalog, as far as it states its numbers."""
+    from visiontl.backbones.catalog import Row, Tag
 
     facts = {key: entry.facts[key] for key in ("params", "embed_dim", "strides", "size") if key in entry.facts}
-    return Row(entry.name, **facts, weights=tuple(Tag(w.tag, w.licence, w.source) for w in entry.weights))
+    return Row(entry.name, **facts, weights=tuple(Tag(w.tag, w.license, w.source) for w in entry.weights))
 
 
 def list_policies(pattern: str | None) -> Listing:

@@ -22,7 +22,7 @@ class ImageSpec:
     size: (H, W) in pixels that this run uses.
     mean, std: per channel, after pixels 0..1 were stretched to `value_range`.
     interpolation: "bilinear" | "bicubic" | "nearest" | "lanczos".
-    crop: share of the resized image's side that the centre crop keeps (0..1].
+    crop: share of the resized image's side that the center crop keeps (0..1].
     pad_to: H and W must be multiples of this many pixels (1: any).
     sizing: "any" size works, a "multiple" of pad_to, or only the "fixed" size.
     """
@@ -60,7 +60,7 @@ class Weights:
 
     tag: str
     source: str = ""
-    licence: str = "unknown"
+    license: str = "unknown"
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 

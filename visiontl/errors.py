@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
+
+# How names were spelled in visiontl before they followed the libraries: {pattern of a stem: what it is now}
+RESPELLED = {
+    "colour": "color", "normalis": "normaliz", "optimis": "optimiz", "equalis": "equaliz", "stylis": "styliz",
+    "licence": "license", "centre": "center", "grey": "gray", r"enrol(?!l)": "enroll",
+}  # fmt: skip
 
 
 class VisionTLError(Exception):
@@ -96,11 +103,21 @@ def closest(name: str, options: Iterable[str], count: int = 3) -> list[str]:
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or the list of options where none is near and the list is short."""
+    """`; did you mean 'x'?`, or the list of options where none is near and the list is short; `; it is 'x' now` for an
+    option under its old spelling."""
     options = sorted({str(option) for option in options})
+    if (now := respelled(name)) != name and now in options:
+        return f"; it is {now!r} now"
     near = closest(name, options)
     if near:
         return f"; did you mean {' or '.join(repr(n) for n in near)}?"
     if 0 < len(options) <= 12:
         return f"; choose from {', '.join(options)}"
     return ""
+
+
+def respelled(name: str) -> str:
+    """A name under its old spelling -> as it is spelled now; any other as it is."""
+    for stem, now in RESPELLED.items():
+        name = re.sub(stem, now, name)
+    return name

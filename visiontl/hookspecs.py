@@ -28,7 +28,7 @@ def visiontl_freeze_policies() -> Mapping[str, Any]:  # type: ignore[empty-body]
 
 @hookspec
 def visiontl_logged(step: int, values: Mapping[str, float]) -> None:
-    """Called on the main process whenever numbers are logged. `step` counts optimiser updates."""
+    """Called on the main process whenever numbers are logged. `step` counts optimizer updates."""
 
 
 @hookspec

@@ -121,7 +121,7 @@ class Task:
 
     start: Callable[..., None] | None = None
     """(cfg, model, batches, meta) -> None: sets parameters and buffers of the fresh model from the training data
-    (centres, whitening, prototypes), once, before the first update. Eval mode, no gradients; batches are of all
+    (centers, whitening, prototypes), once, before the first update. Eval mode, no gradients; batches are of all
     training images in id order, without augmentation (Data.still). Runs on the main process; the others get its
     bits."""
     options: type[BaseModel] | None = None

@@ -49,7 +49,7 @@ def report(
                 "Confusion matrix",
                 partial(draw_matrix, matrix=matrix, names=names),
                 "Rows are the true classes, columns the predicted ones; the number is images, the "
-                "colour its share of the row.",
+                "color its share of the row.",
                 (side + 0.8, side),
             )
         )
@@ -83,8 +83,8 @@ def draw_matrix(axes: Any, matrix: np.ndarray, names: Sequence[str]) -> None:
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     for row, column in np.argwhere(matrix > 0):
-        colour = "white" if share[row, column] > 0.5 else "black"
-        axes.text(column, row, f"{matrix[row, column]}", ha="center", va="center", color=colour, fontsize=8)
+        color = "white" if share[row, column] > 0.5 else "black"
+        axes.text(column, row, f"{matrix[row, column]}", ha="center", va="center", color=color, fontsize=8)
 
 
 def draw_reliability(axes: Any, confidence: np.ndarray, right: np.ndarray) -> None:
@@ -92,7 +92,7 @@ def draw_reliability(axes: Any, confidence: np.ndarray, right: np.ndarray) -> No
     edges = np.arange(BINS) / BINS
     filled = number > 0
     axes.bar(edges[filled], accuracy[filled], width=1 / BINS, align="edge", edgecolor="white", label="accuracy")
-    axes.plot([0, 1], [0, 1], linestyle="--", color="grey", label="perfect")
+    axes.plot([0, 1], [0, 1], linestyle="--", color="gray", label="perfect")
     for left, height, images in zip(edges[filled], accuracy[filled], number[filled], strict=True):
         axes.text(left + 0.5 / BINS, height + 0.01, str(images), ha="center", fontsize=7)
     axes.set_xlim(0, 1)

@@ -48,10 +48,10 @@ def _absent(cfg: ClassificationConfig, split: str, missing: Sequence[str]) -> li
         return []
     what = f"{split}: no image of {count(len(missing), 'class')}"
     if split != "train":
-        return [Finding("warning", what, f"{split} says nothing about how well they are recognised", missing)]
+        return [Finding("warning", what, f"{split} says nothing about how well they are recognized", missing)]
     if cfg.head.kind == "original":
         return [Finding("note", what, "the original head keeps what it knew of them", missing)]
-    return [Finding("error", what, "they cannot be learnt, and the run stops", missing)]
+    return [Finding("error", what, "they cannot be learned, and the run stops", missing)]
 
 
 def _rare(cfg: ClassificationConfig, names: Sequence[str], tally: np.ndarray) -> list[Finding]:
@@ -59,7 +59,7 @@ def _rare(cfg: ClassificationConfig, names: Sequence[str], tally: np.ndarray) ->
     single = [names[i] for i in np.flatnonzero(tally == 1).tolist()]
     if single:
         what = f"train: one image only of {count(len(single), 'class')}"
-        findings.append(Finding("warning", what, "such a class is hardly learnt; add images or take it out", single))
+        findings.append(Finding("warning", what, "such a class is hardly learned; add images or take it out", single))
     present = np.flatnonzero(tally)
     if len(present) < 2:
         return findings

@@ -125,7 +125,7 @@ class HeadConfig(Section):
     dropout: float = Field(default=0.0, ge=0, lt=1, description="linear only: on the input of the last layer")
     norm: Literal["none", "batchnorm"] = Field(
         default="none",
-        description="linear only; batchnorm: standardise the embedding, without learnt scale (MAE's probe)",
+        description="linear only; batchnorm: standardize the embedding, without learned scale (MAE's probe)",
     )
 
     @model_validator(mode="after")
@@ -150,7 +150,7 @@ class ClassificationConfig(Section):
         "light",
         description="none: as in evaluation; light: crops of 70 to 100 % of the area and flips; "
         "standard: 35 to "
-        "100 %, flips and colour; trivialaugment, randaugment: crops, flips and these",
+        "100 %, flips and color; trivialaugment, randaugment: crops, flips and these",
     )
     flip: bool = Field(True, description="mirror half of the training images; false for text, digits, left and right")
     mixup: float = Field(0.0, ge=0, description="alpha of mixup's Beta distribution; 0: off; 0.2 is usual")

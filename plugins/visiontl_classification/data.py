@@ -249,7 +249,7 @@ def _count_classes(
     listing: Listing,
     notes: list[str],
 ) -> None:
-    """Refuses a class that cannot be learnt; notes classes absent from a split, or with one image."""
+    """Refuses a class that cannot be learned; notes classes absent from a split, or with one image."""
     counts = {part: Counter(index[label] for item in items for label in item.classes) for part, items in parts.items()}
     for part, tally in counts.items():
         absent = [i for i in range(len(names)) if not tally[i]]

@@ -48,7 +48,7 @@ def example(folder: Path) -> str:
 
 
 def picture(shape: str, rng: np.random.Generator) -> Image.Image:
-    """A bright shape of any size, colour and place, a little turned, on a dark, noisy ground with strokes."""
+    """A bright shape of any size, color and place, a little turned, on a dark, noisy ground with strokes."""
     width, height = (int(side) for side in rng.integers(64, 97, 2))
     ground = rng.integers(20, 120, 3).astype(np.float64)  # RGB 0..255
     ink = rng.integers(140, 256, 3)
@@ -63,20 +63,20 @@ def picture(shape: str, rng: np.random.Generator) -> Image.Image:
         pen.line(points, fill=tuple(int(v) for v in rng.integers(0, 256, 3)), width=6)
     corners, reach = CORNERS[shape]
     radius = rng.uniform(0.18, 0.3) * min(width, height) * reach
-    room = min(width, height) / 2 - radius  # inside the square that a centre crop keeps
-    centre = width / 2 + rng.uniform(-room, room), height / 2 + rng.uniform(-room, room)
+    room = min(width, height) / 2 - radius  # inside the square that a center crop keeps
+    center = width / 2 + rng.uniform(-room, room), height / 2 + rng.uniform(-room, room)
     turn = rng.uniform(-0.3, 0.3) + (math.pi / 4 if corners == 4 else -math.pi / 2)
-    colour = tuple(int(v) for v in ink)
+    color = tuple(int(v) for v in ink)
     if corners == 0:
         left, top, right, bottom = (
-            4 * v for v in (centre[0] - radius, centre[1] - radius, centre[0] + radius, centre[1] + radius)
+            4 * v for v in (center[0] - radius, center[1] - radius, center[0] + radius, center[1] + radius)
         )
-        pen.ellipse((left, top, right, bottom), fill=colour)
+        pen.ellipse((left, top, right, bottom), fill=color)
     else:
         angles = [turn + 2 * math.pi * k / corners for k in range(corners)]
         pen.polygon(
-            [(4 * (centre[0] + radius * math.cos(a)), 4 * (centre[1] + radius * math.sin(a))) for a in angles],
-            fill=colour,
+            [(4 * (center[0] + radius * math.cos(a)), 4 * (center[1] + radius * math.sin(a))) for a in angles],
+            fill=color,
         )
     small = np.asarray(fine.resize((width, height), Image.Resampling.LANCZOS), dtype=np.float64)
     noisy = small + rng.normal(0, 10, small.shape)

@@ -18,7 +18,7 @@ def loss(
     batch: Mapping[str, Any],
     meta: Mapping[str, Any],
 ) -> dict[str, Tensor]:
-    """{"loss": what is minimised, in nats}; where weights or smoothing change it, the plain "cross_entropy" or
+    """{"loss": what is minimized, in nats}; where weights or smoothing change it, the plain "cross_entropy" or
     "binary_cross_entropy" too.
 
     Class weights multiply each image's loss, and the mean is over images: unlike PyTorch's mean by the sum of

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from visiontl import Backbone, BackboneError, OriginalHead
 from visiontl_classification.config import ClassificationConfig
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow turns RGB to grey
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow turns RGB to gray
 
 
 def model(cfg: ClassificationConfig, backbone: Backbone, meta: Mapping[str, Any]) -> nn.Module:
     """The classifier that cfg.head describes. Raises BackboneError for a backbone that cannot serve."""
     if backbone.in_channels not in (1, 3):
         raise BackboneError(
-            f"backbone.in_channels: {backbone.in_channels}: classification reads photos, so 3 (RGB) or 1 (grey)"
+            f"backbone.in_channels: {backbone.in_channels}: classification reads photos, so 3 (RGB) or 1 (gray)"
         )
     classes = len(meta["classes"])
     if cfg.head.kind == "linear":
@@ -66,7 +66,7 @@ class Classifier(nn.Module):
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         image = batch["image"]  # (B, 3, H, W)
         if self.backbone.in_channels == 1 and image.shape[1] == 3:
-            image = grey(image)  # (B, 1, H, W)
+            image = gray(image)  # (B, 1, H, W)
         if isinstance(self.head, OriginalHead):
             if self.head.reads == "map":
                 features = self.backbone(image, maps=(len(self.backbone.channels) - 1,))
@@ -76,7 +76,7 @@ class Classifier(nn.Module):
         return {"logits": self.head(self.backbone(image, pooled=True).pooled)}
 
 
-def grey(image: Tensor) -> Tensor:
+def gray(image: Tensor) -> Tensor:
     """(B, 3, H, W) uint8 or 0..1 -> (B, 1, H, W) 0..1."""
     image = image.float() / 255 if image.dtype == torch.uint8 else image
     weights = torch.tensor(LUMA, device=image.device, dtype=image.dtype).view(1, 3, 1, 1)

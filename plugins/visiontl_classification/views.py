@@ -24,8 +24,8 @@ CROP_AREA = {
     "trivialaugment": (0.35, 1.0),
     "randaugment": (0.35, 1.0),
 }
-COLOUR = 0.2  # relative change of brightness, contrast and saturation, at most
-GREY = [128, 128, 128]  # fills what a rotation uncovers
+COLOR = 0.2  # relative change of brightness, contrast and saturation, at most
+GRAY = [128, 128, 128]  # fills what a rotation uncovers
 
 
 def sample(cfg: ClassificationConfig, spec: ImageSpec, meta: Mapping[str, Any]) -> Callable[..., dict[str, Any]]:
@@ -61,12 +61,12 @@ class RandomCrop:
 class RandomView:
     """A random view of a photo, a function of the seed alone.
 
-    crop: photo -> (3, H, W) uint8. flip: of that. colour: of a PIL image, on which these operations are faster.
+    crop: photo -> (3, H, W) uint8. flip: of that. color: of a PIL image, on which these operations are faster.
     """
 
     crop: Callable[[Image.Image], Tensor]
     flip: Callable[[Tensor], Tensor] | None = None
-    colour: Callable[[Image.Image], Image.Image] | None = None
+    color: Callable[[Image.Image], Image.Image] | None = None
 
     def __call__(self, image: Image.Image, seed: int) -> dict[str, Any]:
         import torch
@@ -75,8 +75,8 @@ class RandomView:
             torch.default_generator.manual_seed(seed)
             view = self.crop(image)
             view = self.flip(view) if self.flip else view
-            if self.colour:
-                view = to_tensor(self.colour(Image.fromarray(view.permute(1, 2, 0).contiguous().numpy())))
+            if self.color:
+                view = to_tensor(self.color(Image.fromarray(view.permute(1, 2, 0).contiguous().numpy())))
         return {"image": view.contiguous(), "size": (image.height, image.width)}
 
 
@@ -92,11 +92,11 @@ def training_view(cfg: ClassificationConfig, spec: ImageSpec) -> RandomView:
 
     crop = RandomCrop(spec.size, CROP_AREA[cfg.augment], spec.interpolation)
     flip = v2.RandomHorizontalFlip() if cfg.flip else None
-    colour: Any = None
+    color: Any = None
     if cfg.augment == "standard":
-        colour = v2.ColorJitter(brightness=COLOUR, contrast=COLOUR, saturation=COLOUR)
+        color = v2.ColorJitter(brightness=COLOR, contrast=COLOR, saturation=COLOR)
     elif cfg.augment == "trivialaugment":
-        colour = v2.TrivialAugmentWide(fill=GREY)
+        color = v2.TrivialAugmentWide(fill=GRAY)
     elif cfg.augment == "randaugment":
-        colour = v2.RandAugment(num_ops=2, magnitude=9, fill=GREY)
-    return RandomView(crop, flip, colour)
+        color = v2.RandAugment(num_ops=2, magnitude=9, fill=GRAY)
+    return RandomView(crop, flip, color)

@@ -18,7 +18,7 @@ LEVELS = 5  # of the pyramid that every head here predicts from
 
 
 def box_sizes(spec: ImageSpec, size: Mapping[str, Any], images: Sequence[Annotated]) -> np.ndarray:
-    """(N, 2) width and height of the learnt boxes in pixels of the resized images; images of unknown size left out."""
+    """(N, 2) width and height of the learned boxes in pixels of the resized images; images of unknown size left out."""
     parts = []
     for image in images:
         if image.size is None:
@@ -46,13 +46,13 @@ def fitted(
         )
     if len(shapes) > MOST:
         shapes = shapes[np.random.default_rng(0).choice(len(shapes), MOST, replace=False)]
-    centres = k_means(shapes, wanted)
-    centres = centres[np.argsort(centres.prod(1), kind="stable")]
+    centers = k_means(shapes, wanted)
+    centers = centers[np.argsort(centers.prod(1), kind="stable")]
     levels = [
-        [[round(float(side), 1) for side in shape] for shape in centres[i : i + cfg.anchors.per_level]]
+        [[round(float(side), 1) for side in shape] for shape in centers[i : i + cfg.anchors.per_level]]
         for i in range(0, wanted, cfg.anchors.per_level)
     ]
-    mean = overlap(shapes, centres).max(1).mean()
+    mean = overlap(shapes, centers).max(1).mean()
     lines = [f"anchors fitted to {len(shapes):,} boxes, mean IoU of a box with its nearest: {mean:.3f}"]
     lines += [
         f"anchors of level {i}: " + ", ".join(f"{w:g} x {h:g}" for w, h in level) for i, level in enumerate(levels)
@@ -63,18 +63,18 @@ def fitted(
 def k_means(shapes: np.ndarray, count: int) -> np.ndarray:
     """(N, 2) -> (count, 2). Starts from quantiles of the area, so nothing is random."""
     order = np.argsort(shapes.prod(1), kind="stable")
-    centres = shapes[order[np.linspace(0, len(shapes) - 1, count).round().astype(int)]].copy()
+    centers = shapes[order[np.linspace(0, len(shapes) - 1, count).round().astype(int)]].copy()
     nearest = np.full(len(shapes), -1)
     for _ in range(ROUNDS):
-        now = overlap(shapes, centres).argmax(1)  # (N,)
+        now = overlap(shapes, centers).argmax(1)  # (N,)
         if (now == nearest).all():
             break
         nearest = now
         for i in range(count):
             members = shapes[nearest == i]
             if len(members):
-                centres[i] = np.median(members, axis=0)
-    return centres
+                centers[i] = np.median(members, axis=0)
+    return centers
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:

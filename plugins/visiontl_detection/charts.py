@@ -69,12 +69,12 @@ def _curves(matches: errors.Matches, names: Sequence[str]) -> Figure:
 
 def draw_curves(axes: Any, curves: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> None:
     """curves: name, recall and precision."""
-    colours = [f"C{i % 6}" for i in range(len(curves))]
+    colors = [f"C{i % 6}" for i in range(len(curves))]
     for i, (name, recall, precision) in enumerate(curves):
         place = np.searchsorted(recall, errors.RECALLS, side="left")  # 101 points draw the same curve as 100,000
         reached = place < len(recall)
         x, y = errors.RECALLS[reached], precision[place[reached]]
-        axes.plot(x, y, label=name, color=colours[i], linestyle="-" if i < 6 else "--", drawstyle="steps-pre")
+        axes.plot(x, y, label=name, color=colors[i], linestyle="-" if i < 6 else "--", drawstyle="steps-pre")
     axes.set_xlim(0, 1.01)
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("recall")
@@ -97,7 +97,7 @@ def _thresholds(matches: errors.Matches, threshold: float) -> Figure:
 def draw_thresholds(axes: Any, precision: np.ndarray, recall: np.ndarray, f1: np.ndarray, threshold: float) -> None:
     for name, values in (("precision", precision), ("recall", recall), ("F1", f1)):
         axes.plot(THRESHOLDS, values, label=name)
-    axes.axvline(threshold, color="grey", linestyle=":")
+    axes.axvline(threshold, color="gray", linestyle=":")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("score threshold")

@@ -24,7 +24,7 @@ PERCENTILES = (5, 50, 95)
 
 @dataclass(frozen=True)
 class Flat:
-    """The learnt boxes of a split in one row; images that cannot be read are left out.
+    """The learned boxes of a split in one row; images that cannot be read are left out.
 
     number: (N,) id of each box's image. labels: (N,). sides: (N, 2) width and height in the photo's pixels. shown: the
     same after resizing; NaN where the image's size is unknown. images: (M,) ids of the readable images.
@@ -59,9 +59,9 @@ def check(cfg: DetectionConfig, data: Data, meta: Mapping[str, Any], seen: Seen)
 
 def _flat(photos: Photos, sizes: Sequence[tuple[int, int] | None], size: Mapping[str, Any]) -> Flat:
     images = [id for id, seen in enumerate(sizes) if seen is not None]
-    learnt = [~photos.annotated[id].ignored for id in images]
-    boxes = [photos.annotated[id].boxes[kept] for id, kept in zip(images, learnt, strict=True)]
-    labels = [photos.annotated[id].labels[kept] for id, kept in zip(images, learnt, strict=True)]
+    learned = [~photos.annotated[id].ignored for id in images]
+    boxes = [photos.annotated[id].boxes[kept] for id, kept in zip(images, learned, strict=True)]
+    labels = [photos.annotated[id].labels[kept] for id, kept in zip(images, learned, strict=True)]
     scale = np.full((len(images), 2), np.nan)  # of width and height
     for row, id in enumerate(images):
         photo = photos.annotated[id].size or sizes[id]
@@ -157,7 +157,7 @@ def _absent(split: str, boxes: Flat, names: Sequence[str]) -> list[Finding]:
         return []
     what = f"{split}: no box of {count(len(missing), 'class')}"
     if split == "train":
-        return [Finding("error", what, "they cannot be learnt, and the run stops", missing)]
+        return [Finding("error", what, "they cannot be learned, and the run stops", missing)]
     return [Finding("warning", what, f"{split} says nothing about how well they are found", missing)]
 
 

@@ -359,7 +359,7 @@ def _annotated(folders: Folders, part: Part, ids: Sequence[int], split: str, not
     if unmeasured:
         notes.append(f"{split}: {count(unmeasured, 'box')} without a positive area; the box's own is taken")
     if ignored.any():
-        notes.append(f"{split}: {count(int(ignored.sum()), 'box')} of crowds, neither learnt nor counted")
+        notes.append(f"{split}: {count(int(ignored.sum()), 'box')} of crowds, neither learned nor counted")
     made, start = [], 0
     for name, size, end in zip(part.names, part.sizes, ends.tolist(), strict=True):
         of = slice(start, end)

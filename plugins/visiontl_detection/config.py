@@ -13,8 +13,8 @@ from visiontl import Section
 PRESETS: dict[str, dict[str, Any]] = {
     "none": {"flip": False},
     "light": {},
-    "standard": {"jitter": [0.75, 1.33], "colour": 0.5},
-    "strong": {"zoom_out": 0.5, "iou_crop": 0.8, "colour": 0.5},
+    "standard": {"jitter": [0.75, 1.33], "color": 0.5},
+    "strong": {"zoom_out": 0.5, "iou_crop": 0.8, "color": 0.5},
 }
 
 
@@ -34,7 +34,7 @@ class DataConfig(Section):
     val_fraction: float = Field(0.15, ge=0, lt=1, description="share of train that becomes val where there is none")
     split_seed: int = Field(0, ge=0, description="that split is a function of it and of the file names")
     difficult: Literal["use", "ignore"] = Field(
-        "use", description="voc: objects marked difficult; ignore: neither learnt nor counted, as the challenge did"
+        "use", description="voc: objects marked difficult; ignore: neither learned nor counted, as the challenge did"
     )
 
     @model_validator(mode="after")
@@ -98,7 +98,7 @@ class AugmentConfig(Section):
     iou_crop: float = Field(
         default=0.0, ge=0, le=1, description="share of images cropped so that boxes overlap enough (SSD)"
     )
-    colour: float = Field(
+    color: float = Field(
         default=0.0, ge=0, le=1, description="share of images changed in brightness, contrast, hue ..."
     )
 

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from visiontl import distinct_colours
+from visiontl import distinct_colors
 from visiontl_detection import errors
 
 SMALLEST = 320  # pixels; a picture with a shorter side is enlarged before boxes are put on it
 LARGEST = 4096  # pixels; no longer side is enlarged beyond it: a strip of 100,000 x 1 would fill the memory
-COLOURS = 80  # told apart; further classes begin again
+COLORS = 80  # told apart; further classes begin again
 FIRST = (232, 70, 46)  # a red to begin with
-RIGHT, WRONG, MISSED, OTHER = (86, 180, 233), (230, 90, 0), (250, 225, 60), (255, 255, 255)  # safe for the colour-blind
+RIGHT, WRONG, MISSED, OTHER = (86, 180, 233), (230, 90, 0), (250, 225, 60), (255, 255, 255)  # safe for the color-blind
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Shape:
     """box: x1 y1 x2 y2 in pixels of the picture. text: on its tag, none where empty."""
 
     box: tuple[float, float, float, float]
-    colour: Colour
+    color: Color
     text: str = ""
     dashed: bool = False
 
@@ -41,7 +41,7 @@ def draw(image: Image.Image, prediction: Mapping[str, Any], meta: Mapping[str, A
     picture, factor = _canvas(image)
     objects = sorted(prediction["objects"], key=lambda one: -one["score"])
     shapes = [
-        Shape(_scaled(one["box"], factor, factor), colour(place[one["label"]]), f"{one['label']}  {one['score']:.2f}")
+        Shape(_scaled(one["box"], factor, factor), color(place[one["label"]]), f"{one['label']}  {one['score']:.2f}")
         for one in objects
     ]
     return put(picture, shapes)
@@ -109,17 +109,17 @@ def _frame(pen: ImageDraw.ImageDraw, shape: Shape, width: int) -> None:
     """A line of this width along the inside of the box, with a contrasting one of a pixel around it."""
     x1, y1, x2, y2 = (round(side) for side in shape.box)
     x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)  # the last pixel inside
-    contrast = _contrast(shape.colour)
+    contrast = _contrast(shape.color)
     if shape.dashed:
         for start, end in _dashes((x1, y1, x2, y2), 4 * width):
             pen.line((start, end), fill=contrast, width=width + 2)
-            pen.line((start, end), fill=shape.colour, width=width)
+            pen.line((start, end), fill=shape.color, width=width)
         return
     pen.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=contrast)
     inner = (x1 + width, y1 + width, x2 - width, y2 - width)
     if inner[0] <= inner[2] and inner[1] <= inner[3]:
         pen.rectangle(inner, outline=contrast)
-    pen.rectangle((x1, y1, x2, y2), outline=shape.colour, width=width)
+    pen.rectangle((x1, y1, x2, y2), outline=shape.color, width=width)
 
 
 def _dashes(box: tuple[int, int, int, int], length: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
@@ -160,8 +160,8 @@ def _tag(
     tags = np.concatenate([corners, corners + np.array([width, height])], axis=1)
     cost = 4.0 * _overlap(tags, placed) + _overlap(tags, [shape.box])  # a hidden tag is worse than a hidden object
     tag = tags[int(cost.argmin())].tolist()
-    pen.rectangle((tag[0], tag[1], tag[2] - 1, tag[3] - 1), fill=shape.colour)
-    pen.text((tag[0] + margin, tag[1] + height / 2), text, font=face, fill=_contrast(shape.colour), anchor="lm")
+    pen.rectangle((tag[0], tag[1], tag[2] - 1, tag[3] - 1), fill=shape.color)
+    pen.text((tag[0] + margin, tag[1] + height / 2), text, font=face, fill=_contrast(shape.color), anchor="lm")
     return tag
 
 
@@ -208,17 +208,17 @@ def _font(latin: bool, size: int) -> Any:
     return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
 
 
-def colour(index: int) -> Colour:
-    """The colour of a class; the first ones differ most."""
-    return palette()[index % COLOURS]
+def color(index: int) -> Color:
+    """The color of a class; the first ones differ most."""
+    return palette()[index % COLORS]
 
 
-def palette() -> tuple[Colour, ...]:
-    """80 colours, each as far as can be from all before it."""
-    return distinct_colours(COLOURS, FIRST)
+def palette() -> tuple[Color, ...]:
+    """80 colors, each as far as can be from all before it."""
+    return distinct_colors(COLORS, FIRST)
 
 
-def _contrast(colour: Colour) -> Colour:
-    """Black on light colours, white on dark ones."""
-    luminance = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+def _contrast(color: Color) -> Color:
+    """Black on light colors, white on dark ones."""
+    luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
     return (0, 0, 0) if luminance > 140 else (255, 255, 255)

@@ -66,8 +66,8 @@ def drawn(rng: np.random.Generator) -> tuple[Image.Image, list[tuple[int, tuple[
         if any(box[0] < x2 and x1 < box[2] and box[1] < y2 and y1 < box[3] for _, (x1, y1, x2, y2) in boxes):
             continue
         shape = (left, top, left + side - 1, top + side - 1)  # Pillow draws the last pixel too
-        colour = tuple(int(v) for v in rng.integers(150, 256, 3))
-        pen.ellipse(shape, fill=colour) if label == 0 else pen.rectangle(shape, fill=colour)
+        color = tuple(int(v) for v in rng.integers(150, 256, 3))
+        pen.ellipse(shape, fill=color) if label == 0 else pen.rectangle(shape, fill=color)
         boxes.append((label, box))
     noisy = np.asarray(image, dtype=np.float64) + rng.normal(0, 8, (height, width, 3))
     return Image.fromarray(noisy.clip(0, 255).astype(np.uint8)), boxes

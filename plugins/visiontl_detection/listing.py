@@ -14,7 +14,7 @@ class Annotated:
 
     name: path from the listing's base, with forward slashes. size: (H, W) as annotated, None where unknown.
     boxes: (N, 4) float64, x1 y1 x2 y2 in pixels of the upright image. labels: (N,) int64 into the listing's classes.
-    ignored: (N,) bool, crowds and the like: neither learnt nor counted. area: (N,) float64, pixels, as annotated
+    ignored: (N,) bool, crowds and the like: neither learned nor counted. area: (N,) float64, pixels, as annotated
     (a mask's) or the box's own. ids: per box what the file calls it, for messages.
     """
 

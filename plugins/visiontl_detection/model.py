@@ -106,8 +106,8 @@ def in_photo(
 
 
 class Padding(nn.Module):
-    """Stands in for torchvision's transform: images come resized, and the backbone normalises. They are laid into one
-    batch, at the upper left, on the mean colour of the weights' training data, which the backbone turns to 0."""
+    """Stands in for torchvision's transform: images come resized, and the backbone normalizes. They are laid into one
+    batch, at the upper left, on the mean color of the weights' training data, which the backbone turns to 0."""
 
     def __init__(self, backbone: Backbone):
         super().__init__()
@@ -116,7 +116,7 @@ class Padding(nn.Module):
         self.step = step
         self.fixed = spec.size if spec.sizing == "fixed" else None
         low, high = spec.value_range
-        self.colour = [(mean - low) / (high - low) for mean in spec.mean]  # RGB, 0..1
+        self.color = [(mean - low) / (high - low) for mean in spec.mean]  # RGB, 0..1
 
     def forward(
         self, images: Sequence[Tensor], targets: list[dict[str, Tensor]] | None = None
@@ -126,8 +126,8 @@ class Padding(nn.Module):
             height, width = self.fixed
         else:
             height, width = (-(-max(sides) // self.step) * self.step for sides in zip(*sizes, strict=True))
-        colour = torch.tensor(self.colour, device=images[0].device).view(3, 1, 1)
-        batch = colour.repeat(len(images), 1, height, width)  # (B, 3, H, W) 0..1
+        color = torch.tensor(self.color, device=images[0].device).view(3, 1, 1)
+        batch = color.repeat(len(images), 1, height, width)  # (B, 3, H, W) 0..1
         for place, image, (h, w) in zip(batch, images, sizes, strict=True):
             place[:, :h, :w] = image / 255
         return ImageList(batch, sizes), targets

@@ -64,7 +64,7 @@ def roi_align(features: Tensor, rois: Tensor, cells: int, scale: float) -> Tenso
 
 def _taps(start: Tensor, length: Tensor, cells: int, size: int) -> tuple[Tensor, Tensor]:
     """Along one axis: start, length (N,) in cells of a map -> the 4 pixels that each output cell reads, and their
-    weights, (N, cells, 4): two sample points, two neighbours of each. Points more than one pixel outside weigh 0."""
+    weights, (N, cells, 4): two sample points, two neighbors of each. Points more than one pixel outside weigh 0."""
     points = (torch.arange(cells * SAMPLES) + 0.5) / SAMPLES  # in output cells
     at = start[:, None] + (length / cells)[:, None] * points  # (N, 2 cells)
     inside = (at >= -1) & (at <= size)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LARGEST = 800  # pixels of the shorter side under `size: auto`, as torchvision's detectors have it
 SHAPE = 1333 / 800  # of the longest input, longer side / shorter side, likewise
-GREY = 114  # fills what zooming out uncovers; 0..255
+GRAY = 114  # fills what zooming out uncovers; 0..255
 
 
 def settled_size(cfg: DetectionConfig, images: Sequence[Annotated]) -> dict[str, Any]:
@@ -65,9 +65,9 @@ class StillView:
         made = whole(image, self.spec, self.size)
         height, width = made["image"].shape[1:]
         scale = np.array([width / image.width, height / image.height] * 2)
-        learnt = ~annotated.ignored
-        boxes = annotated.boxes[learnt] * scale  # (N, 4) in resized pixels
-        return {**made, **targets(boxes, annotated.labels[learnt]), "truth": truth(annotated)}
+        learned = ~annotated.ignored
+        boxes = annotated.boxes[learned] * scale  # (N, 4) in resized pixels
+        return {**made, **targets(boxes, annotated.labels[learned]), "truth": truth(annotated)}
 
 
 def still_view(cfg: DetectionConfig, spec: ImageSpec, meta: Mapping[str, Any]) -> StillView:
@@ -106,9 +106,9 @@ class RandomView:
     augment: AugmentConfig
 
     def __call__(self, image: Image.Image, annotated: Annotated, seed: int) -> dict[str, Any]:
-        learnt = ~annotated.ignored
+        learned = ~annotated.ignored
         with seeded(seed):
-            pixels, boxes, labels = self.draw(image, annotated.boxes[learnt], annotated.labels[learnt])
+            pixels, boxes, labels = self.draw(image, annotated.boxes[learned], annotated.labels[learned])
         return {
             "image": pixels.contiguous(),  # (3, h, w)
             "size": (image.height, image.width),
@@ -147,7 +147,7 @@ class RandomView:
             "labels": torch.from_numpy(labels),
         }
         if zoomed:
-            inputs = v2.RandomZoomOut(fill=GREY, p=1.0)(inputs)
+            inputs = v2.RandomZoomOut(fill=GRAY, p=1.0)(inputs)
         if cropped and len(labels):
             inputs = v2.SanitizeBoundingBoxes()(v2.RandomIoUCrop()(inputs))
         if zoomed or cropped:
@@ -158,7 +158,7 @@ class RandomView:
             inputs = v2.SanitizeBoundingBoxes()(v2.RandomCrop(room)(inputs))
         if augment.flip and chance[2] < 0.5:
             inputs = v2.RandomHorizontalFlip(p=1.0)(inputs)
-        if chance[3] < augment.colour:
+        if chance[3] < augment.color:
             inputs["image"] = v2.RandomPhotometricDistort()(inputs["image"])
         image = inputs["image"].as_subclass(torch.Tensor)  # (3, h, w)
         inside = np.array([image.shape[2], image.shape[1]] * 2)  # resizing rounds boxes over the border
@@ -171,7 +171,7 @@ class RandomView:
 
 def training_view(cfg: DetectionConfig, spec: ImageSpec, meta: Mapping[str, Any]) -> RandomView | StillView:
     augment = cfg.augment
-    changes = augment.flip or augment.jitter or augment.zoom_out or augment.iou_crop or augment.colour
+    changes = augment.flip or augment.jitter or augment.zoom_out or augment.iou_crop or augment.color
     if not changes and len(meta["size"]["short"]) == 1:
         return StillView(spec, meta["size"])
     return RandomView(spec, meta["size"], augment)

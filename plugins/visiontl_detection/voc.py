@@ -105,7 +105,7 @@ def read(folders: Folders, cfg: DataConfig) -> Listing:
         ]
         difficult = sum(sum(record.difficult) for record in part)
         if difficult:
-            treated = "neither learnt nor counted" if cfg.difficult == "ignore" else "used as any other"
+            treated = "neither learned nor counted" if cfg.difficult == "ignore" else "used as any other"
             notes.append(f"{split}: {count(difficult, 'box')} marked difficult, {treated} (task.data.difficult)")
     return Listing(folders.base, parts, classes, None, notes, str(folders.path(folder)))
 

@@ -251,8 +251,8 @@ def _part(folders: Folders, split: str, names: Sequence[str], classes: int, note
             found.unreadable.append(name)
             values, numbers = values[:0], []
         height, width = size or (1, 1)
-        centre, half = values[:, 1:3], values[:, 3:5] / 2  # shares of the image
-        boxes = np.concatenate([centre - half, centre + half], axis=1) * np.array([width, height] * 2)  # (N, 4)
+        center, half = values[:, 1:3], values[:, 3:5] / 2  # shares of the image
+        boxes = np.concatenate([center - half, center + half], axis=1) * np.array([width, height] * 2)  # (N, 4)
         made.append(
             Annotated(
                 name,
@@ -281,7 +281,7 @@ def _part(folders: Folders, split: str, names: Sequence[str], classes: int, note
 
 
 def _labels(folders: Folders, image: str, classes: int, found: Found) -> tuple[np.ndarray, list[int]]:
-    """((N, 5) class, centre x and y, width, height; line of each) of an image's label file."""
+    """((N, 5) class, center x and y, width, height; line of each) of an image's label file."""
     name = label_name(image)
     if not folders.has(name):
         found.absent += 1
@@ -335,7 +335,7 @@ def _is_number(text: str) -> bool:
 
 
 def _around(values: Sequence[float]) -> list[float]:
-    """class and points -> class, centre x and y, width, height of the box around them; NaN stays NaN."""
+    """class and points -> class, center x and y, width, height of the box around them; NaN stays NaN."""
     points = np.array(values[1:]).reshape(-1, 2)
     low, high = points.min(0), points.max(0)
     return [values[0], *((low + high) / 2).tolist(), *(high - low).tolist()]

@@ -18,7 +18,7 @@ from visiontl_face.verification import Roc
 LINES = {
     "embedding": "this model",
     "pooled": "backbone's features as they are",
-    "centred": "features minus the training mean",
+    "centerd": "features minus the training mean",
 }
 CONFUSED = 8  # pictures of each kind
 HEIGHT = 180  # pixels of a picture in a pair
@@ -107,7 +107,7 @@ def draw_similarities(axes: Any, similarity: np.ndarray, same: np.ndarray, thres
     for kind, label in ((False, "two people"), (True, "one person")):
         weights = np.full(int((same == kind).sum()), 1 / max(1, int((same == kind).sum())))
         axes.hist(similarity[same == kind], edges, weights=weights, alpha=0.6, label=label)
-    axes.axvline(threshold, linestyle="--", color="grey")
+    axes.axvline(threshold, linestyle="--", color="gray")
     axes.set_xlabel("cosine similarity")
     axes.set_ylabel("share of the pairs of a kind")
     axes.legend(loc="best")

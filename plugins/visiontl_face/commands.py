@@ -38,7 +38,7 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
     threshold_arguments(parser)
 
 
-def enrol_arguments(parser: argparse.ArgumentParser) -> None:
+def enroll_arguments(parser: argparse.ArgumentParser) -> None:
     run_argument(parser)
     parser.add_argument("people", metavar="FOLDER", help="a folder per person (FOLDER/anna/1.jpg)")
     parser.add_argument("--out", required=True, metavar="DIR", help="a new folder for the gallery")
@@ -46,7 +46,7 @@ def enrol_arguments(parser: argparse.ArgumentParser) -> None:
 
 def identify_arguments(parser: argparse.ArgumentParser) -> None:
     run_argument(parser)
-    parser.add_argument("gallery", metavar="GALLERY", help="a folder that enrol made, with this very model")
+    parser.add_argument("gallery", metavar="GALLERY", help="a folder that enroll made, with this very model")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders or globs")
     parser.add_argument("--out", metavar="FILE", help="also write the answers there, as JSON lines")
     parser.add_argument("--top", type=int, default=3, metavar="N", help="people listed per photo (default: 3)")
@@ -73,10 +73,10 @@ COMMANDS = (
         lazy("visiontl_face.usage:compare"),
     ),
     Command(
-        "enrol",
+        "enroll",
         "make a gallery of known people",
-        enrol_arguments,
-        lazy("visiontl_face.usage:enrol"),
+        enroll_arguments,
+        lazy("visiontl_face.usage:enroll"),
     ),
     Command(
         "identify",

@@ -13,7 +13,7 @@ from visiontl import Section
 # sec. 4.2 (with the scale of ArcFace's comparison); combined: ArcFace's CM2 (1, 0.3, 0.2), table 2.
 MARGINS = {"arcface": (1.0, 0.5, 0.0), "cosface": (1.0, 0.0, 0.35), "combined": (1.0, 0.3, 0.2)}
 SCALE = 64.0
-TRIPLET_MARGIN = 0.2  # of Euclidean distances between normalised embeddings (0..2): Hermans et al. 2017, sec. 4.2
+TRIPLET_MARGIN = 0.2  # of Euclidean distances between normalized embeddings (0..2): Hermans et al. 2017, sec. 4.2
 
 
 class DataConfig(Section):
@@ -90,18 +90,18 @@ class LossConfig(Section):
         default=None, ge=0, lt=2, description="taken from the cosine; null: arcface 0, cosface 0.35, combined 0.2"
     )
     scale: float = Field(default=SCALE, gt=0, description="of the cosines before softmax; smaller for few identities")
-    sub_centres: int = Field(
-        default=1, ge=1, le=16, description="class weights per identity, the nearest counts (sub-centre ArcFace)"
+    sub_centers: int = Field(
+        default=1, ge=1, le=16, description="class weights per identity, the nearest counts (sub-center ArcFace)"
     )
     margin: float = Field(
-        default=TRIPLET_MARGIN, ge=0, le=2, description="triplet only: of distances between normalised embeddings"
+        default=TRIPLET_MARGIN, ge=0, le=2, description="triplet only: of distances between normalized embeddings"
     )
 
     @model_validator(mode="after")
     def keys_that_belong(self) -> LossConfig:
         angular = [key for key in ("m1", "m2", "m3") if getattr(self, key) is not None]
-        if self.name == "triplet" and (angular or self.sub_centres > 1):
-            raise ValueError("triplet has `margin` alone; m1, m2, m3 and sub_centres are for margin softmax losses")
+        if self.name == "triplet" and (angular or self.sub_centers > 1):
+            raise ValueError("triplet has `margin` alone; m1, m2, m3 and sub_centers are for margin softmax losses")
         if self.name == "arcface" and (self.m1 is not None or self.m3 is not None):
             raise ValueError("arcface has m2 alone; use name: combined for m1 and m3")
         if self.name == "cosface" and (self.m1 is not None or self.m2 is not None):
@@ -121,9 +121,9 @@ def expand_loss(value: Any) -> Any:
 class NeckConfig(Section):
     """Between the pooled features and the embedding: dropout, linear, BatchNorm."""
 
-    start: Literal["random", "centred", "whitened"] = Field(
+    start: Literal["random", "centerd", "whitened"] = Field(
         default="whitened",
-        description="what the linear layer and BatchNorm do before training; centred: subtract the training mean; "
+        description="what the linear layer and BatchNorm do before training; centerd: subtract the training mean; "
         "whitened: also even out the spread within identities",
     )
     shrinkage: float = Field(
@@ -152,9 +152,9 @@ class FaceConfig(Section):
     )
     images_per_identity: int = Field(4, ge=1, description="K of sampler: identities")
     augment: Literal["none", "flip", "light"] = Field(
-        "flip", description="none: as in evaluation; flip: mirror half of the images; light: also crop and colour"
+        "flip", description="none: as in evaluation; flip: mirror half of the images; light: also crop and color"
     )
-    flip: bool = Field(True, description="an embedding is the normalised sum of the image's and its mirror image's")
+    flip: bool = Field(True, description="an embedding is the normalized sum of the image's and its mirror image's")
     far: float = Field(
         1e-3, gt=0, lt=1, description="share of impostors that the commands' threshold lets through, if not said there"
     )

@@ -33,7 +33,7 @@ class Gallery:
 
 
 def make_gallery(embeddings: Mapping[str, Sequence[np.ndarray]], model: str) -> Gallery:
-    """The normalised mean embedding of each person. Raises DataError where a person's embeddings cancel out."""
+    """The normalized mean embedding of each person. Raises DataError where a person's embeddings cancel out."""
     identities = sorted(embeddings)
     means = np.stack([np.mean(embeddings[who], axis=0) for who in identities]).astype(np.float32)  # (G, d)
     lengths = np.linalg.norm(means, axis=1, keepdims=True)
@@ -68,22 +68,22 @@ def read_gallery(folder: Path) -> Gallery:
     """Raises DataError for a folder that is no gallery, is damaged, or holds embeddings that are not finite."""
     for name in (EMBEDDINGS, ABOUT):
         if not (folder / name).is_file():
-            raise DataError(f"{folder}: is no gallery (it has no {name}); `visiontl face enrol` makes one")
+            raise DataError(f"{folder}: is no gallery (it has no {name}); `visiontl face enroll` makes one")
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         version, identities = about["format"], [str(who) for who in about["identities"]]
         images, model = [int(number) for number in about["images"]], str(about["model"])
     except (ValueError, LookupError, TypeError) as error:
-        raise DataError(f"{folder / ABOUT}: is not what enrol writes ({type(error).__name__}: {error})") from None
+        raise DataError(f"{folder / ABOUT}: is not what enroll writes ({type(error).__name__}: {error})") from None
     if version != FORMAT:
         raise DataError(f"{folder / ABOUT}: written in format {version}; this version reads format {FORMAT}")
     try:
         embedding = load_file(folder / EMBEDDINGS)["embedding"]
     except (SafetensorError, KeyError, OSError) as error:
-        raise DataError(f"{folder / EMBEDDINGS}: cannot be read ({error}); enrol again") from None
+        raise DataError(f"{folder / EMBEDDINGS}: cannot be read ({error}); enroll again") from None
     if embedding.ndim != 2 or len(embedding) != len(identities) or len(images) != len(identities) or not identities:
         shape = list(embedding.shape)
-        raise DataError(f"{folder}: {count(len(identities), 'identity')}, embeddings of shape {shape}; enrol again")
+        raise DataError(f"{folder}: {count(len(identities), 'identity')}, embeddings of shape {shape}; enroll again")
     lengths = np.linalg.norm(embedding.astype(np.float64), axis=1)
     wrong = np.flatnonzero(~(np.abs(lengths - 1) < 1e-3))
     if len(wrong):

@@ -27,7 +27,7 @@ def gallery_and_probes(identities: Sequence[str], names: Sequence[str]) -> tuple
 def best_matches(probes: np.ndarray, gallery: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """(P, k) indices into the gallery, most similar first, and (P, k) their similarities; k = min(count, G).
 
-    probes: (P, d), gallery: (G, d), rows normalised. Ties go to the lower index.
+    probes: (P, d), gallery: (G, d), rows normalized. Ties go to the lower index.
     """
     count = min(count, len(gallery))
     places, values = [np.zeros((0, count), np.int64)], [np.zeros((0, count))]

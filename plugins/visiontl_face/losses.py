@@ -30,9 +30,9 @@ def loss(
 
 def hardest(embedding: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     """(2, B): for each anchor the largest distance to an image of the same person and the smallest to another's, as
-    Euclidean distances of normalised embeddings, 0..2; and whether it has both (Hermans et al. 2017, eq. 5).
+    Euclidean distances of normalized embeddings, 0..2; and whether it has both (Hermans et al. 2017, eq. 5).
 
-    embedding: (B, d) normalised. Mined within this process's batch.
+    embedding: (B, d) normalized. Mined within this process's batch.
     """
     squared = (2 - 2 * embedding @ embedding.T).clamp(min=TINY)  # (B, B)
     distance = squared.sqrt()

@@ -15,23 +15,23 @@ EDGE = 1e-7
 class MarginHead(nn.Module):
     """Class weights on the unit sphere, and the logits that a margin softmax is trained on.
 
-    weight: (C, K, d), K sub-centres per identity (Deng et al. 2020, sub-centre ArcFace); not normalised itself.
+    weight: (C, K, d), K sub-centers per identity (Deng et al. 2020, sub-center ArcFace); not normalized itself.
     """
 
-    def __init__(self, classes: int, sub_centres: int, width: int, margins: tuple[float, float, float], scale: float):
+    def __init__(self, classes: int, sub_centers: int, width: int, margins: tuple[float, float, float], scale: float):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(classes, sub_centres, width))
+        self.weight = nn.Parameter(torch.empty(classes, sub_centers, width))
         nn.init.normal_(self.weight, std=0.01)  # as in ArcFace's code; only the direction counts
         self.margins, self.scale = margins, scale
 
     def forward(self, embedding: Tensor, label: Tensor) -> Tensor:
-        """embedding: (B, d), normalised; label: (B,). Logits (B, C) in fp32, also under autocast."""
+        """embedding: (B, d), normalized; label: (B,). Logits (B, C) in fp32, also under autocast."""
         with torch.autocast(embedding.device.type, enabled=False):
             cosine = self.cosines(embedding.float())  # (B, C)
             return margin_logits(cosine, label, self.margins, self.scale)
 
     def cosines(self, embedding: Tensor) -> Tensor:
-        """(B, C): to the nearest sub-centre of each class."""
+        """(B, C): to the nearest sub-center of each class."""
         directions = F.normalize(self.weight.float(), dim=2)  # (C, K, d)
         return (embedding @ directions.flatten(0, 1).T).unflatten(1, directions.shape[:2]).amax(2)
 

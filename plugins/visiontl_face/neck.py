@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class Neck(nn.Module):
-    """(B, E) -> (B, d), not normalised. In fp32: it is small, and cosines near 1 lose digits in half precision.
+    """(B, E) -> (B, d), not normalized. In fp32: it is small, and cosines near 1 lose digits in half precision.
 
     BatchNorm of one image alone in training uses the running statistics.
     """

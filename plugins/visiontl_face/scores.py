@@ -14,13 +14,13 @@ from visiontl_face import identification, verification
 from visiontl_face.config import FaceConfig
 from visiontl_face.verification import FARS, TOO_FEW, Roc
 
-BASELINES = ("pooled", "centred")  # embeddings that need no training
+BASELINES = ("pooled", "centerd")  # embeddings that need no training
 
 
 def rows(
     cfg: FaceConfig, outputs: Mapping[str, Tensor], batch: Mapping[str, Any], meta: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """{"embedding": (d,) fp32, "pooled", "centred": (E,) fp16, "name", "identity", "group", "pairs": [(name of the
+    """{"embedding": (d,) fp32, "pooled", "centerd": (E,) fp16, "name", "identity", "group", "pairs": [(name of the
     other image, same, fold)] or None where the split has no list}. Half precision moves a baseline's cosine by some
     1e-5 and halves what is sent between processes."""
     embedding = outputs["embedding"].float().cpu().numpy()  # (B, d)
@@ -52,7 +52,7 @@ def score(cfg: FaceConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str,
 
     Verification: auc, eer, accuracy and accuracy_std (LFW's ten folds), tar_at_far and threshold_at_far (FAR -> value,
     or "not enough pairs"), best_threshold (of all pairs), groups. Identification: rank1, rank5, dir_at_far. The same
-    features without training: pooled_auc, pooled_accuracy, centred_auc, centred_accuracy. pairs: counts of each kind.
+    features without training: pooled_auc, pooled_accuracy, centerd_auc, centerd_accuracy. pairs: counts of each kind.
     What the rows cannot tell is left out. Raises DataError for embeddings that are not finite.
     """
     embedding = stacked(rows, "embedding")  # (N, d)
@@ -80,7 +80,7 @@ def score(cfg: FaceConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str,
 
 
 def stacked(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
-    """(N, width) float64, rows normalised. Raises DataError naming images whose embedding is not finite."""
+    """(N, width) float64, rows normalized. Raises DataError naming images whose embedding is not finite."""
     found = np.stack([row[key] for row in rows]).astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(found).all(1))
     if len(bad):

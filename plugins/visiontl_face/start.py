@@ -14,17 +14,17 @@ from visiontl_face.model import FaceNetwork
 from visiontl_face.neck import projection
 
 MOST = 20_000  # images that the statistics are taken of; more would not change them
-SPREAD = 0.1  # standard deviation of sub-centres around their class's, relative to its length
+SPREAD = 0.1  # standard deviation of sub-centers around their class's, relative to its length
 
 
 def start(cfg: FaceConfig, model: FaceNetwork, batches: Iterable[Mapping[str, Any]], meta: Mapping[str, Any]) -> None:
-    """Set the centre, the neck (unless neck.start: random) and the class weights from the training images.
+    """Set the center, the neck (unless neck.start: random) and the class weights from the training images.
 
     Class weights become the mean embedding of their images (Qi et al. 2018, weight imprinting), because random ones
     would first pull a good embedding apart. An identity that is not among the first 20,000 images keeps its random one.
     """
     pooled, labels = gather(model, batches)
-    model.centre.copy_(pooled.double().mean(0))
+    model.center.copy_(pooled.double().mean(0))
     if cfg.neck.start != "random":
         shrinkage = cfg.neck.shrinkage if cfg.neck.start == "whitened" else None
         model.neck.set_start(projection(pooled, labels, cfg.dimension, shrinkage), pooled)
@@ -54,11 +54,11 @@ def imprint(model: FaceNetwork, pooled: Tensor, labels: Tensor) -> None:
     weight[present.to(weight.device)] = made[present].to(weight)
 
 
-def class_weights(embedding: Tensor, labels: Tensor, classes: int, sub_centres: int) -> Tensor:
-    """(C, K, d): the normalised mean embedding of each class; its sub-centres a little around it, from torch's own
+def class_weights(embedding: Tensor, labels: Tensor, classes: int, sub_centers: int) -> Tensor:
+    """(C, K, d): the normalized mean embedding of each class; its sub-centers a little around it, from torch's own
     generator. embedding: (N, d); labels: (N,). Zeros, and noise, for a class without an image."""
     sums = torch.zeros(classes, embedding.shape[1]).index_add_(0, labels, embedding.float())  # (C, d)
-    centres = F.normalize(sums, dim=1)[:, None].repeat(1, sub_centres, 1)
-    if sub_centres > 1:
-        centres += torch.randn(centres.shape) * SPREAD / embedding.shape[1] ** 0.5
-    return centres
+    centers = F.normalize(sums, dim=1)[:, None].repeat(1, sub_centers, 1)
+    if sub_centers > 1:
+        centers += torch.randn(centers.shape) * SPREAD / embedding.shape[1] ** 0.5
+    return centers

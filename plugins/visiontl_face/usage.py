@@ -1,4 +1,4 @@
-"""What the subcommands do: align, compare, enrol, identify, add."""
+"""What the subcommands do: align, compare, enroll, identify, add."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ def compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def enrol(arguments: argparse.Namespace) -> int:
+def enroll(arguments: argparse.Namespace) -> int:
     """A gallery of the people in a folder, one embedding each."""
     out, console = Path(arguments.out), Console()
     if out.exists():
         raise DataError(f"{out} exists already and is never overwritten; choose another --out")
     people = people_of(arguments.people)
     predictor = load(arguments.run)
-    gallery = make_gallery(embeddings_of(predictor, people, console, "enrol"), weights_digest(arguments.run))
+    gallery = make_gallery(embeddings_of(predictor, people, console, "enroll"), weights_digest(arguments.run))
     write_gallery(gallery, out)
     images = sum(gallery.images)
     console.say(f"{count(len(gallery.identities), 'identity')} from {count(images, 'image')} enrolled in {out}")
@@ -97,7 +97,7 @@ def identify(arguments: argparse.Namespace) -> int:
     if gallery.model != weights_digest(arguments.run):
         raise DataError(
             f"{arguments.gallery}: was enrolled with another model than {arguments.run}, so its embeddings mean "
-            "something else; enrol again with this one"
+            "something else; enroll again with this one"
         )
     predictor = load(arguments.run)
     level, told = threshold(predictor, arguments)
@@ -165,7 +165,7 @@ def add(arguments: argparse.Namespace) -> int:
     built: Any = predictor.built
     head, known = built.model.head, list(built.meta["identities"])
     if head is None:
-        raise DataError(f"{arguments.run}: was trained on triplets and has no class weights; `enrol` needs none")
+        raise DataError(f"{arguments.run}: was trained on triplets and has no class weights; `enroll` needs none")
     twice = sorted(set(known) & people.keys())
     if twice:
         raise DataError(f"{arguments.people}: {some(twice)} {plural(len(twice), 'is')} in the model already")

@@ -76,7 +76,7 @@ def folds_of(same: np.ndarray, fold: np.ndarray) -> np.ndarray:
 
 
 def best_threshold(similarity: np.ndarray, same: np.ndarray) -> float:
-    """Where the mean of both kinds' accuracies is largest: in the middle between two neighbouring similarities, the
+    """Where the mean of both kinds' accuracies is largest: in the middle between two neighboring similarities, the
     middle one of equally good places."""
     curve = roc(similarity, same)
     balanced = (curve.tar + 1 - curve.far) / 2

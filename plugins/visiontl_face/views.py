@@ -13,7 +13,7 @@ from visiontl import ImageSpec, fit_tensor, resize_tensor
 from visiontl_face.config import FaceConfig
 
 CROP_AREA = (0.8, 1.0)  # of the image's pixels: an aligned face fills its image
-COLOUR = 0.2  # relative change of brightness and contrast, at most
+COLOR = 0.2  # relative change of brightness and contrast, at most
 
 
 def sample(cfg: FaceConfig, spec: ImageSpec, meta: Mapping[str, Any]) -> Callable[..., dict[str, Any]]:
@@ -47,7 +47,7 @@ class RandomView:
                 shape = [ratio * 0.9, ratio / 0.9]
                 top, left, height, width = RandomResizedCrop.get_params(photo, list(CROP_AREA), shape)
                 image = image.crop((left, top, left + width, top + height))
-                image = v2.ColorJitter(brightness=COLOUR, contrast=COLOUR)(image)
+                image = v2.ColorJitter(brightness=COLOR, contrast=COLOR)(image)
                 view = resize_tensor(image, self.spec.size, self.spec.interpolation)
             else:
                 view = fit_tensor(image, self.spec)

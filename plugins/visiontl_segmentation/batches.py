@@ -17,7 +17,7 @@ def collate(
     meta: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Samples -> {"image": (B, 3, H, W) uint8, or a list of (3, H, W) where their sizes differ, so that none depends
-    on its neighbours}, and what the samples have of: "mask" like it, "size" and "shown" (B, 2), "truth" a list of
+    on its neighbors}, and what the samples have of: "mask" like it, "size" and "shown" (B, 2), "truth" a list of
     (H, W), "photo" a list of PIL images."""
     batch: dict[str, Any] = {}
     for key in ("image", "mask"):

@@ -61,8 +61,8 @@ def values_table(cfg: SegmentationConfig, splits: Mapping[str, Photos], meta: Ma
         kind = "regions of COCO annotations"
         return Table("mask values", ["masks", "taken for"], [[kind, ", ".join(names)]])
     rows = []
-    if reader.meaning.kind == "colour":
-        for code, index in zip(reader.meaning.colours.tolist(), reader.meaning.indices.tolist(), strict=True):
+    if reader.meaning.kind == "color":
+        for code, index in zip(reader.meaning.colors.tolist(), reader.meaning.indices.tolist(), strict=True):
             rows.append([f"[{code >> 16}, {code >> 8 & 255}, {code & 255}]", named(index, names)])
     else:
         for value, index in enumerate(reader.meaning.table.tolist()):
@@ -81,7 +81,7 @@ def absent(split: str, tally: np.ndarray, names: Sequence[str]) -> list[Finding]
         return []
     what = f"{split}: no pixel of {count(len(missing), 'class')}"
     if split == "train":
-        return [Finding("warning", what, "they cannot be learnt, and each counts as 0 where it is in val", missing)]
+        return [Finding("warning", what, "they cannot be learned, and each counts as 0 where it is in val", missing)]
     return [Finding("warning", what, f"{split} says nothing about how well they are found", missing)]
 
 
@@ -93,7 +93,7 @@ def ignored(split: str, photos: Photos, ids: np.ndarray, tally: np.ndarray) -> l
     found = []
     if empty:
         what = f"{split}: {count(len(empty), 'mask')} with nothing but ignored pixels"
-        found.append(Finding("warning", what, "nothing is learnt from them or scored on them", empty))
+        found.append(Finding("warning", what, "nothing is learned from them or scored on them", empty))
     if mostly:
         what = f"{split}: {count(len(mostly), 'mask')} with more ignored pixels than others"
         found.append(Finding("note", what, "", mostly))

@@ -1,4 +1,4 @@
-"""Which classes a data set has, what its masks' values stand for, and in which colours they are drawn."""
+"""Which classes a data set has, what its masks' values stand for, and in which colors they are drawn."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from typing import Any
 
 import numpy as np
 
-from visiontl import DataError, count, did_you_mean, distinct_colours, some, told
+from visiontl import DataError, count, did_you_mean, distinct_colors, some, told
 from visiontl_segmentation.config import DataConfig
 from visiontl_segmentation.folders import read_lines
-from visiontl_segmentation.masks import IGNORED, MOST_CLASSES, Kind, Meaning, meaning_of_colours, meaning_of_values
+from visiontl_segmentation.masks import IGNORED, MOST_CLASSES, Kind, Meaning, meaning_of_colors, meaning_of_values
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 NAMES = "classes.txt"
 TABLES = ("class_dict.csv", "labelmap.txt")  # name,r,g,b and CVAT's name:r,g,b:parts:actions
 BACKGROUND = "background"
-COLOURS = 64  # told apart; further classes begin again
+COLORS = 64  # told apart; further classes begin again
 FIRST = (60, 120, 220)  # a blue to begin with
-LEVELS = 10  # of each channel, to choose colours from
+LEVELS = 10  # of each channel, to choose colors from
 
 
 @dataclass(frozen=True)
 class Naming:
-    """names: what the masks' values 0, 1, ... or their colours, or COCO's categories, are called, in that order.
-    stated: whether the data or the config says so; else they are numbers. colours: {name: colour} where known."""
+    """names: what the masks' values 0, 1, ... or their colors, or COCO's categories, are called, in that order.
+    stated: whether the data or the config says so; else they are numbers. colors: {name: color} where known."""
 
     names: Sequence[str]
     stated: bool
-    colours: Mapping[str, Colour] = field(default_factory=dict)
+    colors: Mapping[str, Color] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Classes:
-    """What is learnt. names: in index order. ignored: names that are not learnt. background: index or None.
-    colours: one per class. values: {value of an index or binary mask: class index}."""
+    """What is learned. names: in index order. ignored: names that are not learned. background: index or None.
+    colors: one per class. values: {value of an index or binary mask: class index}."""
 
     names: Sequence[str]
     ignored: Sequence[str]
     background: int | None
-    colours: Sequence[Colour]
+    colors: Sequence[Color]
     values: Mapping[int, int]
 
     def to_meta(self) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class Classes:
             "classes": list(self.names),
             "ignored": list(self.ignored),
             "background": self.background,
-            "colours": [list(colour) for colour in self.colours],
+            "colors": [list(color) for color in self.colors],
             "values": sorted([value, index] for value, index in self.values.items()),
         }
 
@@ -61,30 +61,30 @@ def naming_of(
 ) -> Naming:
     """Names from the config, the annotations (`stated`), files beside the data, or the values found, in this order.
 
-    kind: of mask files; None for COCO. Raises DataError where colour masks come without a table.
+    kind: of mask files; None for COCO. Raises DataError where color masks come without a table.
     """
-    table = colour_table(base)
-    colours = {**table, **(cfg.colours or {})}
-    if kind == "colour":
-        known = cfg.colours or table
+    table = color_table(base)
+    colors = {**table, **(cfg.colors or {})}
+    if kind == "color":
+        known = cfg.colors or table
         if not known:
             raise DataError(
-                f"{base}: masks are colour-coded, and nothing says what the colours mean; give task.data.colours, as "
+                f"{base}: masks are color-coded, and nothing says what the colors mean; give task.data.colors, as "
                 f"{{road: [128, 64, 128]}}, or a {TABLES[0]} with name,r,g,b"
             )
         names = cfg.classes or list(known)
         if set(names) != set(known):
             odd = sorted(set(names) ^ set(known))
-            raise DataError(f"{base}: task.data.classes and the table of colours differ in {some(odd)}")
-        return Naming(names, True, colours)
+            raise DataError(f"{base}: task.data.classes and the table of colors differ in {some(odd)}")
+        return Naming(names, True, colors)
     names = cfg.classes or stated or name_file(base) or list(table) or None
     if names is None and kind == "binary":
-        return Naming([cfg.background or BACKGROUND, "foreground"], False, colours)
+        return Naming([cfg.background or BACKGROUND, "foreground"], False, colors)
     if names is None:
-        return Naming([f"class {value}" for value in range(max(found, default=0) + 1)], False, colours)
+        return Naming([f"class {value}" for value in range(max(found, default=0) + 1)], False, colors)
     if kind == "binary" and len(names) != 2:
         raise DataError(f"{base}: masks of 0 and 255 have two classes, and {len(names)} are named: {some(names)}")
-    return Naming(list(names), True, colours)
+    return Naming(list(names), True, colors)
 
 
 def classes_of(
@@ -108,9 +108,7 @@ def classes_of(
     for number in numbers:
         if not 0 <= number <= 255:
             raise DataError(f"{where}: task.data.ignore_index: {number} is no value of a mask; expected 0 to 255")
-    by_number = (
-        {} if kind in (None, "colour") else {name: value for name, value in by_value.items() if value in numbers}
-    )
+    by_number = {} if kind in (None, "color") else {name: value for name, value in by_value.items() if value in numbers}
     if cfg.background is not None and cfg.background not in names:
         near = did_you_mean(cfg.background, names)
         raise DataError(f"{where}: task.data.background: there is no class {told(cfg.background)}{near}")
@@ -126,8 +124,8 @@ def classes_of(
     background = next((one for one in (cfg.background, BACKGROUND) if one in kept), None)
     values: dict[int, int] = {}
     meaning = None
-    if kind == "colour":
-        meaning = meaning_of_colours({naming.colours[name]: index[name] for name in names})
+    if kind == "color":
+        meaning = meaning_of_colors({naming.colors[name]: index[name] for name in names})
     elif kind is not None:
         values = {value: index[name] for name, value in by_value.items()}
         if kind == "binary":
@@ -137,7 +135,7 @@ def classes_of(
     labels = np.array(
         [*(index[name] for name in naming.names), index.get(cfg.background or BACKGROUND, IGNORED), IGNORED]
     )
-    drawn = drawing_colours(kept, naming.colours)
+    drawn = drawing_colors(kept, naming.colors)
     place = None if background is None else kept.index(background)
     classes = Classes(kept, [n for n in names if n in ignored], place, drawn, values)
     return classes, meaning, labels.astype(np.uint8)
@@ -174,8 +172,8 @@ def in_the_models_classes(
     labels = np.array([*(place.get(name, IGNORED) for name in naming.names), rest, IGNORED], dtype=np.uint8)
     if kind is None:
         return None, labels
-    if kind == "colour":
-        return meaning_of_colours({naming.colours[name]: one for name, one in place.items()}), labels
+    if kind == "color":
+        return meaning_of_colors({naming.colors[name]: one for name, one in place.items()}), labels
     values = {value: place[name] for value, name in enumerate(naming.names) if name in place}
     values |= {number: IGNORED for number in numbers if number not in values}
     if kind == "binary" and 1 in values:
@@ -195,8 +193,8 @@ def name_file(base: str) -> list[str] | None:
     return names
 
 
-def colour_table(base: str) -> dict[str, Colour]:
-    """{name: colour} of class_dict.csv or CVAT's labelmap.txt; empty where there is neither."""
+def color_table(base: str) -> dict[str, Color]:
+    """{name: color} of class_dict.csv or CVAT's labelmap.txt; empty where there is neither."""
     for name in TABLES:
         path = Path(base, name)
         if path.exists():
@@ -204,9 +202,9 @@ def colour_table(base: str) -> dict[str, Colour]:
     return {}
 
 
-def read_table(path: Path) -> dict[str, Colour]:
+def read_table(path: Path) -> dict[str, Color]:
     lines = [line for line in read_lines(path) if not line.startswith("#")]
-    found: dict[str, Colour] = {}
+    found: dict[str, Color] = {}
     for number, row in enumerate(csv.reader(io.StringIO("\n".join(lines))) if path.suffix == ".csv" else lines):
         if path.suffix == ".csv":
             name, parts = (row[0].strip(), [one.strip() for one in row[1:4]]) if row else ("", [])
@@ -217,17 +215,17 @@ def read_table(path: Path) -> dict[str, Colour]:
             name, parts = pieces[0].strip(), [one.strip() for one in pieces[1].split(",")] if len(pieces) > 1 else []
         if not name or len(parts) != 3 or not all(one.isdigit() and int(one) <= 255 for one in parts):
             raise DataError(f"{path}: {told(row)}: expected a name and three numbers 0 to 255")
-        colour = (int(parts[0]), int(parts[1]), int(parts[2]))
-        if name in found or colour in found.values():
-            raise DataError(f"{path}: {told(name)} {list(colour)}: name or colour is given twice")
-        found[name] = colour
+        color = (int(parts[0]), int(parts[1]), int(parts[2]))
+        if name in found or color in found.values():
+            raise DataError(f"{path}: {told(name)} {list(color)}: name or color is given twice")
+        found[name] = color
     if not found:
-        raise DataError(f"{path}: holds no colours; expected name,r,g,b lines")
+        raise DataError(f"{path}: holds no colors; expected name,r,g,b lines")
     return found
 
 
-def drawing_colours(names: Sequence[str], known: Mapping[str, Colour]) -> list[Colour]:
-    """One colour per class: the known ones, and for others such as differ from all before them."""
-    distinct = distinct_colours(COLOURS, FIRST, LEVELS)
-    spare = iter([one for one in distinct if one not in set(known.values())] * (1 + len(names) // COLOURS))
+def drawing_colors(names: Sequence[str], known: Mapping[str, Color]) -> list[Color]:
+    """One color per class: the known ones, and for others such as differ from all before them."""
+    distinct = distinct_colors(COLORS, FIRST, LEVELS)
+    spare = iter([one for one in distinct if one not in set(known.values())] * (1 + len(names) // COLORS))
     return [(0, 0, 0) if name == BACKGROUND and name not in known else known.get(name) or next(spare) for name in names]

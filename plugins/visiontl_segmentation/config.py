@@ -12,15 +12,15 @@ SMALLEST = {"pan": 128}  # pixels of a side that a decoder needs: three halvings
 LOSSES = ("cross_entropy", "dice", "jaccard", "tversky", "focal", "lovasz")
 
 # What `augment: NAME` is short for. standard: the random scale, crop and flip of the FCN and DeepLab recipes (Chen et
-# al. 2017, "Rethinking atrous convolution", section 4.1) with colour; strong: rotation as well.
+# al. 2017, "Rethinking atrous convolution", section 4.1) with color; strong: rotation as well.
 PRESETS: dict[str, dict[str, Any]] = {
     "none": {"flip": False},
     "light": {},
-    "standard": {"scale": [0.5, 2.0], "colour": 0.5},
-    "strong": {"scale": [0.5, 2.0], "rotate": 15, "colour": 0.8},
+    "standard": {"scale": [0.5, 2.0], "color": 0.5},
+    "strong": {"scale": [0.5, 2.0], "rotate": 15, "color": 0.8},
 }
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 DECODERS = Literal[
     "unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "deeplabv3", "deeplabv3plus", "pan", "upernet",
     "segformer", "dpt",
@@ -49,26 +49,26 @@ class DataConfig(Section):
     unpaired: Literal["error", "skip"] = Field(
         "error", description="files without their counterpart; skip: left out, counted and named"
     )
-    values: Literal["auto", "index", "colour", "binary"] = Field(
+    values: Literal["auto", "index", "color", "binary"] = Field(
         "auto",
-        description="what a mask's pixels are: class indices (palette images too), colours of a table, or 0 and 255; "
+        description="what a mask's pixels are: class indices (palette images too), colors of a table, or 0 and 255; "
         "auto: by the masks",
     )
     classes: list[str] | None = Field(
         default=None, description="names in the order of their indices; null: from the data, or its classes.txt"
     )
-    colours: dict[str, Colour] | None = Field(
-        default=None, description="{name: [r, g, b]}, 0..255, of colour masks; also drawn with; null: from the data"
+    colors: dict[str, Color] | None = Field(
+        default=None, description="{name: [r, g, b]}, 0..255, of color masks; also drawn with; null: from the data"
     )
     ignore_index: Annotated[list[int | str], BeforeValidator(as_list)] = Field(
-        default=[255], description="values or class names that are neither learnt nor scored nor drawn"
+        default=[255], description="values or class names that are neither learned nor scored nor drawn"
     )
     background: str | None = Field(
         default=None, description="name of the class that is background; coco: of what no annotation covers"
     )
     background_policy: Literal["class", "unscored", "ignore"] = Field(
         default="class",
-        description="class: like any other; unscored: learnt, but left out of mean scores; ignore: neither",
+        description="class: like any other; unscored: learned, but left out of mean scores; ignore: neither",
     )
     val_fraction: float = Field(0.15, ge=0, lt=1, description="share of train that becomes val where there is none")
     split_seed: int = Field(0, ge=0, description="that split is a function of it and of the file names")
@@ -82,18 +82,18 @@ class DataConfig(Section):
                 raise ValueError(f"class names must be different and not empty; got {', '.join(twice or value)!r}")
         return value
 
-    @field_validator("colours")
+    @field_validator("colors")
     @classmethod
-    def different_colours(cls, value: dict[str, Colour] | None) -> dict[str, Colour] | None:
+    def different_colors(cls, value: dict[str, Color] | None) -> dict[str, Color] | None:
         if value is not None:
-            for name, colour in value.items():
-                if not all(0 <= part <= 255 for part in colour):
-                    raise ValueError(f"{name}: {list(colour)} is no colour; expected three numbers 0..255")
-            taken: dict[Colour, str] = {}
-            for name, colour in value.items():
-                if colour in taken:
-                    raise ValueError(f"{name} and {taken[colour]} have the same colour {list(colour)}")
-                taken[colour] = name
+            for name, color in value.items():
+                if not all(0 <= part <= 255 for part in color):
+                    raise ValueError(f"{name}: {list(color)} is no color; expected three numbers 0..255")
+            taken: dict[Color, str] = {}
+            for name, color in value.items():
+                if color in taken:
+                    raise ValueError(f"{name} and {taken[color]} have the same color {list(color)}")
+                taken[color] = name
         return value
 
     @model_validator(mode="after")
@@ -132,7 +132,7 @@ class DecoderConfig(Section):
         if self.width is not None and self.name == "linknet":
             raise ValueError("linknet takes its widths from the backbone; leave width out")
         if self.width is not None and self.name == "fpn" and self.width % 64:
-            raise ValueError(f"fpn normalises half of its channels in 32 groups: a multiple of 64, not {self.width}")
+            raise ValueError(f"fpn normalizes half of its channels in 32 groups: a multiple of 64, not {self.width}")
         return self
 
 
@@ -154,7 +154,7 @@ class AugmentConfig(Section):
         default=None, description="scale by a factor drawn from this range, then crop or pad to backbone.image_size"
     )
     rotate: float = Field(default=0.0, ge=0, le=180, description="turn by up to so many degrees to either side")
-    colour: float = Field(
+    color: float = Field(
         default=0.0, ge=0, le=1, description="share of images changed in brightness, contrast, saturation, hue"
     )
 
@@ -201,7 +201,7 @@ class LossConfig(Section):
         return {name: getattr(self, name) for name in LOSSES if getattr(self, name) > 0}
 
     @model_validator(mode="after")
-    def something_to_minimise(self) -> LossConfig:
+    def something_to_minimize(self) -> LossConfig:
         if not self.parts():
             raise ValueError(f"no part has a weight above 0; parts are {', '.join(LOSSES)}")
         weights = self.class_weights

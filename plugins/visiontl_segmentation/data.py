@@ -16,7 +16,7 @@ from visiontl_segmentation.classes import Classes, Naming, classes_of, in_the_mo
 from visiontl_segmentation.config import DataConfig, SegmentationConfig
 from visiontl_segmentation.folders import in_threads, possible_sizes
 from visiontl_segmentation.listing import Listing, MaskFile, MaskReader, Pair
-from visiontl_segmentation.masks import IGNORED, UNKNOWN, Kind, Meaning, colour_codes, open_mask, ranges, read_raw
+from visiontl_segmentation.masks import IGNORED, UNKNOWN, Kind, Meaning, color_codes, open_mask, ranges, read_raw
 from visiontl_segmentation.views import still_view, training_view
 
 LOOKED = 8  # masks that tell what kind they are of
@@ -60,7 +60,7 @@ class Photos:
 
 @dataclass(frozen=True)
 class Survey:
-    """What one mask holds. size: (H, W), None where it could not be read. values: its values, or colours as codes;
+    """What one mask holds. size: (H, W), None where it could not be read. values: its values, or colors as codes;
     pixels: of each."""
 
     size: tuple[int, ...] | None
@@ -83,8 +83,8 @@ def mismatch(pair: Pair, mask: Sequence[int], photo: Sequence[int]) -> str:
 def data(cfg: SegmentationConfig, spec: ImageSpec, meta: Mapping[str, Any] | None = None) -> Data:
     """The splits that cfg.data describes. All masks are read once: their sizes, values and shares of pixels.
 
-    meta: {"classes": names in index order, "ignored": names that are not learnt, "background": index or None,
-    "colours": one per class, "values": [value, index] pairs, "counts": training pixels per class}. Given (evaluating
+    meta: {"classes": names in index order, "ignored": names that are not learned, "background": index or None,
+    "colors": one per class, "values": [value, index] pairs, "counts": training pixels per class}. Given (evaluating
     elsewhere), its class order holds, by name.
     Raises DataError for a source that cannot be read, masks of another size than their photo, and values without a
     meaning, naming the files. A damaged file is left to the core, which stops or skips as data.on_bad says.
@@ -125,8 +125,8 @@ def kind_of(cfg: DataConfig, listing: Listing, notes: list[str]) -> Kind | None:
         return None
     if cfg.values != "auto":
         return cfg.values
-    if cfg.colours is not None:
-        return "colour"
+    if cfg.colors is not None:
+        return "color"
     values: set[int] = set()
     for pair in listing.pairs()[:LOOKED]:
         assert isinstance(pair.mask, MaskFile)
@@ -138,7 +138,7 @@ def kind_of(cfg: DataConfig, listing: Listing, notes: list[str]) -> Kind | None:
         if image.mode in ("RGB", "RGBA", "CMYK", "YCbCr"):
             pixels = np.asarray(image.convert("RGB"))
             if (pixels != pixels[..., :1]).any():
-                return "colour"
+                return "color"
         try:
             values |= set(np.unique(read_raw(path, "index")).tolist())
         except DataError:
@@ -158,8 +158,8 @@ def survey(listing: Listing, kind: Kind) -> dict[str, Survey]:
             raw = read_raw(Path(listing.base, pair.mask.name), kind)
         except DataError:
             return NOTHING
-        if kind == "colour":
-            values, pixels = np.unique(colour_codes(raw), return_counts=True)
+        if kind == "color":
+            values, pixels = np.unique(color_codes(raw), return_counts=True)
         else:
             pixels = np.bincount(raw.ravel(), minlength=256)
             values = np.flatnonzero(pixels)
@@ -227,7 +227,7 @@ def tally_files(
             indices = meaning.lookup(one.values)
             unknown = indices == UNKNOWN
             if unknown.any():
-                values = (ranges if meaning.kind != "colour" else colours_in_words)(one.values[unknown].tolist())
+                values = (ranges if meaning.kind != "color" else colors_in_words)(one.values[unknown].tolist())
                 pixels = count(int(one.pixels[unknown].sum()), "pixel")
                 verb = "means" if int(unknown.sum()) == 1 else "mean"
                 problems.append(f"{pair.mask.name}: {values} on {pixels} {verb} nothing")
@@ -237,14 +237,14 @@ def tally_files(
     if problems:
         advice = (
             "name more classes, or let task.data.ignore_index leave values out"
-            if meaning.kind != "colour"
-            else "add them to the table of colours; stray colours come from blurred or JPEG-compressed masks"
+            if meaning.kind != "color"
+            else "add them to the table of colors; stray colors come from blurred or JPEG-compressed masks"
         )
         raise refusal(f"{listing.where}: masks hold what is not {meaning.expected} ({advice})", problems)
     return tallies
 
 
-def colours_in_words(codes: Sequence[int]) -> str:
+def colors_in_words(codes: Sequence[int]) -> str:
     return some([f"[{code >> 16}, {code >> 8 & 255}, {code & 255}]" for code in codes], 3)
 
 

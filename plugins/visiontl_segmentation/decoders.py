@@ -26,7 +26,7 @@ from visiontl_segmentation.pyramid import (
 
 U_SHAPED = ("unet", "unetplusplus", "manet")
 ATROUS = ("deeplabv3", "deeplabv3plus", "pan")  # read the deepest map at stride 16 or finer
-POOLED = ("deeplabv3", "deeplabv3plus", "pan")  # normalise over a branch that is pooled to one pixel per image
+POOLED = ("deeplabv3", "deeplabv3plus", "pan")  # normalize over a branch that is pooled to one pixel per image
 WIDTHS = {
     "pspnet": 512,
     "deeplabv3": 256,
@@ -187,7 +187,7 @@ def plain_blocks(backbone: Backbone, patch: int) -> list[Level]:
 
 
 def build(cfg: DecoderConfig, channels: Sequence[int], levels: Sequence[Level]) -> tuple[nn.Module, int]:
-    """The library's decoder for maps of these channels, initialised its way, and the channels of what it gives."""
+    """The library's decoder for maps of these channels, initialized its way, and the channels of what it gives."""
     from segmentation_models_pytorch.base.initialization import initialize_decoder
 
     decoder, width = made(cfg, channels, levels)

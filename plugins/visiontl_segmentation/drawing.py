@@ -13,16 +13,16 @@ from visiontl_segmentation.masks import IGNORED
 
 SMALLEST = 320  # pixels; a picture with a shorter side is enlarged before a mask is laid on it
 LARGEST = 4096  # pixels; no longer side is enlarged beyond it
-STRENGTH = 0.55  # of the colours over the photo, 0..1
-RIGHT, WRONG = (86, 180, 233), (230, 90, 0)  # safe for the colour-blind
+STRENGTH = 0.55  # of the colors over the photo, 0..1
+RIGHT, WRONG = (86, 180, 233), (230, 90, 0)  # safe for the color-blind
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 def draw(image: Image.Image, prediction: Mapping[str, Any], meta: Mapping[str, Any]) -> Image.Image:
-    """The photo under the colours of its predicted classes, with a legend beside it; small photos are enlarged.
+    """The photo under the colors of its predicted classes, with a legend beside it; small photos are enlarged.
 
-    The background keeps the photo's colours. prediction: {"mask": palette image of the photo's size}.
+    The background keeps the photo's colors. prediction: {"mask": palette image of the photo's size}.
     """
     mask = np.asarray(prediction["mask"])
     factor = enlarged(image)
@@ -41,22 +41,22 @@ def overlay(photo: Image.Image, mask: np.ndarray, meta: Mapping[str, Any]) -> Im
     """RGB photo and its (H, W) mask -> the photo tinted; background and ignored pixels are left as they are."""
     shown = (mask != IGNORED) & (mask != (IGNORED if meta["background"] is None else meta["background"]))
     table = np.zeros((256, 3), dtype=np.uint8)
-    table[: len(meta["colours"])] = meta["colours"]
+    table[: len(meta["colors"])] = meta["colors"]
     tinted = Image.blend(photo, Image.fromarray(table[mask]), STRENGTH)
     return Image.composite(tinted, photo, Image.fromarray(shown.astype(np.uint8) * 255))
 
 
 def verdict(photo: Image.Image, guess: np.ndarray, truth: np.ndarray) -> Image.Image:
     """Where a guess is right (blue), wrong (orange), and not judged (as the photo is)."""
-    colours = np.where((guess == truth)[..., None], np.array(RIGHT, np.uint8), np.array(WRONG, np.uint8))
-    tinted = Image.blend(photo, Image.fromarray(colours), STRENGTH)
+    colors = np.where((guess == truth)[..., None], np.array(RIGHT, np.uint8), np.array(WRONG, np.uint8))
+    tinted = Image.blend(photo, Image.fromarray(colors), STRENGTH)
     return Image.composite(tinted, photo, Image.fromarray((truth != IGNORED).astype(np.uint8) * 255))
 
 
 def with_legend(
     picture: Image.Image, mask: np.ndarray, meta: Mapping[str, Any], other: np.ndarray | None = None
 ) -> Image.Image:
-    """The picture with a panel to the right: colour, name and share of the pixels of each class that is there, the
+    """The picture with a panel to the right: color, name and share of the pixels of each class that is there, the
     largest first, as many as there is room for, then the ignored ones. other: a mask whose classes are listed too,
     without a share where `mask` has none of them."""
     counts = np.bincount(mask.ravel(), minlength=256)
@@ -68,7 +68,7 @@ def with_legend(
     room = max(1, (picture.height - size) // line)
     shares = [f"{counts[k] / mask.size:.1%}" if counts[k] else "-" for k in order]
     entries = [
-        (legend_colour(k, meta), f"{meta['classes'][k]}  {share}") for k, share in zip(order, shares, strict=True)
+        (legend_color(k, meta), f"{meta['classes'][k]}  {share}") for k, share in zip(order, shares, strict=True)
     ]
     if counts[IGNORED]:
         entries.append(((255, 255, 255), f"(ignored)  {counts[IGNORED] / mask.size:.1%}"))
@@ -78,20 +78,20 @@ def with_legend(
     return beside(picture, entries, size, line)
 
 
-def legend_colour(k: int, meta: Mapping[str, Any]) -> Colour:
-    return tuple(meta["colours"][k]) if k != meta["background"] else (255, 255, 255)
+def legend_color(k: int, meta: Mapping[str, Any]) -> Color:
+    return tuple(meta["colors"][k]) if k != meta["background"] else (255, 255, 255)
 
 
-def beside(picture: Image.Image, entries: Sequence[tuple[Colour, str]], size: int, line: int) -> Image.Image:
+def beside(picture: Image.Image, entries: Sequence[tuple[Color, str]], size: int, line: int) -> Image.Image:
     texts = [shortened(text, size, 16 * size) for _, text in entries]
     widest = max((font(text, size).getlength(text) for text in texts), default=0)
     canvas = Image.new("RGB", (picture.width + round(widest) + 3 * size, picture.height), (255, 255, 255))
     canvas.paste(picture, (0, 0))
     pen = ImageDraw.Draw(canvas)
     x = picture.width + size // 2
-    for number, ((colour, _), text) in enumerate(zip(entries, texts, strict=True)):
+    for number, ((color, _), text) in enumerate(zip(entries, texts, strict=True)):
         y = size // 2 + number * line
-        pen.rectangle((x, y, x + size, y + size), fill=colour, outline=(90, 90, 90))
+        pen.rectangle((x, y, x + size, y + size), fill=color, outline=(90, 90, 90))
         pen.text((x + round(1.5 * size), y + size / 2), text, font=font(text, size), fill=(0, 0, 0), anchor="lm")
     return canvas
 

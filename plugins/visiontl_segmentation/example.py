@@ -56,8 +56,8 @@ def drawn(rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
         left, top = int(rng.integers(0, width - side)), int(rng.integers(0, height - side))
         box = (left, top, left + side - 1, top + side - 1)
         low, high = ((150, 256), (40, 90)) if label == 1 else ((40, 90), (150, 256))  # discs are warm, squares cold
-        colour = tuple(int(rng.integers(*one)) for one in (low, (120, 180), high))
-        for pen, fill, outline in ((pens[0], colour, colour), (pens[1], label, IGNORED)):
+        color = tuple(int(rng.integers(*one)) for one in (low, (120, 180), high))
+        for pen, fill, outline in ((pens[0], color, color), (pens[1], label, IGNORED)):
             (pen.ellipse if label == 1 else pen.rectangle)(box, fill=fill, outline=outline)
     noisy = np.asarray(image, dtype=np.float64) + rng.normal(0, 8, (height, width, 3))
     return Image.fromarray(noisy.clip(0, 255).astype(np.uint8)), mask

@@ -15,42 +15,42 @@ from PIL import Image, UnidentifiedImageError
 from visiontl import DataError, count, some
 from visiontl_segmentation.folders import FORMATS
 
-IGNORED = 255  # of a pixel that is neither learnt nor scored, in masks of class indices
+IGNORED = 255  # of a pixel that is neither learned nor scored, in masks of class indices
 UNKNOWN = 254  # of a value that means nothing; never leaves this module
 MOST_CLASSES = 254  # indices 0 to 253
 MAX_PIXELS = 89_478_485  # as visiontl.open_image has it
 
-Kind = Literal["index", "colour", "binary"]
+Kind = Literal["index", "color", "binary"]
 
 
 @dataclass(frozen=True)
 class Meaning:
     """What the values of a data set's masks stand for.
 
-    kind: index, colour or binary. table: (256,) uint8, value -> class index, IGNORED or UNKNOWN. colours: (N,) codes
-    r << 16 | g << 8 | b in rising order, and indices: (N,) uint8, what each stands for; of colour masks only.
+    kind: index, color or binary. table: (256,) uint8, value -> class index, IGNORED or UNKNOWN. colors: (N,) codes
+    r << 16 | g << 8 | b in rising order, and indices: (N,) uint8, what each stands for; of color masks only.
     expected: in words, for errors.
     """
 
     kind: Kind
     table: np.ndarray = field(repr=False)
-    colours: np.ndarray = field(repr=False)
+    colors: np.ndarray = field(repr=False)
     indices: np.ndarray = field(repr=False)
     expected: str
 
     def apply(self, raw: np.ndarray) -> np.ndarray:
-        """(H, W) values, or (H, W, 3) colours, uint8 -> (H, W) uint8 of class indices, IGNORED or UNKNOWN."""
-        return self.lookup(colour_codes(raw) if self.kind == "colour" else raw)
+        """(H, W) values, or (H, W, 3) colors, uint8 -> (H, W) uint8 of class indices, IGNORED or UNKNOWN."""
+        return self.lookup(color_codes(raw) if self.kind == "color" else raw)
 
     def lookup(self, codes: np.ndarray) -> np.ndarray:
-        """Values, or colours as codes, of any shape -> class indices, IGNORED or UNKNOWN."""
-        if self.kind != "colour":
+        """Values, or colors as codes, of any shape -> class indices, IGNORED or UNKNOWN."""
+        if self.kind != "color":
             return self.table[codes]
-        place = np.searchsorted(self.colours, codes).clip(max=len(self.colours) - 1)
-        return np.where(self.colours[place] == codes, self.indices[place], np.uint8(UNKNOWN))
+        place = np.searchsorted(self.colors, codes).clip(max=len(self.colors) - 1)
+        return np.where(self.colors[place] == codes, self.indices[place], np.uint8(UNKNOWN))
 
 
-def colour_codes(pixels: np.ndarray) -> np.ndarray:
+def color_codes(pixels: np.ndarray) -> np.ndarray:
     """(..., 3) uint8 -> (...) int32, r << 16 | g << 8 | b."""
     wide = pixels.astype(np.int32)
     return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
@@ -69,16 +69,16 @@ def meaning_of_values(kind: Kind, known: Mapping[int, int]) -> Meaning:
     return Meaning(kind, value_table(known), numbers, numbers.astype(np.uint8), f"one of {ranges(known)}")
 
 
-def meaning_of_colours(known: Mapping[tuple[int, int, int], int]) -> Meaning:
+def meaning_of_colors(known: Mapping[tuple[int, int, int], int]) -> Meaning:
     """{(r, g, b): class index or IGNORED} -> Meaning."""
     codes = {(r << 16) | (g << 8) | b: index for (r, g, b), index in known.items()}
     order = sorted(codes)
     return Meaning(
-        "colour",
+        "color",
         value_table({}),
         np.array(order, dtype=np.int32),
         np.array([codes[code] for code in order], dtype=np.uint8),
-        f"one of the {len(order)} colours of the table",
+        f"one of the {len(order)} colors of the table",
     )
 
 
@@ -93,22 +93,22 @@ def ranges(values: Any) -> str:
     return ", ".join(f"{low}" if low == high else f"{low} to {high}" for low, high in runs)
 
 
-def read_raw(path: Path, kind: Literal["index", "colour", "binary"]) -> np.ndarray:
-    """A mask's file -> (H, W) uint8 values, or (H, W, 3) uint8 for colour. Raises DataError naming the file.
+def read_raw(path: Path, kind: Literal["index", "color", "binary"]) -> np.ndarray:
+    """A mask's file -> (H, W) uint8 values, or (H, W, 3) uint8 for color. Raises DataError naming the file.
 
     A palette image gives its indices for index masks. EXIF is not applied: a mask has the size of the upright photo.
     """
     image = open_mask(path)
-    if kind == "colour":
+    if kind == "color":
         return np.asarray(image.convert("RGB"))
     if image.mode in ("L", "P", "1"):
         return np.asarray(image.convert("L") if image.mode == "1" else image)
     values = np.asarray(image)
-    if values.ndim == 3 and values.shape[2] >= 3:  # grey, saved as RGB by many tools
+    if values.ndim == 3 and values.shape[2] >= 3:  # gray, saved as RGB by many tools
         if (values[..., 1:3] != values[..., :1]).any():
             raise DataError(
-                f"{path}: holds colours ({image.mode}), not class indices; for colour-coded masks give "
-                "task.data.values=colour and a table of colours"
+                f"{path}: holds colors ({image.mode}), not class indices; for color-coded masks give "
+                "task.data.values=color and a table of colors"
             )
         return values[..., 0]
     if values.ndim == 3:  # LA
@@ -146,7 +146,7 @@ def open_mask(path: Path) -> Image.Image:
 
 
 def indices_of(path: Path, raw: np.ndarray, meaning: Meaning) -> np.ndarray:
-    """Values or colours of a file -> (H, W) class indices and IGNORED. Raises DataError naming file and values."""
+    """Values or colors of a file -> (H, W) class indices and IGNORED. Raises DataError naming file and values."""
     indices = meaning.apply(raw)
     unknown = indices == UNKNOWN
     if unknown.any():
@@ -156,10 +156,10 @@ def indices_of(path: Path, raw: np.ndarray, meaning: Meaning) -> np.ndarray:
 
 def strangers(raw: np.ndarray, unknown: np.ndarray, meaning: Meaning) -> str:
     """Which values of a mask mean nothing, and on how many pixels."""
-    if meaning.kind == "colour":
-        codes, pixels = np.unique(colour_codes(raw)[unknown], return_counts=True)
+    if meaning.kind == "color":
+        codes, pixels = np.unique(color_codes(raw)[unknown], return_counts=True)
         names: Sequence[str] = [f"[{c >> 16}, {c >> 8 & 255}, {c & 255}]" for c in codes[np.argsort(-pixels)].tolist()]
-        what = "colour"
+        what = "color"
     else:
         values, pixels = np.unique(raw[unknown], return_counts=True)
         names, what = [str(value) for value in values.tolist()], "value"

@@ -57,7 +57,7 @@ class Segmenter(nn.Module):
         if self.training:
             if self.pooled and len(images) == 1:
                 raise TrainingError(
-                    f"task.decoder {self.decode.name} normalises over one pixel per image, which needs two images or "
+                    f"task.decoder {self.decode.name} normalizes over one pixel per image, which needs two images or "
                     "more in a batch: raise train.batch_size, or choose task.decoder=fpn"
                 )
             small, extent = self.small(images)

@@ -17,7 +17,7 @@ Size = tuple[int, ...]  # (height, width)
 def decided(logits: Tensor, extent: Size, shown: Size, size: Size) -> Tensor:
     """logits (K, h, w) of an image of `extent` pixels, padding included, of which `shown`, at the upper left, is the
     photo -> (H, W) uint8 class of each pixel of the photo at `size`, as if all logits were resized bilinearly
-    (pixel centres at halves, align_corners=False), with no more than a band of them in memory."""
+    (pixel centers at halves, align_corners=False), with no more than a band of them in memory."""
     out = torch.empty(size, dtype=torch.uint8, device=logits.device)
     for top, band in bands_of(logits, extent, shown, size):
         out[top : top + band.shape[1]] = largest(band)
@@ -34,8 +34,8 @@ def bands_of(logits: Tensor, extent: Size, shown: Size, size: Size) -> Iterator[
     classes, height, width = logits.shape
     span = shown[1] / extent[1] * width  # cells that the photo covers across
     cells = logits[:, :, : min(width, math.ceil(span) + 1)]
-    low, high, share = centres(size[0], shown[0] / extent[0] * height, height, logits.device)
-    columns = centres(size[1], span, width, logits.device)
+    low, high, share = centers(size[0], shown[0] / extent[0] * height, height, logits.device)
+    columns = centers(size[1], span, width, logits.device)
     band = max(1, BAND // (classes * size[1]))
     for top in range(0, size[0], band):
         before, after = low[top : top + band], high[top : top + band]
@@ -48,8 +48,8 @@ def bands_of(logits: Tensor, extent: Size, shown: Size, size: Size) -> Iterator[
         yield top, torch.lerp(wide.index_select(1, before - first), wide.index_select(1, after - first), part)
 
 
-def centres(count: int, span: float, cells: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """For each of `count` pixels over the first `span` of `cells` cells: the cells before and after its centre, and
+def centers(count: int, span: float, cells: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """For each of `count` pixels over the first `span` of `cells` cells: the cells before and after its center, and
     the share of the second."""
     place = ((torch.arange(count, device=device) + 0.5) * (span / count) - 0.5).clamp(0, cells - 1)  # (count,)
     low = place.floor().long()

@@ -143,7 +143,7 @@ def scaled(photo: Image.Image, frame: Frame, scale: float) -> tuple[Tensor, tupl
 def answer(mask: np.ndarray, names: Sequence[str], wanted: Sequence[int], meta: Mapping[str, Any]) -> dict[str, Any]:
     pixels = np.bincount(mask.ravel(), minlength=len(names))
     image = Image.fromarray(mask, mode="P") if mask.flags["C_CONTIGUOUS"] else Image.fromarray(mask.copy(), mode="P")
-    image.putpalette([part for colour in meta["colours"] for part in colour])
+    image.putpalette([part for color in meta["colors"] for part in color])
     return {
         "mask": image,
         "area": {names[k]: round(int(pixels[k]) / mask.size, 6) for k in wanted},

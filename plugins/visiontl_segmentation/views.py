@@ -61,19 +61,19 @@ def frame_of(cfg: SegmentationConfig, spec: ImageSpec) -> Frame:
     return Frame(spec, cfg.resize, SMALLEST.get(cfg.decoder.name, 0))
 
 
-def mean_colour(spec: ImageSpec) -> list[int]:
+def mean_color(spec: ImageSpec) -> list[int]:
     """RGB, 0..255: what the backbone turns to about 0; it fills what lies outside of a photo."""
     low, high = spec.value_range
     return [round(255 * min(1.0, max(0.0, (mean - low) / (high - low)))) for mean in spec.mean[:3]]
 
 
 def padded(image: Tensor, size: Size, spec: ImageSpec) -> Tensor:
-    """(3, h, w) uint8 -> (3, H, W) with the image at the upper left, on the mean colour."""
+    """(3, h, w) uint8 -> (3, H, W) with the image at the upper left, on the mean color."""
     import torch
 
     if tuple(image.shape[1:]) == size:
         return image.contiguous()
-    canvas = torch.tensor(mean_colour(spec), dtype=torch.uint8).view(3, 1, 1).repeat(1, *size)
+    canvas = torch.tensor(mean_color(spec), dtype=torch.uint8).view(3, 1, 1).repeat(1, *size)
     canvas[:, : image.shape[1], : image.shape[2]] = image
     return canvas
 
@@ -178,14 +178,14 @@ class RandomView:
             pixels, small = pixels.flip(-1), small[:, ::-1]
         if augment.rotate:
             pixels, small = self.turned(pixels, small)
-        if chance[4] < augment.colour:
+        if chance[4] < augment.color:
             from torchvision.transforms import v2
 
             pixels = v2.RandomPhotometricDistort()(pixels)
         return pixels, small
 
     def turned(self, pixels: Tensor, mask: np.ndarray) -> tuple[Tensor, np.ndarray]:
-        """About the middle; what comes in from outside has the mean colour and is ignored."""
+        """About the middle; what comes in from outside has the mean color and is ignored."""
         import torch
         from torchvision import tv_tensors
         from torchvision.transforms import InterpolationMode, v2
@@ -193,16 +193,16 @@ class RandomView:
         turn = v2.RandomRotation(
             self.augment.rotate,  # type: ignore[arg-type]
             InterpolationMode.BILINEAR,
-            fill={tv_tensors.Image: mean_colour(self.frame.spec), tv_tensors.Mask: IGNORED},  # type: ignore[arg-type]
+            fill={tv_tensors.Image: mean_color(self.frame.spec), tv_tensors.Mask: IGNORED},  # type: ignore[arg-type]
         )
         whole = tv_tensors.Mask(torch.from_numpy(np.ascontiguousarray(mask))[None])
-        image, turned = turn(tv_tensors.Image(pixels), whole)  # masks by nearest neighbour, always
+        image, turned = turn(tv_tensors.Image(pixels), whole)  # masks by nearest neighbor, always
         return image.as_subclass(torch.Tensor), turned.as_subclass(torch.Tensor)[0].numpy()
 
 
 def training_view(cfg: SegmentationConfig, spec: ImageSpec) -> RandomView | StillView:
     augment = cfg.augment
-    random = augment.flip or augment.scale or augment.rotate or augment.colour
+    random = augment.flip or augment.scale or augment.rotate or augment.color
     if not random and cfg.resize in ("fit", "stretch"):
         return StillView(frame_of(cfg, spec))
     return RandomView(frame_of(cfg, spec), augment)

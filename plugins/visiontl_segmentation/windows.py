@@ -14,7 +14,7 @@ TOGETHER = 4  # windows in a forward pass
 
 
 def starts(length: int, window: int, overlap: float) -> list[int]:
-    """Where windows begin, evenly spaced, so that neighbours share `overlap` of their side or more and the last one
+    """Where windows begin, evenly spaced, so that neighbors share `overlap` of their side or more and the last one
     ends at `length`; one at 0 where the image is no longer than a window."""
     if length <= window:
         return [0]

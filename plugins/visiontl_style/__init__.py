@@ -26,7 +26,7 @@ TASK = Task(
     check=lazy("visiontl_style.checks:check"),
     example=lazy("visiontl_style.example:example"),
     # small weights, so that plain SGD at the checks' rate does not run away; whole pictures, because a crop of one flat
-    # colour normalises to 0 up to rounding, which then decides what the next unit passes
+    # color normalizes to 0 up to rounding, which then decides what the next unit passes
     small={
         "width": 4,
         "blocks": 1,

@@ -87,6 +87,6 @@ def draw_layers(axes: Any, rows: Sequence[Mapping[str, Any]], names: Sequence[st
     style, plain = by_layer(rows, "style"), by_layer(rows, "plain_style")
     axes.boxplot(list((style / np.maximum(plain, 1e-9)).T), showfliers=False)
     axes.set_xticks(range(1, len(names) + 1), names, rotation=30, ha="right")
-    axes.axhline(1, color="grey", linestyle="--", linewidth=1)
+    axes.axhline(1, color="gray", linestyle="--", linewidth=1)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("relative to the photo")

@@ -16,7 +16,7 @@ def check(cfg: StyleConfig, data: Data, meta: Mapping[str, Any], seen: Seen) -> 
     """Sizes of photos and styles, and what follows from them."""
     styles = [(style["name"], *as_picture(style["png"]).size) for style in meta["styles"]]
     items: list[Finding | Table] = [
-        Table("style pictures", ["name", "width", "height"], styles, "as they are learnt from, in pixels")
+        Table("style pictures", ["name", "width", "height"], styles, "as they are learned from, in pixels")
     ]
     for split, sizes in seen.sizes.items():
         names = data.splits()[split].names
@@ -25,7 +25,7 @@ def check(cfg: StyleConfig, data: Data, meta: Mapping[str, Any], seen: Seen) -> 
         if small:
             share = len(small) / max(1, sum(size is not None for size in sizes))
             what = f"{split}: {len(small)} photos with a side below {least} pixels"
-            advice = "they are enlarged, and blurred photos are learnt from: lower task.crop and task.size"
+            advice = "they are enlarged, and blurred photos are learned from: lower task.crop and task.size"
             items.append(Finding("warning" if share > 0.5 else "note", what, advice, small))
     readable = sum(size is not None for size in seen.sizes.get("train", ()))
     if "train" in seen.sizes and readable < FEW:

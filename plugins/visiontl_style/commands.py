@@ -17,7 +17,7 @@ def layer_list(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def optimise_arguments(parser: argparse.ArgumentParser) -> None:
+def optimize_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photo", metavar="PHOTO", type=Path, help="a picture")
     parser.add_argument(
         "--style", metavar="PICTURE", action="append", required=True, help="repeatable: styles are mixed"
@@ -38,13 +38,13 @@ def optimise_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", type=float, help="default: 0.03 with adam, 1 with lbfgs")
     parser.add_argument("--jitter", type=int, default=8, help="pixels, adam only; 0: none (default: %(default)s)")
     parser.add_argument("--start", choices=("photo", "noise"), default="photo", help="(default: %(default)s)")
-    parser.add_argument("--keep-colours", action="store_true", help="the photo's colours with the result's brightness")
+    parser.add_argument("--keep-colors", action="store_true", help="the photo's colors with the result's brightness")
     parser.add_argument("--preview-every", type=int, default=25, help="steps between pictures; 0: none")
     parser.add_argument("--seed", type=int, default=0, help="of jitter and noise (default: %(default)s)")
 
 
 def judge_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("results", metavar="RESULTS", type=Path, help="a folder of stylised pictures, or a run")
+    parser.add_argument("results", metavar="RESULTS", type=Path, help="a folder of stylized pictures, or a run")
     parser.add_argument(
         "--photos", nargs="+", default=[], help="files or folders, matched by name; of a run: default its val photos"
     )
@@ -75,14 +75,14 @@ def sheet_arguments(parser: argparse.ArgumentParser) -> None:
 
 COMMANDS = (
     Command(
-        "optimise",
-        "paint one photo by optimising its pixels; needs no trained run",
-        optimise_arguments,
-        lazy("visiontl_style.optimise:command"),
+        "optimize",
+        "paint one photo by optimizing its pixels; needs no trained run",
+        optimize_arguments,
+        lazy("visiontl_style.optimize:command"),
     ),
     Command(
         "judge",
-        "measure stylised pictures with any backbone: distances, and whether photo and painting are recognised",
+        "measure stylized pictures with any backbone: distances, and whether photo and painting are recognized",
         judge_arguments,
         lazy("visiontl_style.judge:command"),
     ),

@@ -71,7 +71,7 @@ class StyleConfig(Section):
     encoder_layer: str = Field(
         default="auto", description="adain only: the layer whose statistics are exchanged; auto: the map of stride 4"
     )
-    colour_jitter: float = Field(
+    color_jitter: float = Field(
         default=0.0,
         ge=0,
         le=1,
@@ -82,11 +82,11 @@ class StyleConfig(Section):
         1.0, ge=0, description="of the content distance, in spatial variances of the features"
     )
     style_weight: float = Field(4.0, gt=0, description="of the squared Gram distance, relative to the style's own Gram")
-    tv_weight: float = Field(2.0, ge=0, description="of the mean squared difference of neighbouring pixels")
+    tv_weight: float = Field(2.0, ge=0, description="of the mean squared difference of neighboring pixels")
     ripple_weight: float = Field(
         default=0.0, ge=0, description="of the same, where the photo is flat: skies and walls stay calm"
     )
-    equalise: bool = Field(
+    equalize: bool = Field(
         default=False,
         description="divide each style layer's distance by that of the plain photo, so that all weigh alike",
     )
@@ -95,7 +95,7 @@ class StyleConfig(Section):
         ge=0,
         le=32,
         description="in training the loss network sees result and photo shifted by less than this many pixels: no "
-        "grid of its strides is learnt",
+        "grid of its strides is learned",
     )
     width: int = Field(32, ge=4, description="feed_forward only: channels at full resolution; 4 times as many inside")
     blocks: int = Field(5, ge=1, le=16, description="residual blocks at the lowest resolution")
@@ -128,7 +128,7 @@ class PredictOptions(Section):
         "their shares; null: the first style of the run",
     )
     strength: float = Field(1.0, ge=0, le=1, description="0: the photo; 1: as trained")
-    keep_colours: bool = Field(False, description="the photo's colours with the result's brightness")
+    keep_colors: bool = Field(False, description="the photo's colors with the result's brightness")
     style_scale: float = Field(1.0, ge=0.25, le=4, description="how large strokes are, relative to training")
     size: int | None = Field(
         default=None, ge=16, le=20_000, description="pixels of the result's longer side; null: the photo's own size"

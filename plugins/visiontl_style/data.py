@@ -63,10 +63,10 @@ class Photos:
         file = self.files[seed % len(self.files)]
         picture = sized(open_style(file, "task.data.styles")[0], self.cfg.style_size)
         pixels = crop(picture, seed + 1, min(self.cfg.crop, self.cfg.style_size), self.cfg.style_size, mirror=False)
-        return recoloured(pixels, seed + 2, self.cfg.colour_jitter)
+        return recolored(pixels, seed + 2, self.cfg.color_jitter)
 
 
-def recoloured(pixels: Tensor, seed: int, amount: float) -> Tensor:
+def recolored(pixels: Tensor, seed: int, amount: float) -> Tensor:
     """(3, h, w) uint8 with another hue, saturation, brightness and contrast; a function of the seed.
 
     amount: 1 turns the hue by up to half the circle and multiplies the others by 0.6 to 1.4; 0 changes nothing.
@@ -152,6 +152,6 @@ def split(cfg: StyleConfig, photos: list[str], notes: list[str]) -> tuple[list[s
         have = f"{len(photos)} {plural(len(photos), 'photo')}"
         raise DataError(
             f"task.data.photos: {', '.join(source.photos)}: {have}, {len(train)} left to train on; a network learns "
-            "from hundreds, and needs 2. For one photo without training there is `visiontl style optimise`"
+            "from hundreds, and needs 2. For one photo without training there is `visiontl style optimize`"
         )
     return train, val

@@ -51,15 +51,15 @@ def scene(rng: np.random.Generator) -> Image.Image:
     pen = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(1, 4))):
         x, size = rng.uniform(5, width - 15), rng.uniform(10, 28)
-        colour = tuple(int(v) for v in rng.integers(0, 256, 3))
+        color = tuple(int(v) for v in rng.integers(0, 256, 3))
         if rng.random() < 0.5:
-            pen.rectangle((x, horizon - size, x + size, horizon + 4), fill=colour)
+            pen.rectangle((x, horizon - size, x + size, horizon + 4), fill=color)
             pen.polygon(
                 [(x, horizon - size), (x + size, horizon - size), (x + size / 2, horizon - 1.5 * size)], "brown"
             )
         else:
             pen.rectangle((x + size / 2 - 2, horizon - size, x + size / 2 + 2, horizon + 4), fill="saddlebrown")
-            pen.ellipse((x, horizon - 1.6 * size, x + size, horizon - 0.6 * size), fill=colour)
+            pen.ellipse((x, horizon - 1.6 * size, x + size, horizon - 0.6 * size), fill=color)
     return image
 
 

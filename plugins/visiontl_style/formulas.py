@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-EPSILON = 1e-5  # added to a variance before its root, as in instance normalisation
+EPSILON = 1e-5  # added to a variance before its root, as in instance normalization
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 FLAT = 0.03  # 8 levels of 255: noise and soft gradients of a sky are below, grass and leaves above
 WINDOW = 9  # pixels
@@ -52,16 +52,16 @@ def perceptual_distance(found: Tensor, wanted: Tensor) -> Tensor:
 
 
 def total_variation(image: Tensor) -> Tensor:
-    """(B, 3, H, W) 0..1 -> (B,): mean squared difference of neighbours, down and across."""
+    """(B, 3, H, W) 0..1 -> (B,): mean squared difference of neighbors, down and across."""
     image = image.float()
     down, across = image.diff(dim=2), image.diff(dim=3)
     return down.square().mean((1, 2, 3)) + across.square().mean((1, 2, 3))
 
 
 def flatness(photo: Tensor) -> Tensor:
-    """(B, 3, H, W) 0..1 -> (B, 1, H, W): 1 where the photo has one colour, towards 0 where it has edges or texture.
+    """(B, 3, H, W) 0..1 -> (B, 1, H, W): 1 where the photo has one color, towards 0 where it has edges or texture.
 
-    exp(-d / FLAT), d the root mean square difference of neighbours within WINDOW x WINDOW pixels: the edge-aware
+    exp(-d / FLAT), d the root mean square difference of neighbors within WINDOW x WINDOW pixels: the edge-aware
     weight of Godard et al. 2017, Unsupervised monocular depth estimation, equation 4, and over a window so that texture
     counts too.
     """

@@ -1,4 +1,4 @@
-"""Stylised pictures, however they were made, measured with any backbone: one that nothing was optimised for is an
+"""Stylized pictures, however they were made, measured with any backbone: one that nothing was optimized for is an
 independent judge."""
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from visiontl_style.formulas import (
 )
 from visiontl_style.loss_network import LossNetwork
 from visiontl_style.model import PERIOD
-from visiontl_style.optimise import judge_of
+from visiontl_style.optimize import judge_of
 from visiontl_style.pictures import open_style, pictures_in, sized, to_pil
 from visiontl_style.views import square
 
@@ -36,7 +36,7 @@ from visiontl_style.views import square
 class Measured:
     """style, root: {layer: distance / that of the plain photos}, squared and not. content: root mean squared difference
     of features / that of unrelated photos. right_photo, right_photo_raw: share of results whose nearest photo, by
-    instance-normalised and by raw features, is their own. right_painting, plain_painting: share of results, and of the
+    instance-normalized and by raw features, is their own. right_painting, plain_painting: share of results, and of the
     photos themselves, whose nearest painting is the style. total_variation: / the photos'; ripple:
     the same where the photos are flat. checkerboard, plain_checkerboard: levels of 255."""
 
@@ -75,7 +75,7 @@ def measure(
         raw[name], between = nearest(found, given)
         own, others = between.diagonal(), between_photos(given)
         content[name] = float((own.mean() / others.mean()).sqrt())
-        right[name], _ = nearest(normalised(found), normalised(given))
+        right[name], _ = nearest(normalized(found), normalized(given))
     flat = [flatness(photo) for photo in photos]
     return Measured(
         count=len(photos),
@@ -94,7 +94,7 @@ def measure(
     )
 
 
-def normalised(features: Tensor) -> Tensor:
+def normalized(features: Tensor) -> Tensor:
     """Without the mean and deviation of each channel, which the style changes."""
     mean, deviation = statistics(features)
     return (features - mean) / deviation
@@ -133,7 +133,7 @@ def matched(photos: Sequence[str], folder: Path) -> list[tuple[str, str]]:
     if not pairs:
         raise DataError(
             f"{folder}: none of its {len(by_name)} pictures has the name of one of the {len(files)} photos; results "
-            "are matched by name, as `visiontl predict` and `visiontl style optimise` write them"
+            "are matched by name, as `visiontl predict` and `visiontl style optimize` write them"
         )
     return pairs
 
@@ -167,7 +167,7 @@ def painted(run: Path, photos: Sequence[Tensor], style: str) -> list[Tensor]:
             f"{did_you_mean(name, names)}"
         )
     found = predictor.predict([to_pil(photo[0]) for photo in photos], **options)
-    return [to_tensor(one["stylised"])[None].float() / 255 for one in found]
+    return [to_tensor(one["stylized"])[None].float() / 255 for one in found]
 
 
 def command(arguments: argparse.Namespace) -> int:
@@ -216,7 +216,7 @@ def table(found: Measured, backbone: str, size: int) -> str:
         ("style distance, not squared", f"{mean['root']:.3f}"),
         *((f"content distance at {n}, of that between unrelated photos", f"{v:.3f}") for n, v in found.content.items()),
         *(
-            (f"right photo found among {found.count}, {n}, instance-normalised", f"{v:.1%}")
+            (f"right photo found among {found.count}, {n}, instance-normalized", f"{v:.1%}")
             for n, v in found.right_photo.items()
         ),
         *((f"right photo found among {found.count}, {n}, raw", f"{v:.1%}") for n, v in found.right_photo_raw.items()),

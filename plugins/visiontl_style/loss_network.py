@@ -190,7 +190,7 @@ def judging(backbone: nn.Module) -> Iterator[None]:
 def shifted(images: Sequence[Tensor], by: tuple[int, int], room: int) -> list[Tensor]:
     """Pictures moved down and right by `by` < room pixels, what comes in mirrored: (B, 3, H, W) of the same size.
 
-    A strided network sees some pixels more than others, and an optimiser finds out; moved about, no pixel is special.
+    A strided network sees some pixels more than others, and an optimizer finds out; moved about, no pixel is special.
     """
     if room < 2:
         return list(images)

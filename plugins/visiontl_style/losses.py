@@ -1,4 +1,4 @@
-"""What is minimised: content, style, total variation and ripple, each a mean over the pictures of a batch."""
+"""What is minimized: content, style, total variation and ripple, each a mean over the pictures of a batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def loss(
     style = outputs["style"]  # {layer: (B,)}
     weights = layer_weights(cfg, list(style))
     relative = style
-    if cfg.equalise:
+    if cfg.equalize:
         relative = {name: style[name] / outputs["plain_style"][name].clamp(min=LEAST_DISTANCE) for name in style}
     parts = {
         "content": outputs.get("target", outputs["content"]).mean(),

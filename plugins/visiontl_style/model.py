@@ -60,7 +60,7 @@ class StyleTransfer(nn.Module):
     """What both ways share: forward(batch) -> distances, one number per picture.
 
     In training {"content": (B,), "style": {layer: (B,)}, "tv": (B,), "ripple": (B,)}, with adain "target": (B,) from
-    the features that were asked of the decoder, and with cfg.equalise "plain_style" of the photo as it is. In
+    the features that were asked of the decoder, and with cfg.equalize "plain_style" of the photo as it is. In
     evaluation also "plain_style", "plain_tv", "plain_ripple", "perceptual", "checkerboard", "plain_checkerboard",
     "result": (B, 3, H, W) 0..1, and "seconds": (B,) for making it.
     """
@@ -97,7 +97,7 @@ class StyleTransfer(nn.Module):
             output["target"] = content_distance(made[layers.encoder], adain(given[layers.encoder], *style))
         output["content"] = sum(w * content_distance(made[n], given[n]) for n, w in layers.content.items())
         output["style"] = style_distances(made, layers, wanted)
-        if self.cfg.equalise or not self.training:
+        if self.cfg.equalize or not self.training:
             output["plain_style"] = style_distances(given, layers, wanted)
         if not self.training:
             output |= {
@@ -115,7 +115,7 @@ class StyleTransfer(nn.Module):
     def plain(self, image: Tensor) -> dict[str, Tensor]:
         """What the judge sees of the photos: no gradient is needed there."""
         layers = self.judge.layers
-        if self.cfg.equalise or not self.training:
+        if self.cfg.equalize or not self.training:
             return self.judge(image, layers.all)
         return self.judge(image, tuple(dict.fromkeys([*layers.content, *([layers.encoder] if layers.encoder else [])])))
 

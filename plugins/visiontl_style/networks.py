@@ -16,8 +16,8 @@ LEAK = 0.1  # slope of leaky units below zero
 
 
 class ConditionalInstanceNorm(nn.Module):
-    """Instance normalisation with a scale and a shift for each style (Dumoulin et al. 2017, A learned representation
-    for artistic style, equation 5); with one style it is plain instance normalisation (Ulyanov et al. 2016)."""
+    """Instance normalization with a scale and a shift for each style (Dumoulin et al. 2017, A learned representation
+    for artistic style, equation 5); with one style it is plain instance normalization (Ulyanov et al. 2016)."""
 
     def __init__(self, channels: int, styles: int):
         super().__init__()
@@ -40,7 +40,7 @@ class ConditionalInstanceNorm(nn.Module):
 
 
 def convolution(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    """Padded by reflection, so that no dark border is learnt."""
+    """Padded by reflection, so that no dark border is learned."""
     return nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, padding_mode="reflect")
 
 
@@ -185,7 +185,7 @@ class Decoder(nn.Module):
     (B, C, h, w) -> (B, 3, stride h, stride w), 0..1.
 
     No norms, which would undo the exchanged statistics (section 7.1). Leaky units: with plain ones a decoder that
-    starts badly can die, and gives one colour for ever.
+    starts badly can die, and gives one color for ever.
     """
 
     narrowest = 32  # channels

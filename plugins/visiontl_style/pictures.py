@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LEAST = 64  # pixels of a style picture's shorter side: below, there are no strokes to learn
 LONGEST = 2.0  # longer side / shorter side that is kept; the middle of a longer strip
 FLAT = 2.0  # levels of 255: standard deviation of the brightness below which a picture shows nothing
-GREY = 3  # levels of 255: largest difference of a pixel's colours that still is grey
+GRAY = 3  # levels of 255: largest difference of a pixel's colors that still is gray
 
 
 def pictures_in(paths: Sequence[str], key: str) -> tuple[list[str], list[str]]:
@@ -49,7 +49,7 @@ def pictures_in(paths: Sequence[str], key: str) -> tuple[list[str], list[str]]:
 
 def open_style(path: str | Path, key: str = "style") -> tuple[Image.Image, list[str]]:
     """A style picture, RGB, and what of it should be known. Raises DataError naming key and file for one that is
-    missing, too small, or shows one colour only."""
+    missing, too small, or shows one color only."""
     path = Path(path).expanduser()
     if not path.exists():
         near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -71,12 +71,12 @@ def said_of(image: Image.Image, name: str, key: str) -> list[str]:
     small.thumbnail((256, 256))
     pixels = np.asarray(small, dtype=np.int16)  # (h, w, 3)
     if pixels.std((0, 1)).max() < FLAT:
-        raise DataError(f"{key}: {name}: shows one colour only; there are no strokes to learn")
+        raise DataError(f"{key}: {name}: shows one color only; there are no strokes to learn")
     notes = []
-    if np.ptp(pixels, axis=2).max() <= GREY:
-        notes.append(f"{name}: is grey, and results will be; keep_colours=true at prediction keeps the photo's colours")
+    if np.ptp(pixels, axis=2).max() <= GRAY:
+        notes.append(f"{name}: is gray, and results will be; keep_colors=true at prediction keeps the photo's colors")
     if transparent(name):
-        notes.append(f"{name}: has transparency, which is put on white; the white is learnt as a part of the style")
+        notes.append(f"{name}: has transparency, which is put on white; the white is learned as a part of the style")
     return notes
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from visiontl import ConfigError, did_you_mean
-from visiontl_style.colours import with_colours_of
+from visiontl_style.colors import with_colors_of
 from visiontl_style.config import PredictOptions, StyleConfig
 from visiontl_style.formulas import adain, statistics
 from visiontl_style.model import AdaptiveTransfer, FeedForward
@@ -30,7 +30,7 @@ def predict(
     meta: Mapping[str, Any],
     options: PredictOptions | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Per photo {"style": {name: share}, "size": [H, W] of the result, "milliseconds", "stylised": the picture}."""
+    """Per photo {"style": {name: share}, "size": [H, W] of the result, "milliseconds", "stylized": the picture}."""
     options = options or PredictOptions.model_validate({})
     shares = asked_styles(cfg, meta, options)
     painter = Painter(cfg, model, meta, options, shares)
@@ -42,7 +42,7 @@ def predict(
                 "style": shares,
                 "size": [result.height, result.width],
                 "milliseconds": round(1000 * (time.perf_counter() - began), 1),
-                "stylised": result,
+                "stylized": result,
             }
 
 
@@ -93,25 +93,25 @@ class Painter:
         return model.style_statistics(to_tensor(picture)[None].to(self.device).float() / 255)
 
     def paint(self, photo: Tensor) -> Image.Image:
-        """(3, H, W) uint8 -> the stylised picture."""
+        """(3, H, W) uint8 -> the stylized picture."""
         photo = photo.cpu()
         if self.options.size is not None:
             photo = rescaled(photo, self.options.size / max(photo.shape[1:]))
         size = (photo.shape[1], photo.shape[2])
         scale = max(self.stroke_scale(), LEAST / min(size))
-        result = self.stylised(rescaled(photo, scale))
+        result = self.stylized(rescaled(photo, scale))
         if result.shape[1:] != size:
             result = to_bytes(F.interpolate(result[None].float() / 255, size=size, mode="bicubic", antialias=True)[0])
         if isinstance(self.model, FeedForward) and self.options.strength < 1:
             result = to_bytes(torch.lerp(photo.float(), result.float(), self.options.strength) / 255)
         picture, plain = (Image.fromarray(x.permute(1, 2, 0).numpy()) for x in (result, photo))
-        return with_colours_of(plain, picture) if self.options.keep_colours else picture
+        return with_colors_of(plain, picture) if self.options.keep_colors else picture
 
     def stroke_scale(self) -> float:
         """A feed-forward network paints strokes of one size: the photo is shrunk or enlarged under its brush."""
         return 1 / self.options.style_scale if isinstance(self.model, FeedForward) else 1.0
 
-    def stylised(self, photo: Tensor) -> Tensor:
+    def stylized(self, photo: Tensor) -> Tensor:
         """(3, H, W) uint8 -> the same, whole or in tiles."""
         tile = self.options.tile
         large = photo.shape[1] * photo.shape[2] > tile * tile
@@ -151,7 +151,7 @@ def rescaled(photo: Tensor, scale: float) -> Tensor:
 
 def draw(image: Image.Image, prediction: Mapping[str, Any], meta: Mapping[str, Any]) -> Image.Image:
     """The photo with its result beside it, both in the result's size, never smaller than the photo."""
-    result = prediction["stylised"]
+    result = prediction["stylized"]
     if result.width < image.width:
         result = result.resize(image.size, Image.Resampling.LANCZOS)
     photo = image.convert("RGB").resize(result.size, Image.Resampling.LANCZOS)

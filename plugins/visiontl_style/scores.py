@@ -45,7 +45,7 @@ def score(cfg: StyleConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str
         picture with the same statistics and nothing else in common.
     perceptual_distance: of all judged layers, 0 to 4. total_variation: / that of the plain photos. ripple: the same
         where the photos are flat. checkerboard: in levels of 255, checkerboard_of_photos beside it.
-    objective: what training minimises, on these photos.
+    objective: what training minimizes, on these photos.
     """
     style, plain = by_layer(rows, "style"), by_layer(rows, "plain_style")
     weights = layer_weights(cfg, list(rows[0]["style"]))
@@ -54,10 +54,10 @@ def score(cfg: StyleConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str
         for key in ("content", "target", "perceptual", *PAIRS, *(f"plain_{name}" for name in PAIRS))
     }
     relative = ratio(style.mean(0), plain.mean(0))  # (layers,)
-    minimised = np.mean(style / np.maximum(plain, LEAST_DISTANCE), axis=0) if cfg.equalise else style.mean(0)
+    minimized = np.mean(style / np.maximum(plain, LEAST_DISTANCE), axis=0) if cfg.equalize else style.mean(0)
     objective = (
         cfg.content_weight * means["target"]
-        + cfg.style_weight * float(minimised @ list(weights.values()))
+        + cfg.style_weight * float(minimized @ list(weights.values()))
         + cfg.tv_weight * means["tv"]
         + cfg.ripple_weight * means["ripple"]
     )

@@ -17,7 +17,7 @@ def command(arguments: argparse.Namespace) -> int:
     """`visiontl style sheet`: a row for each photo, a column for each folder of results."""
     wrong = [column for column in arguments.column if not column.partition("=")[2]]
     if wrong:
-        raise ConfigError(f"--column {wrong[0]!r}: expected TITLE=FOLDER, such as --column 'AdaIN=runs/x/stylised'")
+        raise ConfigError(f"--column {wrong[0]!r}: expected TITLE=FOLDER, such as --column 'AdaIN=runs/x/stylized'")
     if arguments.side < 32:
         raise ConfigError(f"--side {arguments.side} is below 32")
     if arguments.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):

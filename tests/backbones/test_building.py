@@ -44,9 +44,9 @@ def test_unknown_names_get_the_nearest(name, words):
         find(name)
 
 
-def test_names_outside_the_catalogue_are_asked_of_the_libraries():
+def test_names_outside_the_catalog_are_asked_of_the_libraries():
     entry, note = find("timm/resnet18", [])
-    assert "not in the catalogue" in note
+    assert "not in the catalog" in note
     assert entry.weights[0].tag == "a1_in1k"
     assert entry.build().embed_dim == 512
     assert find("squeezenet1_1", [])[0].name == "torchvision/squeezenet1_1"
@@ -55,7 +55,7 @@ def test_names_outside_the_catalogue_are_asked_of_the_libraries():
 def test_offering_entries_imports_no_torch():
     code = (
         "import sys; from visiontl.backbones import visiontl_backbones as hook, registry;"
-        "from visiontl.backbones.catalogue import listing; n = len(hook()); rows, _ = listing('resnet*');"
+        "from visiontl.backbones.catalog import listing; n = len(hook()); rows, _ = listing('resnet*');"
         "registry.find('resnet18'); heavy = ('torch', 'timm', 'torchvision');"
         "print(n, len(rows), [m for m in heavy if m in sys.modules])"
     )
@@ -172,7 +172,7 @@ def test_a_saved_specification_wins(name):
         by_hand = (image / 255 - torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)) / torch.tensor([0.9, 0.8, 0.7]).view(
             1, 3, 1, 1
         )
-        torch.testing.assert_close(own.normalise(image), by_hand)
+        torch.testing.assert_close(own.normalize(image), by_hand)
 
 
 def test_a_copy_is_independent():

@@ -116,7 +116,7 @@ def test_pooled_and_logits_are_the_librarys_own(name, tmp_path):
     height, width = backbone.spec.size
     image = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(1))
     # googlenet's own model turns ImageNet's statistics into others
-    x = (image - IMAGENET[0]) / IMAGENET[1] if known else backbone.normalise(image)
+    x = (image - IMAGENET[0]) / IMAGENET[1] if known else backbone.normalize(image)
     with torch.no_grad():
         features = backbone(image, maps=[len(backbone.channels) - 1], pooled=True)
         logits = oracle(x)

@@ -66,9 +66,9 @@ def chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
-def png(width: int, height: int, *more: bytes, depth: int = 8, colour: int = 2, rows: bytes | None = None) -> bytes:
+def png(width: int, height: int, *more: bytes, depth: int = 8, color: int = 2, rows: bytes | None = None) -> bytes:
     """A PNG by hand: for headers that no library would write."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     pixels = rows if rows is not None else b"\0" * (height * (1 + width * 3))
     content = chunk(b"IHDR", header) + b"".join(more) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + content
@@ -138,7 +138,7 @@ def held(orientation: int) -> Callable[[Path], Any]:
     return write
 
 
-def rgb_with_a_clear_colour(path: Path) -> None:
+def rgb_with_a_clear_color(path: Path) -> None:
     scene().save(path, "PNG", transparency=(0, 0, 0))
 
 
@@ -200,8 +200,8 @@ READABLE = [
     Picture("plain.jpg", save("JPEG")),
     Picture("progressive.jpg", save("JPEG", progressive=True)),
     Picture("cmyk.jpg", save("JPEG", lambda: scene().convert("CMYK"))),
-    Picture("grey.jpg", save("JPEG", lambda: scene().convert("L"))),
-    Picture("grey.png", save("PNG", lambda: scene().convert("L"))),
+    Picture("gray.jpg", save("JPEG", lambda: scene().convert("L"))),
+    Picture("gray.png", save("PNG", lambda: scene().convert("L"))),
     Picture("one-bit.png", save("PNG", lambda: scene().convert("1"))),
     Picture("one-bit.tif", save("TIFF", lambda: scene().convert("1"), compression="group4")),
     Picture("sixteen-bit.png", save("PNG", sixteen_bits)),
@@ -214,12 +214,12 @@ READABLE = [
     Picture("float-negative.tif", save("TIFF", lambda: real_numbers(-1.0))),
     Picture("lab.tif", save("TIFF", lambda: Image.new("LAB", SIZE, (120, 130, 140)))),
     Picture("ycbcr.tif", save("TIFF", lambda: scene().convert("YCbCr"))),
-    Picture("grey-alpha.png", save("PNG", lambda: scene().convert("LA"))),
+    Picture("gray-alpha.png", save("PNG", lambda: scene().convert("LA"))),
     Picture("rgba.png", save("PNG", lambda: scene().convert("RGBA"))),
     Picture("palette.png", save("PNG", lambda: scene().quantize(16))),
-    Picture("palette-one-clear-colour.png", palette(3)),
+    Picture("palette-one-clear-color.png", palette(3)),
     Picture("palette-with-alpha.png", palette(bytes(range(0, 256, 16)))),
-    Picture("rgb-with-a-clear-colour.png", rgb_with_a_clear_colour),
+    Picture("rgb-with-a-clear-color.png", rgb_with_a_clear_color),
     Picture("palette-clear.gif", lambda path: scene().quantize(16).save(path, "GIF", transparency=0)),
     Picture("animated.gif", frames("GIF", duration=50)),
     Picture("animated.png", frames("PNG")),

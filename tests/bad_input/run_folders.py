@@ -133,8 +133,8 @@ CHECKPOINTS = [
         "a state of another version", edited("state.json", lambda b: b'{"visiontl": "9.0", "step": 1}'), ("state.json",)
     ),
     Damage("a state that is a list", edited("state.json", lambda b: b"[]"), ("state.json",)),
-    Damage("optimiser gone", removed("optimizer.safetensors"), ("optimizer.safetensors is missing",)),
+    Damage("optimizer gone", removed("optimizer.safetensors"), ("optimizer.safetensors is missing",)),
     Damage(
-        "rubbish for the optimiser", edited("optimizer.safetensors", lambda b: b"x" * 99), ("optimizer.safetensors",)
+        "rubbish for the optimizer", edited("optimizer.safetensors", lambda b: b"x" * 99), ("optimizer.safetensors",)
     ),
 ]

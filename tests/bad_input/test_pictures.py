@@ -92,26 +92,26 @@ def test_a_picture_that_may_not_be_read_is_named(capsys, place, config):
     check_refused(command(capsys, place, "train", config), "0.png", "may not be read")
 
 
-GREY = np.asarray(scene().convert("L").convert("RGB")).astype(int)
-COLOUR = np.asarray(scene()).astype(int)
+GRAY = np.asarray(scene().convert("L").convert("RGB")).astype(int)
+COLOR = np.asarray(scene()).astype(int)
 AS_IT_WAS = {  # file -> what it should look like, and the mean difference that its coding may cost, of 255
-    "plain.jpg": (COLOUR, 4),
-    "cmyk.jpg": (COLOUR, 4),
-    "phone.jpg": (COLOUR, 4),
-    "rgba.png": (COLOUR, 0),
-    "windows.bmp": (COLOUR, 0),
-    "pages.tif": (COLOUR, 0),
-    "animated.png": (COLOUR, 0),
-    "animated.gif": (COLOUR, 12),
-    "lossless-alpha.webp": (COLOUR, 0),
-    "ycbcr.tif": (COLOUR, 3),
-    "grey.jpg": (GREY, 2),
-    "grey.png": (GREY, 0),
-    "grey-alpha.png": (GREY, 0),
-    "sixteen-bit.png": (GREY, 0.5),
-    "sixteen-bit.tif": (GREY, 0.5),
-    "thirty-two-bit.tif": (GREY, 0.5),
-    "float.tif": (GREY, 0.5),
+    "plain.jpg": (COLOR, 4),
+    "cmyk.jpg": (COLOR, 4),
+    "phone.jpg": (COLOR, 4),
+    "rgba.png": (COLOR, 0),
+    "windows.bmp": (COLOR, 0),
+    "pages.tif": (COLOR, 0),
+    "animated.png": (COLOR, 0),
+    "animated.gif": (COLOR, 12),
+    "lossless-alpha.webp": (COLOR, 0),
+    "ycbcr.tif": (COLOR, 3),
+    "gray.jpg": (GRAY, 2),
+    "gray.png": (GRAY, 0),
+    "gray-alpha.png": (GRAY, 0),
+    "sixteen-bit.png": (GRAY, 0.5),
+    "sixteen-bit.tif": (GRAY, 0.5),
+    "thirty-two-bit.tif": (GRAY, 0.5),
+    "float.tif": (GRAY, 0.5),
 }
 
 

@@ -60,7 +60,7 @@ def test_weights_of_a_run(capsys, place, trained, file, where):
     assert not (place / MARKER).exists()
 
 
-def test_the_optimiser_of_a_checkpoint(capsys, place, trained):
+def test_the_optimizer_of_a_checkpoint(capsys, place, trained):
     run = shutil.copytree(trained, place / "run")
     (run / "report.json").unlink()
     (checkpoint,) = (run / "checkpoints").glob("step-*")

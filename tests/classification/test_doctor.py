@@ -77,7 +77,7 @@ def test_an_unreadable_image_does_not_count_and_may_leave_a_class_empty(tmp_path
     assert found(diagnosis, "train: no image of 1 class").level == "error"
     skipping = {**config(tmp_path / "photos"), "data": {"on_bad": "skip", "max_bad": 0.5}}
     (tmp_path / "run.yaml").write_text(json.dumps(skipping))
-    assert cli.main(["train", "run.yaml"]) == 2  # training says the same: a class without images is not learnt
+    assert cli.main(["train", "run.yaml"]) == 2  # training says the same: a class without images is not learned
     assert "without the unreadable images: train: no image of 1 class" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 

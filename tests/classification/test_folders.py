@@ -132,7 +132,7 @@ def test_a_validation_sample_is_what_predict_sees_bit_for_bit(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees
     turned.save(tmp_path / "val/a/turned.jpg", exif=exif)
-    Image.new("L", (20, 60), 77).save(tmp_path / "val/b/grey.png")
+    Image.new("L", (20, 60), 77).save(tmp_path / "val/b/gray.png")
     data = read(tmp_path)
     view = TASK.sample(config(tmp_path), SPEC, data.meta)
     for i in range(len(data.val)):
@@ -143,7 +143,7 @@ def test_a_validation_sample_is_what_predict_sees_bit_for_bit(tmp_path):
         assert ours["image"].dtype == torch.uint8
     sizes = {name: data.val[i, 0]["size"] for i, name in enumerate(data.val.names)}
     assert sizes["val/a/turned.jpg"] == (50, 37)  # (H, W) of the picture as people see it
-    assert sizes["val/b/grey.png"] == (60, 20)
+    assert sizes["val/b/gray.png"] == (60, 20)
 
 
 @pytest.mark.parametrize("augment", ["none", "light", "standard", "trivialaugment", "randaugment"])

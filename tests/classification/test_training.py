@@ -47,8 +47,8 @@ def test_collate_in_evaluation_and_for_predict():
     assert batch["label"].tolist() == [0, 1, 2, 0]
     assert batch["label"].dtype == torch.int64
     assert batch["size"].tolist() == [[20, 10], [20, 11], [20, 12], [20, 13]]
-    unlabelled = [{key: value for key, value in sample.items() if key != "label"} for sample in fake_samples()]
-    assert "label" not in TASK.collate(cfg, unlabelled, None, meta)
+    unlabeled = [{key: value for key, value in sample.items() if key != "label"} for sample in fake_samples()]
+    assert "label" not in TASK.collate(cfg, unlabeled, None, meta)
     assert TASK.collate(config(), fake_samples(), generator(0), meta)["image"].dtype == torch.uint8
 
 
@@ -137,13 +137,13 @@ def test_the_model_learns_the_example(tmp_path):
     torch.manual_seed(0)
     model = TASK.model(cfg, StubBackbone(), meta)
     batch = TASK.collate(cfg, [data.train[i, 0] for i in (0, 1, 40, 41, 80, 81)], generator(0), meta)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=0.02)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
     losses = []
     for _ in range(60):
         loss = TASK.loss(cfg, model(batch), batch, meta)["loss"]
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[0] == pytest.approx(np.log(3), abs=0.1)  # all classes start nearly equal
     assert losses[-1] < 0.5 * losses[0]
@@ -161,7 +161,7 @@ def test_heads():
     assert model({"image": image})["logits"].shape == (4, 3)
 
 
-def test_grey_input_and_channels_that_no_photo_has():
+def test_gray_input_and_channels_that_no_photo_has():
     meta = shapes_meta(["a", "b"])
     backbone = StubBackbone(in_channels=1)
     model = TASK.model(config(), backbone, meta).eval()

@@ -29,7 +29,7 @@ from visiontl.testing import ranks as suite
 
 @contextmanager
 def the_first_wrapper_stays() -> Iterator[None]:
-    """Parameters that were frozen when DDP wrapped the model get no synchronisation when they are freed."""
+    """Parameters that were frozen when DDP wrapped the model get no synchronization when they are freed."""
     first: dict[int, Any] = {}
     prepare = Accelerator.prepare
 
@@ -76,7 +76,7 @@ def ranks_hold_other_weights() -> Any:
     return patch.object(suite, "small_run", other)
 
 
-def a_row_comes_from_the_neighbour() -> Any:
+def a_row_comes_from_the_neighbor() -> Any:
     merge = suite.merge_rows
 
     def shifted(parts: Any, count: int) -> Any:
@@ -95,7 +95,7 @@ BROKEN: list[tuple[Callable[[], Any], str, str]] = [  # how, the check that must
     (only_the_first_micro_batch_is_used, "weights", "is apart by"),
     (augmentation_depends_on_the_worker, "workers", "other bits than none"),
     (ranks_hold_other_weights, "evaluation", "scores apart by"),
-    (a_row_comes_from_the_neighbour, "merging", "ids ["),
+    (a_row_comes_from_the_neighbor, "merging", "ids ["),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -44,16 +45,17 @@ def calls(monkeypatch) -> list:
         for name, function in functions.items():
             setattr(fake, name, function)
         monkeypatch.setitem(sys.modules, f"visiontl.{module}", fake)
-        monkeypatch.setattr(sys.modules["visiontl"], module, fake, raising=False)
+        package, _, name = module.rpartition(".")
+        monkeypatch.setattr(importlib.import_module(f"visiontl.{package}"), name, fake, raising=False)
 
-    stub("training", train=lambda run, dry_run: made.append((run.config.train.epochs, dry_run)))
-    stub("evaluation", evaluate=lambda *arguments: made.append(arguments))
+    stub("engine.train", train=lambda run, dry_run: made.append((run.config.train.epochs, dry_run)))
+    stub("engine.evaluate", evaluate=lambda *arguments: made.append(arguments))
     stub(
-        "prediction",
+        "engine.predict",
         predict_files=lambda *arguments, **named: made.append((arguments, named)),
         options_help=lambda run: f"options of {run}",
     )
-    stub("distributed", shutdown=lambda: made.append("shutdown"))
+    stub("processes.ranks", shutdown=lambda: made.append("shutdown"))
     return made
 
 

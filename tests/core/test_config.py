@@ -196,7 +196,7 @@ train:
 run: {name: 2026, trackers: [5]}
 freeze: {policy: {firs: 2}}
 epochs: 3
-colour: red
+color: red
 """,
     )
     expected = """\
@@ -220,7 +220,7 @@ colour: red
 21: run.name: got 2026; expected text; put it in quotes
 21: run.trackers.0: got 5; expected text
 23: epochs: unknown key; did you mean 'train.epochs'?
-24: colour: unknown key""".splitlines()
+24: color: unknown key""".splitlines()
     found = problems_of(path)
     for line in expected:
         assert any(problem.startswith(f"{path}:{line}") for problem in found), line

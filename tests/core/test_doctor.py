@@ -109,7 +109,7 @@ def test_odd_pictures_are_named(tmp_path):
     photo(110).save(folder / "11.png", save_all=True, append_images=[photo(111)], format="GIF")
     photo(112).save(folder / "12 \n<b>'\".png")
     diagnosis = examined(folder)
-    assert found(diagnosis, "one colour").names == ["01.png"]
+    assert found(diagnosis, "one color").names == ["01.png"]
     assert found(diagnosis, "less than 16 pixels").names == ["02.png"]
     assert found(diagnosis, "times as long").names == ["02.png", "03.png"]
     assert found(diagnosis, "another format").names == ["04.png (JPEG)", "08.png (JPEG)", "11.png (GIF)"]
@@ -117,7 +117,7 @@ def test_odd_pictures_are_named(tmp_path):
     assert found(diagnosis, "smaller than the input of 32 x 32").level == "note"
     stored = {row[0]: row[1] for row in table(diagnosis, "stored as").rows}
     assert stored == {
-        "PNG RGB": 11, "JPEG RGB": 1, "PNG grey": 1, "PNG palette": 1, "JPEG CMYK": 1, "PNG 16-bit grey": 1,
+        "PNG RGB": 11, "JPEG RGB": 1, "PNG gray": 1, "PNG palette": 1, "JPEG CMYK": 1, "PNG 16-bit gray": 1,
         "GIF palette": 1, "of these turned by EXIF": 1, "of these with several frames": 1,
         "of these with transparency": 1,
     }  # fmt: skip

@@ -105,7 +105,7 @@ def test_the_value_range_of_the_weights_is_used():
 
     spec = visiontl.ImageSpec(size=(32, 32), mean=(104.0,) * 3, std=(1.0,) * 3, value_range=(0.0, 255.0))
     backbone = tiny.build(spec=spec)
-    assert float(backbone.normalise(torch.full((1, 3, 32, 32), 200, dtype=torch.uint8)).mean()) == pytest.approx(
+    assert float(backbone.normalize(torch.full((1, 3, 32, 32), 200, dtype=torch.uint8)).mean()) == pytest.approx(
         96, rel=1e-4
     )
-    assert float(backbone.normalise(torch.full((1, 3, 32, 32), 200 / 255)).mean()) == pytest.approx(96, rel=1e-4)
+    assert float(backbone.normalize(torch.full((1, 3, 32, 32), 200 / 255)).mean()) == pytest.approx(96, rel=1e-4)

@@ -222,7 +222,7 @@ def test_a_split_without_any_readable_image_is_refused():
 def test_a_task_that_cannot_do_with_what_remains_says_so():
     def check(cfg, data, meta, seen):
         assert seen.sizes == {"train": [(3, 4), None, (3, 4)]}
-        return [Finding("note", "small"), Finding("error", "no image of ants", "nothing is learnt")]
+        return [Finding("note", "small"), Finding("error", "no image of ants", "nothing is learned")]
 
     with pytest.raises(DataError, match="no image of ants"):
         skip(visiontl.Data(train=Numbers(3, damaged=(1,))), check=check)

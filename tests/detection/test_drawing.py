@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
-from visiontl_detection.drawing import LARGEST, colour, draw, draw_rows, font, palette, shortened
+from visiontl_detection.drawing import LARGEST, color, draw, draw_rows, font, palette, shortened
 
 from tests.detection.test_scores import meta_of, row
 
@@ -36,9 +36,9 @@ def test_line_and_tag_are_outside_and_the_object_stays_free():
     assert (rows.min() >= 75, rows.max() <= 261) == (True, True)  # nothing but the tag's height above
     assert (columns.min() >= 98, columns.max() <= 301) == (True, True)
     assert touched[80:98].any()  # the tag
-    assert tuple(drawn.getpixel((200, 101))) == colour(0)
+    assert tuple(drawn.getpixel((200, 101))) == color(0)
     other = draw(photo, {"objects": [one("dog")]}, META)
-    assert tuple(other.getpixel((200, 101))) == colour(1)
+    assert tuple(other.getpixel((200, 101))) == color(1)
 
 
 def test_nothing_found_changes_nothing():
@@ -56,26 +56,26 @@ def test_nothing_found_changes_nothing():
 def test_boxes_at_the_border_have_a_readable_tag(box):
     photo = Image.new("RGB", (640, 480), (90, 90, 90))
     drawn = draw(photo, {"objects": [one(box=box)]}, META)
-    filled = (np.asarray(drawn) == colour(0)).all(2)
+    filled = (np.asarray(drawn) == color(0)).all(2)
     assert filled.sum() > 500  # a whole tag lies inside the picture
     assert changed(drawn, photo).sum() < 0.2 * photo.width * photo.height
 
 
-def test_tags_of_neighbours_do_not_overlap():
+def test_tags_of_neighbors_do_not_overlap():
     photo = Image.new("RGB", (640, 480), (90, 90, 90))
     objects = [one(box=(200, 200, 340, 340), score=0.9 - i / 10) for i in range(4)]
 
-    def coloured(some) -> int:
-        return int((np.asarray(draw(photo, {"objects": some}, META)) == colour(0)).all(2).sum())
+    def colored(some) -> int:
+        return int((np.asarray(draw(photo, {"objects": some}, META)) == color(0)).all(2).sum())
 
     lines = 4 * 138 * 2  # a line of two pixels around 140
-    assert coloured(objects) - lines > 0.95 * sum(coloured([each]) - lines for each in objects)
+    assert colored(objects) - lines > 0.95 * sum(colored([each]) - lines for each in objects)
 
 
 def test_small_pictures_are_enlarged_and_long_ones_do_not_fill_the_memory():
     drawn = draw(Image.new("RGB", (32, 64)), {"objects": [one(box=(8, 16, 24, 48))]}, META)
     assert drawn.size == (320, 640)
-    assert tuple(drawn.getpixel((160, 160))) == colour(0)  # the box was enlarged along
+    assert tuple(drawn.getpixel((160, 160))) == color(0)  # the box was enlarged along
     for size in ((1, 1), (100_000, 1), (1, 3000), (7, 4000)):
         drawn = draw(Image.new("RGB", size), {"objects": [one(box=(0, 0, *size))]}, META)
         assert max(drawn.size) <= max(LARGEST, *size)
@@ -102,13 +102,13 @@ def test_long_names_give_way_and_the_score_stays():
     assert font(text, 14).getlength(text) <= 120
 
 
-def test_colours_are_told_apart():
-    colours = np.array(palette(), dtype=float)
-    assert len({tuple(c) for c in colours}) == 80
+def test_colors_are_told_apart():
+    colors = np.array(palette(), dtype=float)
+    assert len({tuple(c) for c in colors}) == 80
     for count, least in ((2, 150), (8, 90), (20, 50), (80, 20)):
-        gaps = np.linalg.norm(colours[:count, None] - colours[None, :count], axis=2)
+        gaps = np.linalg.norm(colors[:count, None] - colors[None, :count], axis=2)
         assert gaps[~np.eye(count, dtype=bool)].min() > least
-    assert colour(81) == colour(1)
+    assert color(81) == color(1)
 
 
 def test_truth_and_detections():

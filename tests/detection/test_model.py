@@ -94,7 +94,7 @@ def test_each_head_learns_on_each_kind_of_backbone(head, name):
 
 @pytest.mark.parametrize("head", HEADS)
 def test_answers_and_losses_are_those_of_torchvisions_own_transform(head):
-    """The same net behind torchvision's preprocessing, which normalises, resizes (to the same size) and pads itself."""
+    """The same net behind torchvision's preprocessing, which normalizes, resizes (to the same size) and pads itself."""
     made = detector(head, score_threshold=0.0)
     shown = batch(2, (64, 96), (64, 64))
     backbone = made.net.backbone.backbone
@@ -104,15 +104,15 @@ def test_answers_and_losses_are_those_of_torchvisions_own_transform(head):
     ]
     scaled = [image / 255 for image in shown["image"]]
     theirs = GeneralizedRCNNTransform(64, 96, list(backbone.spec.mean), list(backbone.spec.std), 32)
-    ours, normalise = made.net.transform, backbone.normalise
+    ours, normalize = made.net.transform, backbone.normalize
     for training in (True, False):
         made.train(training)
         torch.manual_seed(0)
         own = made(shown)
-        made.net.transform, backbone.normalise = theirs, lambda image: image
+        made.net.transform, backbone.normalize = theirs, lambda image: image
         torch.manual_seed(0)
         other = made.net(scaled, targets if training else None)
-        made.net.transform, backbone.normalise = ours, normalise
+        made.net.transform, backbone.normalize = ours, normalize
         if training:
             assert own["losses"].keys() == other.keys()
             for key, value in other.items():
@@ -148,7 +148,7 @@ def test_pooled_regions_are_those_of_torchvision():
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_images_without_boxes_are_learnt_from(head):
+def test_images_without_boxes_are_learned_from(head):
     made = detector(head).train()
     shown = batch(3, (64, 64), (64, 64))
     shown["boxes"], shown["labels"] = [torch.zeros(0, 4)] * 2, [torch.zeros(0, dtype=torch.int64)] * 2
@@ -240,8 +240,8 @@ def test_anchors_are_fitted_to_the_data():
     thin = np.stack([rng.normal(8, 0.5, 400), rng.normal(40, 2, 400)], 1)
     square = np.stack([rng.normal(60, 3, 400), rng.normal(60, 3, 400)], 1)
     shapes = np.concatenate([thin, square])
-    centres = k_means(shapes, 2)
-    assert sorted(centres.round(-1).tolist()) == [[10, 40], [60, 60]]
+    centers = k_means(shapes, 2)
+    assert sorted(centers.round(-1).tolist()) == [[10, 40], [60, 60]]
     by_hand = min(8, 6) * min(40, 10) / (8 * 40 + 60 - 6 * 10)
     assert overlap(np.array([[8, 40]]), np.array([[6, 10]]))[0, 0] == pytest.approx(by_hand)
     boxes = np.concatenate([np.zeros((800, 2)), shapes], 1)
@@ -259,10 +259,10 @@ def test_anchors_are_fitted_to_the_data():
 
 
 def test_what_cannot_work_is_refused_in_words():
-    grey = visiontl.load_backbone("visiontl/tiny", "none")
-    grey.in_channels = 1
+    gray = visiontl.load_backbone("visiontl/tiny", "none")
+    gray.in_channels = 1
     with pytest.raises(BackboneError, match="reads RGB photos"):
-        model(config(), grey, meta())
+        model(config(), gray, meta())
     with pytest.raises(ValueError, match="fcos predicts from points and has no anchors"):
         config(head="fcos", anchors="fitted")
     with pytest.raises(ValueError, match="'lihgt' is no preset; presets are none, light"):

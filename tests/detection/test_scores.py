@@ -299,7 +299,7 @@ def test_the_other_evaluator_is_not_installed(monkeypatch):
 def photo(_: int):
     from PIL import Image
 
-    return Image.new("RGB", (400, 300), "grey")
+    return Image.new("RGB", (400, 300), "gray")
 
 
 def test_the_report_can_be_drawn():

@@ -40,7 +40,7 @@ def extent(image: torch.Tensor) -> list[float]:
 
 @pytest.mark.parametrize("name", ["light", "standard", "strong", "large-scale jitter"])
 def test_boxes_follow_their_pixels(name):
-    augment = {"jitter": [0.1, 2.0]} if name == "large-scale jitter" else {**PRESETS[name], "colour": 0.0}
+    augment = {"jitter": [0.1, 2.0]} if name == "large-scale jitter" else {**PRESETS[name], "color": 0.0}
     meta = {"size": {"short": [80, 120], "long": 200}}
     view = pickle.loads(pickle.dumps(training_view(config(augment=augment), SPEC, meta)))
     shapes, kept = set(), 0
@@ -65,12 +65,12 @@ def test_boxes_follow_their_pixels(name):
     assert kept > 50
 
 
-def test_colour_changes_pixels_and_no_box():
+def test_color_changes_pixels_and_no_box():
     meta = {"size": {"short": [120], "long": 200}}
-    plain = training_view(config(augment={"flip": False, "colour": 0.0, "jitter": [1, 1]}), SPEC, meta)
-    coloured = training_view(config(augment={"flip": False, "colour": 1.0, "jitter": [1, 1]}), SPEC, meta)
+    plain = training_view(config(augment={"flip": False, "color": 0.0, "jitter": [1, 1]}), SPEC, meta)
+    colored = training_view(config(augment={"flip": False, "color": 1.0, "jitter": [1, 1]}), SPEC, meta)
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (120, 180, 3), dtype=np.uint8))
-    pairs = [(plain(noise, square()[1], seed), coloured(noise, square()[1], seed)) for seed in range(8)]
+    pairs = [(plain(noise, square()[1], seed), colored(noise, square()[1], seed)) for seed in range(8)]
     assert sum(not torch.equal(a["image"], b["image"]) for a, b in pairs) >= 6
     assert all(torch.equal(a["boxes"], b["boxes"]) for a, b in pairs)
 
@@ -83,7 +83,7 @@ def test_the_evaluation_view_is_the_whole_photo_resized():
     assert np.abs(np.array(extent(made["image"])) - [20, 10, 50, 40]).max() <= 1
 
 
-def test_ignored_boxes_are_not_learnt_but_known():
+def test_ignored_boxes_are_not_learned_but_known():
     meta = {"size": {"short": [60], "long": 200}}
     for view in (still_view(config(), SPEC, meta), training_view(config(augment="standard"), SPEC, meta)):
         made = view(*square(ignored=True), 0)

@@ -23,10 +23,10 @@ def portrait_of(person: int, number: int = 0) -> Image.Image:
     return portrait(drawn_traits(np.random.default_rng([7, person])), np.random.default_rng([7, person, number]))
 
 
-def picture(path: Path, person: int, number: int, grey: bool = False) -> None:
+def picture(path: Path, person: int, number: int, gray: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn = portrait_of(person, number)
-    (drawn.convert("L") if grey else drawn).save(path)
+    (drawn.convert("L") if gray else drawn).save(path)
 
 
 def folders(root: Path, people: int = PEOPLE, each: int = EACH) -> Path:
@@ -47,11 +47,11 @@ def splits(root: Path) -> Path:
 
 
 def lfw(root: Path, people: int = 6, each: int = 3) -> Path:
-    """LFW's layout: ROOT/Name_Surname/Name_Surname_0001.jpg, grey as some of its pictures are."""
+    """LFW's layout: ROOT/Name_Surname/Name_Surname_0001.jpg, gray as some of its pictures are."""
     for person in range(people):
         name = f"Person_{chr(65 + person)}"
         for number in range(1, each + 1):
-            picture(root / name / f"{name}_{number:04d}.jpg", person, number, grey=person % 2 == 0)
+            picture(root / name / f"{name}_{number:04d}.jpg", person, number, gray=person % 2 == 0)
     return root
 
 

@@ -166,7 +166,7 @@ CONFIGS = [
     ({"loss": {"name": "arcface", "m3": 0.1}}, "arcface has m2 alone"),
     ({"loss": {"name": "cosface", "m2": 0.1}}, "cosface has m3 alone"),
     ({"loss": {"name": "triplet", "m2": 0.1}}, "triplet has `margin` alone"),
-    ({"loss": {"name": "triplet", "sub_centres": 3}}, "triplet has `margin` alone"),
+    ({"loss": {"name": "triplet", "sub_centers": 3}}, "triplet has `margin` alone"),
     ({"loss": "triplet", "sampler": "shuffled"}, "sampler: identities"),
     ({"loss": "triplet", "images_per_identity": 1}, "at least 2"),
     ({"loss": {"scale": 0}}, "greater than 0"),
@@ -233,8 +233,8 @@ GALLERIES: list[tuple[str, Callable[[Path], Any], str]] = [
     ("flat embeddings", vectors(np.ones(3)), r"shape \[3\]"),
     ("another key", lambda folder: save_file({"x": np.eye(3)}, folder / "embeddings.safetensors"), "cannot be read"),
     ("half a file", lambda folder: os.truncate(folder / "embeddings.safetensors", 40), "cannot be read"),
-    ("no JSON", lambda folder: (folder / "gallery.json").write_text("{"), "not what enrol writes"),
-    ("a list", lambda folder: (folder / "gallery.json").write_text("[]"), "not what enrol writes"),
+    ("no JSON", lambda folder: (folder / "gallery.json").write_text("{"), "not what enroll writes"),
+    ("a list", lambda folder: (folder / "gallery.json").write_text("[]"), "not what enroll writes"),
     ("another format", about(format=9), "written in format 9"),
     ("no people", about(identities=[], images=[]), "0 identities"),
 ]
@@ -261,8 +261,8 @@ def test_a_gallery_is_never_overwritten_and_never_holds_what_is_not_finite(tmp_p
 
 COMMANDS = [
     (("compare", "NO", "a.png", "b.png"), "no such run folder"),
-    (("enrol", "NO", "NO", "--out", "ROOT"), "never overwritten"),
-    (("enrol", "NO", "NO", "--out", "ROOT/new"), "no such folder"),
+    (("enroll", "NO", "NO", "--out", "ROOT"), "never overwritten"),
+    (("enroll", "NO", "NO", "--out", "ROOT/new"), "no such folder"),
     (("identify", "NO", "NO", "x.png"), "is no gallery"),
     (("identify", "NO", "NO", "x.png", "--top", "0"), "--top 0"),
     (("add", "NO", "ROOT/train", "--out", "ROOT/new"), "no such run folder"),
@@ -270,7 +270,7 @@ COMMANDS = [
     (("align", "ROOT", "--landmarks", "x.csv", "--out", "ROOT/new", "--size", "4"), "--size 4"),
     (("align", "ROOT", "--landmarks", "x.csv", "--out", "ROOT/new"), "no such file"),
     (("align", "ROOT"), "required"),
-    (("recognise",), "has no command"),
+    (("recognize",), "has no command"),
 ]
 
 

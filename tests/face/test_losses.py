@@ -25,7 +25,7 @@ def made(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def ours(config: LossConfig, embedding, label, weight):
     """(loss, gradient of the embeddings, gradient of the class weights)"""
-    head = MarginHead(CLASSES, config.sub_centres, WIDTH, config.margins(), config.scale)
+    head = MarginHead(CLASSES, config.sub_centers, WIDTH, config.margins(), config.scale)
     with torch.no_grad():
         head.weight.copy_(weight.reshape(head.weight.shape))
     leaf = embedding.clone().requires_grad_()
@@ -72,13 +72,13 @@ def test_cosface_is_pytorch_metric_learnings(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_sub_centre_arcface_is_pytorch_metric_learnings(seed):
+def test_sub_center_arcface_is_pytorch_metric_learnings(seed):
     from pytorch_metric_learning.losses import SubCenterArcFaceLoss
 
     embedding, label, _ = made(seed)
     weight = torch.randn(CLASSES * 3, WIDTH, generator=torch.Generator().manual_seed(9))
     embedding += 3 * weight[label * 3]
-    config = LossConfig(name="arcface", m2=0.3, scale=8, sub_centres=3)
+    config = LossConfig(name="arcface", m2=0.3, scale=8, sub_centers=3)
     criterion = SubCenterArcFaceLoss(
         num_classes=CLASSES, embedding_size=WIDTH, margin=math.degrees(0.3), scale=8, sub_centers=3
     )

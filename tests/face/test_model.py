@@ -1,4 +1,4 @@
-"""The neck's start, the network's two modes, and what autocast, one image and grey input do to them."""
+"""The neck's start, the network's two modes, and what autocast, one image and gray input do to them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def features(seed: int = 0, people: int = 4, each: int = 6, width: int = 10):
     draw = torch.Generator().manual_seed(seed)
     labels = torch.arange(people).repeat_interleave(each)
     spread = torch.linspace(0.2, 3, width)
-    centres = torch.randn(people, width, generator=draw) * 2
-    return centres[labels] + torch.randn(len(labels), width, generator=draw) * spread + 5, labels
+    centers = torch.randn(people, width, generator=draw) * 2
+    return centers[labels] + torch.randn(len(labels), width, generator=draw) * spread + 5, labels
 
 
-def test_the_centred_start_is_the_features_minus_their_mean():
+def test_the_centerd_start_is_the_features_minus_their_mean():
     pooled, labels = features()
     neck = Neck(10, 10, 0.0).eval()
     neck.set_start(projection(pooled, labels, 10, None), pooled)
@@ -40,9 +40,9 @@ def test_a_narrower_start_keeps_the_directions_of_most_variance():
     pooled, labels = features()
     matrix = projection(pooled, labels, 4, None)
     torch.testing.assert_close(matrix @ matrix.T, torch.eye(4), rtol=1e-5, atol=1e-5)
-    centred = pooled - pooled.mean(0)
-    _, values, right = torch.linalg.svd(centred, full_matrices=False)
-    assert (centred @ matrix.T).square().sum() == pytest.approx(float(values[:4].square().sum()), rel=1e-5)
+    centerd = pooled - pooled.mean(0)
+    _, values, right = torch.linalg.svd(centerd, full_matrices=False)
+    assert (centerd @ matrix.T).square().sum() == pytest.approx(float(values[:4].square().sum()), rel=1e-5)
     torch.testing.assert_close((matrix @ right[:4].T).abs(), torch.eye(4), rtol=1e-3, atol=1e-3)
 
 
@@ -96,15 +96,15 @@ def test_every_parameter_gets_a_gradient(name):
 
 
 def test_start_makes_evaluation_the_training_free_embedding():
-    made, batch = network(neck={"start": "centred"}, dimension=64)
-    cfg = config(data="x", dimension=64, neck={"start": "centred"})
+    made, batch = network(neck={"start": "centerd"}, dimension=64)
+    cfg = config(data="x", dimension=64, neck={"start": "centerd"})
     made.eval()
     with torch.no_grad():
         start(cfg, made, [batch], META)
         found = made({"image": batch["image"].flip(0)})
-    assert made.centre.abs().sum() > 0
+    assert made.center.abs().sum() > 0
     torch.testing.assert_close(
-        found["embedding"][:, : found["centred"].shape[1]], found["centred"], rtol=1e-3, atol=1e-3
+        found["embedding"][:, : found["centerd"].shape[1]], found["centerd"], rtol=1e-3, atol=1e-3
     )
     assert made.head is not None
     own = F.normalize(made.neck(made.features(batch["image"])), dim=1)[:2].mean(0)
@@ -136,7 +136,7 @@ def test_one_image_alone_can_be_trained_on():
     assert int(neck.norm.num_batches_tracked or 0) == 0
 
 
-def test_a_backbone_of_one_channel_reads_photos_as_grey():
+def test_a_backbone_of_one_channel_reads_photos_as_gray():
     entry, _ = plugins.backbone_entry("visiontl/tiny")
     made = model(config(data="x", dimension=8), entry.build(in_channels=1, image_size=(32, 32)), META).eval()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Train once on drawn people, then everything that one does with the model: predict, compare, enrol, identify, add."""
+"""Train once on drawn people, then everything that one does with the model: predict, compare, enroll, identify, add."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_model_without_validation_has_no_threshold(run, people, tmp_path, caps
     assert "has no threshold" in err
 
 
-def test_enrol_and_identify(run, people, tmp_path, capsys):
+def test_enroll_and_identify(run, people, tmp_path, capsys):
     """Two people are enrolled with four images each; the others are strangers."""
     for person in ("person_16", "person_17"):
         for number in range(4):
@@ -109,7 +109,7 @@ def test_enrol_and_identify(run, people, tmp_path, capsys):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(people / person / f"{number:02d}.png", target)
     write(tmp_path / "known/person_17/broken.png", b"not a picture")
-    code, out, _ = face(capsys, "enrol", run, tmp_path / "known", "--out", tmp_path / "gallery")
+    code, out, _ = face(capsys, "enroll", run, tmp_path / "known", "--out", tmp_path / "gallery")
     assert code == 0
     assert "2 identities from 8 images enrolled" in out
     assert "broken.png" in out
@@ -137,7 +137,7 @@ def test_enrol_and_identify(run, people, tmp_path, capsys):
 
 
 def test_a_gallery_of_another_model_is_refused(run, people, tmp_path, capsys):
-    assert face(capsys, "enrol", run, people, "--out", tmp_path / "gallery")[0] == 0
+    assert face(capsys, "enroll", run, people, "--out", tmp_path / "gallery")[0] == 0
     built = visiontl.load(run).built
     with torch.no_grad():
         built.model.get_parameter("neck.linear.weight").mul_(0.9)
@@ -177,7 +177,7 @@ LFW += "Person_C\t1\t2\nPerson_D\t2\t3\nPerson_B\t2\tPerson_F\t3\nPerson_C\t3\tP
 
 
 def test_a_folder_and_a_list_of_lfws_are_evaluated(run, tmp_path):
-    """Grey images among them; two folds of four pairs."""
+    """Gray images among them; two folds of four pairs."""
     folder, pairs = made.lfw(tmp_path / "lfw"), write(tmp_path / "pairs.txt", LFW)
     scores = visiontl.evaluate(run, folder, overrides=[f"task.pairs={pairs}"])["scores"]["test"]
     assert scores["pairs"] == {"same": 4, "different": 4, "left out": 0}
@@ -225,10 +225,10 @@ def test_the_report_shows_baselines_roc_and_confused_pairs(run):
 @pytest.mark.parametrize(
     "section",
     [
-        {"loss": "triplet", "images_per_identity": 2, "neck": {"start": "centred"}},
-        {"loss": {"name": "combined", "sub_centres": 2}, "augment": "light", "neck": {"dropout": 0.2}},
+        {"loss": "triplet", "images_per_identity": 2, "neck": {"start": "centerd"}},
+        {"loss": {"name": "combined", "sub_centers": 2}, "augment": "light", "neck": {"dropout": 0.2}},
     ],
-    ids=["triplets of P x K", "sub-centres, augmented"],
+    ids=["triplets of P x K", "sub-centers, augmented"],
 )
 def test_other_ways_to_train_resume_with_the_same_bits(section, tmp_path):
     resumes_with_the_same_bits(Case("face", tmp_path, section))

@@ -13,7 +13,7 @@ from visiontl_segmentation.config import DataConfig, SegmentationConfig
 
 SPLITS: Mapping[str, Sequence[str]] = {"train": ("a", "b", "c"), "val": ("d",), "test": ("e",)}
 SIZE = (12, 16)  # (height, width)
-COLOURS = {"ground": (0, 0, 0), "cat": (200, 30, 30), "dog": (30, 30, 200)}
+COLORS = {"ground": (0, 0, 0), "cat": (200, 30, 30), "dog": (30, 30, 200)}
 
 
 def truth(name: str, size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -49,9 +49,9 @@ def palette_mask(mask: np.ndarray) -> Image.Image:
     return image
 
 
-def colour_mask(mask: np.ndarray) -> Image.Image:
-    colours = np.array([*COLOURS.values()], dtype=np.uint8)
-    return Image.fromarray(colours[np.where(mask == 255, 0, mask)])
+def color_mask(mask: np.ndarray) -> Image.Image:
+    colors = np.array([*COLORS.values()], dtype=np.uint8)
+    return Image.fromarray(colors[np.where(mask == 255, 0, mask)])
 
 
 def binary_mask(mask: np.ndarray) -> Image.Image:

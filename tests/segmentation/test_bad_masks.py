@@ -109,8 +109,8 @@ FOLDERS = [
     Bad("floating NaN", "index", floating(np.nan), ("a.tif", "whole numbers"), late=True),
     Bad("16 bits beyond 255", "index", saved(np.full(SIZE, 300, dtype=np.uint16)),
         ("a.png", "300", "0 to 255"), late=True),
-    Bad("colours in an index set", "index", saved(made.colour_mask(truth("a"))),
-        ("a.png", "colour", "task.data.values"),
+    Bad("colors in an index set", "index", saved(made.color_mask(truth("a"))),
+        ("a.png", "color", "task.data.values"),
         late=True, keys=(("values", "index"),)),
     Bad("a JPEG mask", "index", jpeg, ("a.jpg", "nothing")),
     Bad("a damaged mask", "index", cut(A), ("a.png", "damaged"), late=True),
@@ -156,16 +156,16 @@ FOLDERS = [
         keys=(("images", "../images"), ("masks", "masks"))),
     Bad("{split} in one place", "index", lambda root: None, ("{split} stands in one",),
         keys=(("images", "images/{split}"), ("masks", "masks"))),
-    Bad("colour masks without a table", "colour", lambda root: None,
-        ("colour-coded", "task.data.colours", "class_dict.csv")),
-    Bad("a colour that is not in the table", "colour", written("class_dict.csv", "ground,0,0,0\ncat,200,30,30\n"),
-        ("a.png", "[30, 30, 200]", "table of colours")),
-    Bad("a table with a colour twice", "colour", written("class_dict.csv", "ground,0,0,0\ncat,0,0,0\n"),
+    Bad("color masks without a table", "color", lambda root: None,
+        ("color-coded", "task.data.colors", "class_dict.csv")),
+    Bad("a color that is not in the table", "color", written("class_dict.csv", "ground,0,0,0\ncat,200,30,30\n"),
+        ("a.png", "[30, 30, 200]", "table of colors")),
+    Bad("a table with a color twice", "color", written("class_dict.csv", "ground,0,0,0\ncat,0,0,0\n"),
         ("class_dict.csv", "given twice")),
-    Bad("a table with 256", "colour", written("class_dict.csv", "ground,0,0,0\ncat,256,0,0\n"),
+    Bad("a table with 256", "color", written("class_dict.csv", "ground,0,0,0\ncat,256,0,0\n"),
         ("class_dict.csv", "cat")),
-    Bad("an empty table", "colour", written("class_dict.csv", "name,r,g,b\n"), ("class_dict.csv", "no colours")),
-    Bad("a binary mask with grey edges", "binary", saved(np.full(SIZE, 128, np.uint8)), ("a.png", "128 on 192 pixels"),
+    Bad("an empty table", "color", written("class_dict.csv", "name,r,g,b\n"), ("class_dict.csv", "no colors")),
+    Bad("a binary mask with gray edges", "binary", saved(np.full(SIZE, 128, np.uint8)), ("a.png", "128 on 192 pixels"),
         keys=(("values", "binary"),)),
     Bad("three names for binary masks", "binary", written("classes.txt", "a\nb\nc\n"), ("two classes", "3 are named"),
         keys=(("values", "binary"),)),
@@ -236,7 +236,7 @@ VOC = [
 
 WRITERS: dict[str, Callable[[Path], Path]] = {
     "index": made.folders,
-    "colour": lambda root: made.folders(root, made.colour_mask, names=None),
+    "color": lambda root: made.folders(root, made.color_mask, names=None),
     "binary": lambda root: made.folders(root, made.binary_mask, names=None),
     "coco": made.coco,
     "voc": made.voc,
@@ -268,8 +268,8 @@ def test_bad_masks(tmp_path, bad):
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_the_sets_that_are_spoilt_are_sound(tmp_path, kind):
-    table = {name: list(colour) for name, colour in made.COLOURS.items()} if kind == "colour" else None
-    found = data(made.config(WRITERS[kind](tmp_path), {"augment": "none"}, colours=table), ImageSpec(size=SIZE))
+    table = {name: list(color) for name, color in made.COLORS.items()} if kind == "color" else None
+    found = data(made.config(WRITERS[kind](tmp_path), {"augment": "none"}, colors=table), ImageSpec(size=SIZE))
     for split in found.splits().values():
         for id in range(len(split)):
             assert set(np.unique(split[id, 0]["truth"])) <= {0, 1, 2, 255}

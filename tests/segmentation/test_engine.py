@@ -110,7 +110,7 @@ def test_files_on_disk(run, tmp_path):
     assert mask.mode == "P"
     assert mask.size == (50, 40)
     assert set(np.unique(np.asarray(mask))) <= {0, 1, 2}
-    assert mask.getpalette()[:9] == [c for colour in visiontl.load(run).meta["colours"] for c in colour]
+    assert mask.getpalette()[:9] == [c for color in visiontl.load(run).meta["colors"] for c in color]
     assert Image.open(tmp_path / "out/pictures/a.jpg").width > 4 * 90  # enlarged, with a legend beside it
 
 
@@ -179,7 +179,7 @@ def test_a_damaged_mask_can_be_skipped(tmp_path):
 def test_drawing_leaves_background_and_ignored_pixels_alone():
     from visiontl_segmentation.drawing import draw, overlay, verdict
 
-    meta = {"classes": ["ground", "a"], "colours": [[0, 0, 0], [250, 0, 0]], "background": 0}
+    meta = {"classes": ["ground", "a"], "colors": [[0, 0, 0], [250, 0, 0]], "background": 0}
     photo = Image.new("RGB", (400, 330), (10, 200, 10))
     mask = np.zeros((330, 400), dtype=np.uint8)
     mask[100:200, 100:200], mask[200:300] = 1, 255
@@ -199,7 +199,7 @@ def test_the_legend_lists_ignored_pixels_and_classes_that_are_only_predicted(mon
 
     listed = []
     monkeypatch.setattr(drawing, "beside", lambda picture, entries, *_: listed.extend(text for _, text in entries))
-    meta = {"classes": ["ground", "a", "b"], "colours": [[0, 0, 0], [250, 0, 0], [0, 0, 250]], "background": 0}
+    meta = {"classes": ["ground", "a", "b"], "colors": [[0, 0, 0], [250, 0, 0], [0, 0, 250]], "background": 0}
     truth = np.zeros((300, 100), dtype=np.uint8)
     truth[:30], truth[30:60] = 1, 255
     drawing.with_legend(Image.new("RGB", (100, 300)), truth, meta, np.full_like(truth, 2))

@@ -90,7 +90,7 @@ def test_logits_are_those_of_the_librarys_model(decoder):
     image = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
     with torch.no_grad():
         decoded, extent = net.decode(image)
-        expected = theirs.decoder(theirs.encoder(net.decode.backbone.normalise(image)))
+        expected = theirs.decoder(theirs.encoder(net.decode.backbone.normalize(image)))
     assert extent == (64, 96)
     assert torch.allclose(decoded, expected, atol=1e-5)
 
@@ -108,7 +108,7 @@ def test_training_logits_are_at_the_size_of_the_images():
     assert found["logits"].shape[2:] == (16, 24)
 
 
-def test_an_image_does_not_depend_on_its_neighbours():
+def test_an_image_does_not_depend_on_its_neighbors():
     net = built().eval()
     one, other = (torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in ((64, 96), (96, 64)))
     with torch.no_grad():
@@ -133,7 +133,7 @@ def test_patches_that_are_no_power_of_two_cover_the_image():
     assert found["extent"].tolist() == [[70, 98]]
 
 
-def test_one_image_under_a_decoder_that_normalises_over_images_is_refused():
+def test_one_image_under_a_decoder_that_normalizes_over_images_is_refused():
     net = built({"decoder": "deeplabv3"})
     net.train()
     with pytest.raises(TrainingError, match="two images or more"):
@@ -165,8 +165,8 @@ def test_backbones_and_settings_that_do_not_fit(task, keys, words):
         ({"augment": {"scale": [2.0, 1.0]}}, "between"),
         ({"data": {"folder": ".", "background_policy": "ignore"}}, "background: NAME"),
         ({"data": {"folder": ".", "classes": ["a", "a"]}}, "must be different"),
-        ({"data": {"folder": ".", "colours": {"a": [0, 0, 0], "b": [0, 0, 0]}}}, "same colour"),
-        ({"data": {"folder": ".", "colours": {"a": [0, 0, 256]}}}, "is no colour"),
+        ({"data": {"folder": ".", "colors": {"a": [0, 0, 0], "b": [0, 0, 0]}}}, "same color"),
+        ({"data": {"folder": ".", "colors": {"a": [0, 0, 256]}}}, "is no color"),
         ({"data": {"folder": ".", "images": "x"}}, "both images and masks"),
     ],
 )

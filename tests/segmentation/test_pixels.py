@@ -81,7 +81,7 @@ def test_windows_cover_everything(length, window, overlap):
 
 
 class Echo:
-    """Stands in for a model: the logits of a pixel are a function of its colour alone, so windows change nothing."""
+    """Stands in for a model: the logits of a pixel are a function of its color alone, so windows change nothing."""
 
     def __init__(self, step: int = 1):
         self.most = 0

@@ -24,7 +24,7 @@ def still(folder, **keys):
     return config(folder, {"augment": "none"}, **keys)
 
 
-@pytest.mark.parametrize("kind", [made.index_mask, made.palette_mask], ids=["grey", "palette"])
+@pytest.mark.parametrize("kind", [made.index_mask, made.palette_mask], ids=["gray", "palette"])
 @pytest.mark.parametrize("place", ["{kind}/{split}", "{split}/{kind}"])
 def test_indices(tmp_path, kind, place):
     found = data(still(made.folders(tmp_path, kind, place)), SPEC)
@@ -36,7 +36,7 @@ def test_indices(tmp_path, kind, place):
     assert found.meta["counts"] == [int((pixels == k).sum()) for k in range(3)]
 
 
-def test_the_same_in_16_bits_and_as_grey_rgb(tmp_path):
+def test_the_same_in_16_bits_and_as_gray_rgb(tmp_path):
     made.folders(tmp_path)
     for split, stems in made.SPLITS.items():
         for stem in stems:
@@ -50,12 +50,12 @@ def test_the_same_in_16_bits_and_as_grey_rgb(tmp_path):
     assert all(np.array_equal(mask, truth(stem)) for stem, mask in masks(found).items())
 
 
-def test_colours(tmp_path):
-    made.folders(tmp_path, made.colour_mask, names=None)
-    table = {name: list(colour) for name, colour in made.COLOURS.items()}
-    found = data(still(tmp_path, colours=table), SPEC)
+def test_colors(tmp_path):
+    made.folders(tmp_path, made.color_mask, names=None)
+    table = {name: list(color) for name, color in made.COLORS.items()}
+    found = data(still(tmp_path, colors=table), SPEC)
     assert found.meta["classes"] == ["ground", "cat", "dog"]
-    assert found.meta["colours"] == [list(colour) for colour in made.COLOURS.values()]
+    assert found.meta["colors"] == [list(color) for color in made.COLORS.values()]
     for stem, mask in masks(found).items():
         assert np.array_equal(mask, np.where(truth(stem) == 255, 0, truth(stem)))
 
@@ -67,18 +67,18 @@ def test_colours(tmp_path):
         ("labelmap.txt", "# label:color_rgb:parts:actions\nground:0,0,0::\ncat:200,30,30::\ndog:30,30,200::\n"),
     ],
 )
-def test_tables_of_colours_beside_the_data(tmp_path, file, text):
-    made.folders(tmp_path, made.colour_mask, names=None)
+def test_tables_of_colors_beside_the_data(tmp_path, file, text):
+    made.folders(tmp_path, made.color_mask, names=None)
     made.write(tmp_path / file, text)
     found = data(still(tmp_path), SPEC)  # told by the masks themselves
     assert found.meta["classes"] == ["ground", "cat", "dog"]
     assert masks(found)["a"].max() == 2
 
 
-def test_a_colour_may_be_ignored(tmp_path):
-    made.folders(tmp_path, made.colour_mask, names=None)
-    table = {name: list(colour) for name, colour in made.COLOURS.items()}
-    found = data(still(tmp_path, colours=table, ignore_index="cat"), SPEC)
+def test_a_color_may_be_ignored(tmp_path):
+    made.folders(tmp_path, made.color_mask, names=None)
+    table = {name: list(color) for name, color in made.COLORS.items()}
+    found = data(still(tmp_path, colors=table, ignore_index="cat"), SPEC)
     assert found.meta["classes"] == ["ground", "dog"]
     assert np.array_equal(masks(found)["a"] == 255, truth("a") == 1)
 
@@ -146,7 +146,7 @@ def test_numbers_and_names_are_ignored_alike(tmp_path):
 
 def test_suffixes_and_folders_inside(tmp_path):
     made.folders(tmp_path, place="{kind}/{split}/town", suffix="_ids")
-    made.colour_mask(truth("a")).save(tmp_path / "masks/train/town/a_colour.png")
+    made.color_mask(truth("a")).save(tmp_path / "masks/train/town/a_color.png")
     found = data(still(tmp_path, mask_suffix="_ids"), SPEC)
     assert found.train.names == ["images/train/town/a.png", "images/train/town/b.png", "images/train/town/c.png"]
 

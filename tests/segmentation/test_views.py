@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from visiontl_segmentation.config import SegmentationConfig
-from visiontl_segmentation.views import Frame, mean_colour, sample, still_view, training_view
+from visiontl_segmentation.views import Frame, mean_color, sample, still_view, training_view
 
 from visiontl import ImageSpec
 
@@ -16,7 +16,7 @@ AUGMENT = {"scale": [0.5, 2.0], "rotate": 30, "flip": True}
 
 
 def drawn(height: int = 120, width: int = 150) -> tuple[Image.Image, np.ndarray]:
-    """A photo whose blocks have the colour of their class: (60 * class, 0, 255)."""
+    """A photo whose blocks have the color of their class: (60 * class, 0, 255)."""
     draw = np.random.default_rng(0)
     mask = np.kron(draw.integers(0, 4, (height // 30, width // 30)), np.ones((30, 30))).astype(np.uint8)
     pixels = np.stack([60 * mask, np.zeros_like(mask), np.full_like(mask, 255)], -1).astype(np.uint8)
@@ -28,7 +28,7 @@ def config(**task) -> SegmentationConfig:
 
 
 def agreement(image: torch.Tensor, mask: torch.Tensor) -> tuple[float, float]:
-    """Shares: of pixels that count, how many have their class's colour, within 25; and how many count."""
+    """Shares: of pixels that count, how many have their class's color, within 25; and how many count."""
     valid = mask != 255
     off = (image[0].int() - 60 * mask.int()).abs()[valid]
     return float((off <= 25).float().mean()), float(valid.float().mean())
@@ -56,7 +56,7 @@ def test_photo_and_mask_stay_together(resize, augment):
 
 def test_a_view_is_a_function_of_its_seed():
     photo, mask = drawn()
-    view = training_view(config(augment={**AUGMENT, "colour": 1.0}), SPEC)
+    view = training_view(config(augment={**AUGMENT, "color": 1.0}), SPEC)
     one, again, other = view(photo, mask, 3), view(photo, mask, 3), view(photo, mask, 4)
     assert all(torch.equal(one[key], again[key]) for key in one)
     assert not torch.equal(one["image"], other["image"])
@@ -80,12 +80,12 @@ def test_a_crop_is_what_the_resized_photo_shows_there():
         assert any((mask[y : y + 64, x : x + 96] == made["mask"].numpy()).all() for y, x in places)
 
 
-def test_padding_has_the_mean_colour_and_is_ignored():
+def test_padding_has_the_mean_color_and_is_ignored():
     photo, mask = drawn(60, 90)
     made = still_view(config(resize="original"), SPEC)(photo, mask, 0)
     assert made["image"].shape == (3, 64, 96)
     assert made["shown"] == made["size"] == (60, 90)
-    assert made["image"][:, 63, 95].tolist() == mean_colour(SPEC) == [128, 64, 191]
+    assert made["image"][:, 63, 95].tolist() == mean_color(SPEC) == [128, 64, 191]
     assert (made["mask"][60:] == 255).all()
     assert (made["mask"][:, 90:] == 255).all()
     assert np.array_equal(made["mask"][:60, :90].numpy(), mask)

@@ -39,7 +39,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def photo(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Soft coloured blobs with some noise: a picture with both smooth and busy places."""
+    """Soft colored blobs with some noise: a picture with both smooth and busy places."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
     pixels = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float64)

@@ -91,7 +91,7 @@ DATA = [
           saved("starry_night.png", waves())),
     Wrong("style that is tiny", (style("{here}/a.png"),), ("a.png", "5 x 70 pixels", "64"),
           saved("a.png", Image.new("RGB", (5, 70)))),
-    Wrong("style of one colour", (style("{here}/a.png"),), ("a.png", "one colour only"),
+    Wrong("style of one color", (style("{here}/a.png"),), ("a.png", "one color only"),
           saved("a.png", Image.new("RGB", (90, 90), "navy"))),
     Wrong("style that is a web page", (style("{here}/a.jpg"),), ("a.jpg", "HTML page"),
           written("a.jpg", b"<!DOCTYPE html><p>not found")),
@@ -104,7 +104,7 @@ DATA = [
     Wrong("photos that are missing", ("task.data.photos=[{here}/fotos]",), ("no such file or folder", "photos"),
           lambda here: (here / "photos").mkdir()),
     Wrong("folder without photos", ("task.data.photos=[{here}]",), ("task.data.photos", "holds no pictures")),
-    Wrong("one photo", ("task.data.photos=[{here}/few]",), ("1 photo,", "style optimise"), photos_of(1)),
+    Wrong("one photo", ("task.data.photos=[{here}/few]",), ("1 photo,", "style optimize"), photos_of(1)),
     Wrong("two photos, one held out", ("task.data.photos=[{here}/few]",), ("2 photos, 1 left",), photos_of(2)),
     Wrong("photos that are cut off", ("task.data.photos=[{here}/few]",), ("damaged", "data.on_bad=skip"), damaged),
     Wrong("val that is missing", ("task.data.val=[{here}/val]",), ("task.data.val", "no such file")),
@@ -120,7 +120,7 @@ BACKBONES = [
     Wrong("level that is too deep", ("task.style_layers=[map9]",), ("pyramid levels 0 to 3",)),
     Wrong("layer that is no map", ("task.style_layers=[norm]",), ("'norm'", "gives no map")),
     Wrong("a plain ViT", ("backbone.name=torchvision/vit_b_32", "backbone.image_size=null"), ("one stride only",)),
-    Wrong("grey input", ("backbone.in_channels=1",), ("backbone.in_channels: 1",)),
+    Wrong("gray input", ("backbone.in_channels=1",), ("backbone.in_channels: 1",)),
 ]  # fmt: skip
 
 
@@ -155,14 +155,14 @@ def test_a_wrong_config_or_data_set_is_refused_in_a_sentence(wrong, config, tmp_
 
 def odd_styles() -> dict[str, tuple[Image.Image, str]]:
     """Style pictures that can be used, and what is said of each."""
-    colour = np.asarray(waves())
-    alpha = np.dstack([colour, np.tile(np.arange(96, dtype=np.uint8) * 2, (96, 1))])
-    deep = Image.fromarray(colour[..., 0].astype(np.uint16) * 257)
+    color = np.asarray(waves())
+    alpha = np.dstack([color, np.tile(np.arange(96, dtype=np.uint8) * 2, (96, 1))])
+    deep = Image.fromarray(color[..., 0].astype(np.uint16) * 257)
     return {
-        "grey.png": (waves().convert("L"), "is grey"),
+        "gray.png": (waves().convert("L"), "is gray"),
         "transparent.png": (Image.fromarray(alpha, "RGBA"), "has transparency"),
         "palette.png": (waves().convert("P"), ""),
-        "sixteen.png": (deep, "is grey"),
+        "sixteen.png": (deep, "is gray"),
         "cmyk.jpg": (waves().convert("CMYK"), ""),
         "strip.png": (waves().resize((700, 70)), ""),
     }
@@ -195,7 +195,7 @@ def test_an_odd_style_picture_is_used_with_a_word(name, config, tmp_path, capsys
         ({"tile": 10}, "tile"),
         ({"size": 0}, "size"),
         ({"style_scale": 100}, "style_scale"),
-        ({"keep_colours": "perhaps"}, "keep_colours"),
+        ({"keep_colors": "perhaps"}, "keep_colors"),
     ],
 )
 def test_wrong_predict_options_are_named(options, words):
@@ -214,24 +214,24 @@ class Call:
 
 TINY = "--backbone visiontl/tiny --weights none"
 CALLS = [
-    Call("optimise {here}/foto.png --style {here}/style.png --out {here}/o", "no such file"),
-    Call("optimise {here}/tiny.png --style {here}/style.png --out {here}/o", "4 x 4 pixels"),
-    Call("optimise {here}/photo.png --style {here}/stile.png --out {here}/o", "did you mean 'style.png'"),
-    Call("optimise {here}/photo.png --style {here}/tiny.png --out {here}/o", "4 x 4 pixels"),
-    Call("optimise {here}/photo.png --style {here}/style.png --out {here}/results", "nothing is overwritten"),
-    Call("optimise {here}/photo.png --style {here}/style.png --out {here}/photo.png", "nothing is overwritten"),
-    Call("optimise {here}/photo.png --style {here}/style.png --out {here}/o --size 8 --steps 0", "2 errors"),
-    Call("optimise {here}/photo.png --style {here}/style.png --out {here}/o --size x", "invalid int value"),
-    Call("optimise {here}/photo.png --style {here}/style.png --out {here}/o --size 64 --jitter 40", "--jitter 40"),
-    Call("optimise {here}/photo.png --style {here}/style.png --out {here}/o --lr 0", "--lr 0.0"),
-    Call("optimise {here}/photo.png --style {here}/style.png --out {here}/o --style-weight nan", "--style-weight nan"),
-    Call("optimise {here}/photo.png --style {here}/style.png --out {here}/o --optimizer sgd", "invalid choice"),
-    Call("optimise {here}/photo.png --out {here}/o", "--style"),
-    Call(f"optimise {{here}}/photo.png --style {{here}}/style.png --out {{here}}/o {TINY} --style-layers stag1",
+    Call("optimize {here}/foto.png --style {here}/style.png --out {here}/o", "no such file"),
+    Call("optimize {here}/tiny.png --style {here}/style.png --out {here}/o", "4 x 4 pixels"),
+    Call("optimize {here}/photo.png --style {here}/stile.png --out {here}/o", "did you mean 'style.png'"),
+    Call("optimize {here}/photo.png --style {here}/tiny.png --out {here}/o", "4 x 4 pixels"),
+    Call("optimize {here}/photo.png --style {here}/style.png --out {here}/results", "nothing is overwritten"),
+    Call("optimize {here}/photo.png --style {here}/style.png --out {here}/photo.png", "nothing is overwritten"),
+    Call("optimize {here}/photo.png --style {here}/style.png --out {here}/o --size 8 --steps 0", "2 errors"),
+    Call("optimize {here}/photo.png --style {here}/style.png --out {here}/o --size x", "invalid int value"),
+    Call("optimize {here}/photo.png --style {here}/style.png --out {here}/o --size 64 --jitter 40", "--jitter 40"),
+    Call("optimize {here}/photo.png --style {here}/style.png --out {here}/o --lr 0", "--lr 0.0"),
+    Call("optimize {here}/photo.png --style {here}/style.png --out {here}/o --style-weight nan", "--style-weight nan"),
+    Call("optimize {here}/photo.png --style {here}/style.png --out {here}/o --optimizer sgd", "invalid choice"),
+    Call("optimize {here}/photo.png --out {here}/o", "--style"),
+    Call(f"optimize {{here}}/photo.png --style {{here}}/style.png --out {{here}}/o {TINY} --style-layers stag1",
          "did you mean 'stage1'"),
-    Call("optimise {here}/photo.png --style {here}/style.png --out {here}/o --backbone visiontl/tinny",
+    Call("optimize {here}/photo.png --style {here}/style.png --out {here}/o --backbone visiontl/tinny",
          "visiontl/tiny"),
-    Call("optimise {here}/photo.png --style {here}/style.png --out {here}/o --backbone visiontl/tiny --weights no.pth",
+    Call("optimize {here}/photo.png --style {here}/style.png --out {here}/o --backbone visiontl/tiny --weights no.pth",
          "no.pth"),
     Call("judge {here}/results --photos {here}/photo.png --style {here}/style.png", "2 or more are needed"),
     Call("judge {here}/results --photos {here}/style.png --style {here}/style.png", "none of its 1 pictures"),
@@ -242,7 +242,7 @@ CALLS = [
     Call("sheet {here}/sheet.gif --photos {here}/photo.png", ".png or .jpg"),
     Call("sheet {here}/sheet.png --photos {here}/style.png --column a={here}/results", "names must match"),
     Call("sheet {here}/sheet.png --photos {here}/photo.png --side 3", "--side 3"),
-    Call("optimize", "did you mean 'optimise'"),
+    Call("optimize", "did you mean 'optimize'"),
 ]  # fmt: skip
 
 

@@ -1,41 +1,41 @@
-"""Which style pictures are drawn in training, and in which colours."""
+"""Which style pictures are drawn in training, and in which colors."""
 
 from __future__ import annotations
 
 import torch
 from visiontl_style.config import StyleConfig
-from visiontl_style.data import Photos, data, recoloured
+from visiontl_style.data import Photos, data, recolored
 from visiontl_style.example import example
 
 from tests.style.made import config
 
 
-def test_recolouring_follows_the_seed_reaches_every_hue_and_keeps_greys_grey():
+def test_recoloring_follows_the_seed_reaches_every_hue_and_keeps_grays_gray():
     red = torch.tensor([200, 40, 40], dtype=torch.uint8).view(3, 1, 1).expand(3, 4, 4)
-    seen = [[tuple(recoloured(red, seed, 1.0)[:, 0, 0].tolist()) for seed in range(60)] for _ in range(2)]
+    seen = [[tuple(recolored(red, seed, 1.0)[:, 0, 0].tolist()) for seed in range(60)] for _ in range(2)]
     assert seen[0] == seen[1]
-    assert {max(range(3), key=colour.__getitem__) for colour in seen[0]} == {0, 1, 2}, "each channel leads in turn"
-    grey = torch.full((3, 4, 4), 90, dtype=torch.uint8)
+    assert {max(range(3), key=color.__getitem__) for color in seen[0]} == {0, 1, 2}, "each channel leads in turn"
+    gray = torch.full((3, 4, 4), 90, dtype=torch.uint8)
     for seed in range(20):
-        made = recoloured(grey, seed, 1.0)[:, 0, 0].int()
+        made = recolored(gray, seed, 1.0)[:, 0, 0].int()
         assert int(made.max() - made.min()) <= 1
-    assert recoloured(red, 3, 0.0) is red
+    assert recolored(red, 3, 0.0) is red
 
 
 def test_a_smaller_amount_changes_less():
     pixels = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8)
     changes = [
-        sum(float((recoloured(pixels, seed, amount).float() - pixels.float()).abs().mean()) for seed in range(30))
+        sum(float((recolored(pixels, seed, amount).float() - pixels.float()).abs().mean()) for seed in range(30))
         for amount in (0.1, 0.5, 1.0)
     ]
     assert changes[0] < changes[1] < changes[2]
 
 
-def test_styles_are_recoloured_in_training_alone_and_only_where_asked(tmp_path):
+def test_styles_are_recolored_in_training_alone_and_only_where_asked(tmp_path):
     source = example(tmp_path)
 
     def split(amount: float) -> tuple[Photos, Photos]:
-        cfg: StyleConfig = config(way="adain", data=source, colour_jitter=amount)
+        cfg: StyleConfig = config(way="adain", data=source, color_jitter=amount)
         found = data(cfg, None)
         return found.train, found.val
 

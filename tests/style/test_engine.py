@@ -74,14 +74,14 @@ def test_predict_writes_each_result_as_a_picture(run, tmp_path):
     photo(20, 60).convert("L").save(tmp_path / "b.png")
     said = predict_files(run["run"], [tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "out", {"style": "dots"})
     assert said["predicted"] == 2
-    assert Image.open(tmp_path / "out/stylised/a.png").size == (50, 34)
-    assert Image.open(tmp_path / "out/stylised/b.png").size == (20, 60)
+    assert Image.open(tmp_path / "out/stylized/a.png").size == (50, 34)
+    assert Image.open(tmp_path / "out/stylized/b.png").size == (20, 60)
     assert Image.open(tmp_path / "out/pictures/a.jpg").size == (100, 34)
 
 
 def test_the_judge_has_a_run_paint_in_the_style_that_the_picture_names(run, tmp_path):
     photos = [torch.rand(1, 3, 48, 48)]
-    expected = visiontl.load(run["run"]).predict(to_pil(photos[0][0]), style="waves")["stylised"]
+    expected = visiontl.load(run["run"]).predict(to_pil(photos[0][0]), style="waves")["stylized"]
     found = painted(Path(run["run"]), photos, str(tmp_path / "waves.png"))[0]
     assert np.array_equal((found[0] * 255).round().byte().permute(1, 2, 0).numpy(), np.asarray(expected))
     with pytest.raises(ConfigError, match=r"paints dots, waves, .*did you mean 'waves'"):
@@ -143,6 +143,6 @@ def test_sixty_steps_on_real_photos_bring_the_style_nearer_and_keep_the_photo(tm
     assert scores["style_distance"] < 0.4, "squared, of the plain photos"
     assert scores["content_distance"] < 0.95
     found = visiontl.load(report["run"]).predict(str(paintings / "content/farm.jpg"))
-    pixels = np.asarray(found["stylised"], dtype=np.float64)
+    pixels = np.asarray(found["stylized"], dtype=np.float64)
     assert pixels.shape[:2] == tuple(found["size"]) == (165, 250)
     assert pixels.std((0, 1)).min() > 10, "no flat picture"

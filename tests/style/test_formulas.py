@@ -76,7 +76,7 @@ def test_total_variation_by_hand():
     assert total_variation(image).tolist() == pytest.approx([0.25 / 6 + 1.25 / 6])
 
 
-def test_flatness_is_one_on_one_colour_and_falls_with_edges_within_reach():
+def test_flatness_is_one_on_one_color_and_falls_with_edges_within_reach():
     photo = torch.full((1, 3, 32, 32), 0.5)
     assert torch.equal(flatness(photo), torch.ones(1, 1, 32, 32))
     photo[:, :, :, 16:] = 0.9
@@ -175,8 +175,8 @@ def test_the_loss_by_hand():
     )
 
 
-def test_equalised_layers_count_relative_to_the_plain_photo():
-    cfg = config(style_layers=["a", "b"], equalise=True)
+def test_equalized_layers_count_relative_to_the_plain_photo():
+    cfg = config(style_layers=["a", "b"], equalize=True)
     found = loss(cfg, outputs(), {}, {})
     assert float(found["style"]) == pytest.approx((0.1 + (0.1 + 0.5) / 2) / 2)
     assert float(found["style.a"]) == pytest.approx(0.3), "the curves stay as measured"

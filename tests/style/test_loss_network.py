@@ -75,7 +75,7 @@ def test_a_plain_vit_is_refused_by_its_strides(name, words):
         require_suited(backbone(name))
 
 
-def test_a_backbone_of_one_size_or_of_grey_images_is_refused():
+def test_a_backbone_of_one_size_or_of_gray_images_is_refused():
     with pytest.raises(BackboneError, match="pixels only"):
         require_suited(backbone("torchvision/maxvit_t"))
     with pytest.raises(BackboneError, match="in_channels: 1"):

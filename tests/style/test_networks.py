@@ -50,7 +50,7 @@ def test_conditional_instance_norm_is_instance_norm_with_the_styles_own_scale():
         assert torch.allclose(norm(x, shares)[i : i + 1], expected, atol=1e-5)
 
 
-def test_a_picture_does_not_depend_on_its_neighbours_in_the_batch(net):
+def test_a_picture_does_not_depend_on_its_neighbors_in_the_batch(net):
     pictures = torch.rand(3, 3, 32, 32, generator=generator())
     with torch.no_grad():
         together, alone = net(pictures, ONE.expand(3, 2)), net(pictures[:1], ONE)

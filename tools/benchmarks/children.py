@@ -19,7 +19,7 @@ def children(
     specs: Mapping[str, Mapping[str, Any]], common: Mapping[str, Any], gpu: bool = False, file: str = "loops.py"
 ) -> Iterator[dict[str, Child]]:
     """name -> a child that is ready to run rounds. specs: what sets each apart; common: the rest. Together they are
-    the Spec of the file, a neighbour of this one."""
+    the Spec of the file, a neighbor of this one."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         found = {}

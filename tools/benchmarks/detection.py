@@ -33,7 +33,7 @@ the same detector, on the same photos in the same order: `bare`, whose losses ha
 control, which shows what this machine cannot tell apart. `torchvision` is that loop with torchvision's own data path
 and model parts (Pillow, float, GeneralizedRCNNTransform, MultiScaleRoIAlign), and with precision (fp32), memory layout
 (NCHW) and allocator as they come. Each loop is a process of two threads; they take turns of a few updates in rotating
-order, and ratios are taken within a round. A round holds whole updates: reading photos, forward, backward, optimiser,
+order, and ratios are taken within a round. A round holds whole updates: reading photos, forward, backward, optimizer,
 and for the engine one logged line. Evaluation and checkpoints are outside.
 
 **Scoring.** pycocotools from lists of dicts to its twelve numbers, against the task's `score`, which adds AP by class,

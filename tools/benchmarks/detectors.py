@@ -5,7 +5,7 @@
 engine: visiontl's own `fit` on a run that `set_up` made. bare: what one writes without a toolkit, on the model and the
 data set that the same `set_up` built: DataLoader, autocast, zero_grad, backward, step, and nothing else. torchvision:
 that loop again with torchvision's own data path and model parts: the photo goes from Pillow to float, the model's
-GeneralizedRCNNTransform resizes, normalises and pads it, and MultiScaleRoIAlign pools regions.
+GeneralizedRCNNTransform resizes, normalizes and pads it, and MultiScaleRoIAlign pools regions.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def set_up_run(spec: Spec) -> Run:
         },
         "backbone": {"name": spec.backbone, "weights": "none"},
         "freeze": {"policy": {"first": 1}},
-        # one rate and no decay, so that a bare optimiser with one group computes the same
+        # one rate and no decay, so that a bare optimizer with one group computes the same
         "optim": {"lr": 1e-4, "backbone_scale": 1.0, "weight_decay": 0.0, "schedule": "constant"},
         "train": {
             "epochs": spec.epochs,
@@ -152,7 +152,7 @@ def with_torchvisions_parts(run: Run, spec: Spec) -> None:
     backbone = run.built.backbone
     means, stds = list(backbone.spec.mean), list(backbone.spec.std)
     net.transform = GeneralizedRCNNTransform(spec.short, spec.long, means, stds, 32)
-    backbone.normalise = lambda image: image
+    backbone.normalize = lambda image: image
     if spec.head == "faster_rcnn":
         pool = net.roi_heads.box_roi_pool
         net.roi_heads.box_roi_pool = MultiScaleRoIAlign(pool.featmap_names, pool.output_size, pool.sampling_ratio)

@@ -39,7 +39,7 @@ def resolved(spec: Spec) -> Resolved:
         "task": {"name": "face", "data": ".", "augment": "none", "dimension": 128, "loss": {"m2": 0.3, "scale": 16}},
         "backbone": {"name": spec.model, "weights": "none", "image_size": spec.size},
         "freeze": {"policy": spec.policy},
-        # one rate and no decay, so that a bare optimiser with one group computes the same
+        # one rate and no decay, so that a bare optimizer with one group computes the same
         "optim": {"lr": 1e-4, "backbone_scale": 1.0, "weight_decay": 0.0, "schedule": "constant"},
         "train": {
             "epochs": spec.epochs,

@@ -88,7 +88,7 @@ class Table:
 
 
 def order_of(count: int, number: int) -> list[int]:
-    """The order of `count` cases in round `number`: each is first in turn, with either neighbour before it."""
+    """The order of `count` cases in round `number`: each is first in turn, with either neighbor before it."""
     order = [(i + number // 2) % count for i in range(count)]
     return order[::-1] if number % 2 else order
 

@@ -3,7 +3,7 @@
 visiontl's data set, views, collate and loader, as training and evaluation use them, against the pipeline that
 torchvision's tutorials show: `ImageFolder` (Pillow decodes), its transforms, `DataLoader` with the default collate.
 Both do the same work: the evaluation preprocessing of ImageNet weights, or random crops of the same share of the
-photo, flips and colours. All run in this process, pinned to one core, without loader processes.
+photo, flips and colors. All run in this process, pinned to one core, without loader processes.
 
 The photos are hymenoptera's training photos as they are (most have 400 pixels on the long side), and the same ones
 stretched to 500 x 375 pixels, ImageNet's usual size, and saved as JPEG again. Where there are none, they are drawn.
@@ -39,7 +39,7 @@ SIZE = (500, 375)  # width and height
 BATCH = 32
 TARGET = 1.5  # times the plain pipeline's images per second
 MOST_LEVELS = 2.0  # of 255: how far a pixel may be from Pillow's, because torch's resizing rounds otherwise
-VIEWS = {"evaluation": "none", "crop and flip": "light", "crop, flip and colour": "standard"}  # -> task.augment
+VIEWS = {"evaluation": "none", "crop and flip": "light", "crop, flip and color": "standard"}  # -> task.augment
 ABOUT = __doc__ or ""
 
 
@@ -131,8 +131,8 @@ def old_steps(augment: str) -> list[Any]:
     if augment == "none":
         return [transforms.Resize(256), transforms.CenterCrop(224), *ready]
     area = {"light": (0.7, 1.0), "standard": (0.35, 1.0)}[augment]
-    colour = [transforms.ColorJitter(0.2, 0.2, 0.2)] if augment == "standard" else []
-    return [transforms.RandomResizedCrop(224, area), transforms.RandomHorizontalFlip(), *colour, *ready]
+    color = [transforms.ColorJitter(0.2, 0.2, 0.2)] if augment == "standard" else []
+    return [transforms.RandomResizedCrop(224, area), transforms.RandomHorizontalFlip(), *color, *ready]
 
 
 def new_steps(augment: str) -> list[Any]:
@@ -140,8 +140,8 @@ def new_steps(augment: str) -> list[Any]:
     if augment == "none":
         return [v2.Resize(256), v2.CenterCrop(224), *ready]
     area = {"light": (0.7, 1.0), "standard": (0.35, 1.0)}[augment]
-    colour = [v2.ColorJitter(0.2, 0.2, 0.2)] if augment == "standard" else []
-    return [v2.RandomResizedCrop(224, area), v2.RandomHorizontalFlip(), *colour, *ready]
+    color = [v2.ColorJitter(0.2, 0.2, 0.2)] if augment == "standard" else []
+    return [v2.RandomResizedCrop(224, area), v2.RandomHorizontalFlip(), *color, *ready]
 
 
 def plain_loader(place: Path, steps: list[Any]) -> Iterator[Any]:

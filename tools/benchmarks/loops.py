@@ -90,7 +90,7 @@ def resolved(spec: Spec) -> Resolved:
         "task": {"name": "classification", "data": {"folder": "."}, "augment": "none"},
         "backbone": {"name": spec.model, "weights": "none", "image_size": spec.size},
         "freeze": {"policy": spec.policy},
-        # one rate and no decay, so that a bare optimiser with one group computes the same
+        # one rate and no decay, so that a bare optimizer with one group computes the same
         "optim": {"lr": 1e-4, "backbone_scale": 1.0, "weight_decay": 0.0, "schedule": "constant"},
         "train": {
             "epochs": spec.epochs,

@@ -12,7 +12,7 @@ from benchmarks.harness import Options, Table
 
 ABOUT = """
 Peak resident memory (VmHWM) of a fresh process per case, on the CPU. The *bare process* has imported everything, holds
-the same model, optimiser and pictures, and stops before the first update; what a case adds is its peak above that
+the same model, optimizer and pictures, and stops before the first update; what a case adds is its peak above that
 process's peak. `none` and `all` run the same batches.
 """
 

@@ -1,4 +1,4 @@
-"""Time and memory of painting a picture: transformer networks, AdaIN, and one step of optimising, at three sizes."""
+"""Time and memory of painting a picture: transformer networks, AdaIN, and one step of optimizing, at three sizes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "feed-forward, width 32 (default)": {"way": "feed_forward", "width": 32},
     "feed-forward, width 16": {"way": "feed_forward", "width": 16},
     "AdaIN, SqueezeNet 1.1 to features.4": {"way": "adain", "encoder": "features.4"},
-    "one step of optimising, SqueezeNet 1.1": {"way": "optimise"},
+    "one step of optimizing, SqueezeNet 1.1": {"way": "optimize"},
 }
 
 
@@ -59,7 +59,7 @@ def main(spec: dict[str, Any]) -> None:
     from visiontl_style.example import waves
     from visiontl_style.loss_network import LossNetwork, choose_layers
     from visiontl_style.model import model
-    from visiontl_style.optimise import Settings, optimise
+    from visiontl_style.optimize import Settings, optimize
     from visiontl_style.pictures import encoded
     from visiontl_style.predictions import Painter
 
@@ -68,10 +68,10 @@ def main(spec: dict[str, Any]) -> None:
     photo = torch.randint(0, 256, (3, spec["size"], spec["size"]), dtype=torch.uint8)
     backbone = visiontl.load_backbone("torchvision/squeezenet1_1", "none")
     say("told", {"bytes": peak_bytes()})
-    if spec["way"] == "optimise":
+    if spec["way"] == "optimize":
         judge = LossNetwork(backbone, choose_layers(backbone))
         image, ticks = photo[None].float() / 255, Rounds(1)
-        optimise(judge, image, [image.flip(3)], Settings(steps=10**6), lambda step, parts, picture: ticks.tick())
+        optimize(judge, image, [image.flip(3)], Settings(steps=10**6), lambda step, parts, picture: ticks.tick())
         return
     cfg = StyleConfig.model_validate(
         {

@@ -82,7 +82,7 @@ def network(spec: Spec) -> nn.Module:
 
 @dataclass
 class Photos(Dataset):
-    """The evaluation view of each training photo, normalised: (3, H, W) float and its class."""
+    """The evaluation view of each training photo, normalized: (3, H, W) float and its class."""
 
     files: list[tuple[str, int]]
     size: int

@@ -158,7 +158,7 @@ MATCHED = (
 )
 DEFAULTS = (
     "Full fine-tuning with what each framework or its tutorial sets: precision, memory layout, loader processes, "
-    "augmentation and optimiser. visiontl: bf16 where the CPU multiplies in it, "
+    "augmentation and optimizer. visiontl: bf16 where the CPU multiplies in it, "
     "channels_last, freed memory kept, 2 loader processes; "
     "timm: its train.py's, 4 loader processes; Hugging Face and Lightning: none; fastai: one per CPU; all fp32. Loader "
     "processes read ahead while others have their turn. The losses are no comparison: each has its own augmentation "
@@ -211,7 +211,7 @@ def whole(peer: str, spec: Mapping[str, Any]) -> float:
 
 
 def processor(mine: Sequence[Lap], reference: Sequence[Lap]) -> Spread:
-    """CPU seconds of each lap / of the reference in the same round: what neighbours on the machine disturb less."""
+    """CPU seconds of each lap / of the reference in the same round: what neighbors on the machine disturb less."""
     return spread(lap.cpu_seconds / other.cpu_seconds for lap, other in zip(mine, reference, strict=True))
 
 

@@ -11,7 +11,7 @@ from benchmarks.engine import DEFAULTS, FP32
 from benchmarks.harness import Case, Child, Lap, Options, Table, measure, ratios, seconds
 
 ABOUT = """
-One optimiser update of visiontl's loop under several policies, against full fine-tuning (`none`) in fp32 and NCHW, on
+One optimizer update of visiontl's loop under several policies, against full fine-tuning (`none`) in fp32 and NCHW, on
 random weights and pixels in memory (an update's time depends on neither). `wrong freeze` is a bare loop in which the
 backbone's convolutions and linear layers need no gradient and BatchNorm stays as `model.train()` leaves it: its
 statistics move and its scale and shift train. Defaults are what visiontl chooses itself: channels_last for conv nets,

@@ -31,7 +31,7 @@ from benchmarks.harness import (
 ABOUT = """
 Steps: `visiontl.engine.train.fit` on a segmentation run, against the loop that one writes by hand around
 segmentation-models-pytorch's model with its own encoder: the same decoder, the same weights to begin with (moved
-over), the same pictures and masks in memory in the same order, normalisation on the device, cross-entropy, fused
+over), the same pictures and masks in memory in the same order, normalization on the device, cross-entropy, fused
 AdamW, the same precision and memory layout. The losses of all steps are compared. Each loop is a process; they take
 turns. `smp again` is the control.
 

@@ -74,7 +74,7 @@ def resolved(spec: Spec) -> Resolved:
         {
             "task": {"name": "segmentation", "data": ".", "decoder": decoder},
             "backbone": {"name": "timm/resnet18", "weights": "none", "image_size": [spec.height, spec.width]},
-            # one rate and no decay, so that a bare optimiser with one group computes the same
+            # one rate and no decay, so that a bare optimizer with one group computes the same
             "optim": {"lr": 1e-4, "backbone_scale": 1.0, "weight_decay": 0.0, "schedule": "constant"},
             "train": {"epochs": 5000, "batch_size": spec.batch, "evaluate_every": NEVER, "checkpoint_every": NEVER},
             "loader": {"workers": 0},
@@ -84,7 +84,7 @@ def resolved(spec: Spec) -> Resolved:
 
     def pixels(cfg: Any, image: Any, meta: Any = None) -> Data:
         names = [str(k) for k in range(CLASSES)]
-        counts = {"classes": names, "counts": [1] * CLASSES, "background": None, "colours": [[0, 0, 0]] * CLASSES}
+        counts = {"classes": names, "counts": [1] * CLASSES, "background": None, "colors": [[0, 0, 0]] * CLASSES}
         return Data(train=Pixels(image.size), meta=counts)
 
     return replace(found, task=replace(found.task, data=pixels))
@@ -124,7 +124,7 @@ def batches(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
 
 def library_model(run: Run, spec: Spec) -> nn.Module:
     """segmentation-models-pytorch's model on its own encoder, with the weights that the run begins with. Its head does
-    not upsample: the loop does, pixel centres at halves, as the run."""
+    not upsample: the loop does, pixel centers at halves, as the run."""
     import segmentation_models_pytorch as smp
 
     options: dict[str, Any] = {"decoder_dropout": 0.0, "upsampling": 1} if spec.decoder == "fpn" else {}

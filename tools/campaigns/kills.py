@@ -356,7 +356,7 @@ def standing(place: Path) -> tuple[list[str], list[str]]:
 
 
 def differences(whole: Path, resumed: Path) -> list[str]:
-    """What differs between two finished runs: weights, average, optimiser, state, metrics, scores."""
+    """What differs between two finished runs: weights, average, optimizer, state, metrics, scores."""
     problems = []
     folders = [[path, store.step_folders(path / "checkpoints")] for path in (whole, resumed)]
     if [f.name for f in folders[0][1]] != [f.name for f in folders[1][1]]:

@@ -135,7 +135,7 @@ def capture(body: nn.Module, layers: Sequence[str], backbone: str) -> Iterator[C
 
 
 def fresh(module: nn.Module) -> nn.Module:
-    """A module made on the meta device -> the same on the CPU, randomly initialised, in eval mode."""
+    """A module made on the meta device -> the same on the CPU, randomly initialized, in eval mode."""
     module = module.to_empty(device="cpu")
     for part in module.modules():
         reset = getattr(part, "reset_parameters", None)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from visiontl.backbones import catalogue
-from visiontl.backbones.catalogue import Row
+from visiontl.backbones import catalog
+from visiontl.backbones.catalog import Row
 from visiontl.entry import BackboneEntry, Weights
 from visiontl.errors import BackboneError, did_you_mean
 
-LIBRARIES = catalogue.LIBRARIES  # a bare name means the first that knows it
+LIBRARIES = catalog.LIBRARIES  # a bare name means the first that knows it
 TINY = "visiontl/tiny"
 
 
@@ -47,21 +47,21 @@ def build_tiny(spec: Any = None, in_channels: int = 3, output_stride: Any = None
 
 @cache
 def known() -> Mapping[str, BackboneEntry]:
-    made = {name: entry_of(row) for name, row in catalogue.read().rows.items()}
+    made = {name: entry_of(row) for name, row in catalog.read().rows.items()}
     facts = {"params": 14608, "embed_dim": 32, "strides": (2, 4, 8, 16), "size": (64, 64)}
     made[TINY] = BackboneEntry(TINY, build_tiny, facts=facts)
     return made
 
 
 def entries() -> list[BackboneEntry]:
-    """All backbones of the catalogue and the bundled one."""
+    """All backbones of the catalog and the bundled one."""
     return list(known().values())
 
 
 def entry_of(row: Row) -> BackboneEntry:
     library, _, arch = row.name.partition("/")
     weights = tuple(
-        Weights(tag.tag, tag.source, tag.licence, {} if tag.accuracy is None else {"top-1": tag.accuracy})
+        Weights(tag.tag, tag.source, tag.license, {} if tag.accuracy is None else {"top-1": tag.accuracy})
         for tag in row.weights
     )
     facts = {"params": row.params, "embed_dim": row.embed_dim, "strides": row.strides, "size": row.size}
@@ -76,8 +76,8 @@ def find(
 ) -> tuple[BackboneEntry, str | None]:
     """The entry of a full or bare name, and a note where the name was completed.
 
-    offered: everything on offer, third-party entries included; None: the catalogue alone. A bare name means
-    timm where timm has it, else torchvision, else whoever offers it alone. Names that the catalogue lacks are
+    offered: everything on offer, third-party entries included; None: the catalog alone. A bare name means
+    timm where timm has it, else torchvision, else whoever offers it alone. Names that the catalog lacks are
     looked up in the installed libraries. Raises BackboneError with the nearest names.
     """
     table = known() if offered is None else offered
@@ -100,7 +100,7 @@ def find(
         for candidate in [library] if library else LIBRARIES:
             row = installed(candidate, arch)
             if row is not None:
-                note = f"{row.name} is not in the catalogue; it is known to the installed {candidate}"
+                note = f"{row.name} is not in the catalog; it is known to the installed {candidate}"
                 return entry_of(row), note if library else f"backbone {name} means {row.name}; {note}"
     tagged = arch.partition(".")[0]
     full = f"{library or LIBRARIES[0]}/{tagged}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from visiontl.backbones import catalogue
+from visiontl.backbones import catalog
 
 SKIPPED = "num_batches_tracked"  # absent from old files; says nothing about the weights
 
@@ -45,7 +45,7 @@ def twins(backbone: Any) -> Sequence[str]:
     if conv is not None and backbone.in_channels != 3:  # the file's first layer reads three channels
         weight = backbone.body.get_submodule(conv).weight
         count += weight.numel() // backbone.in_channels * (3 - backbone.in_channels)
-    rows = catalogue.read().rows
+    rows = catalog.read().rows
     return [n.partition("/")[2] for n, row in rows.items() if n.startswith("torchvision/") and row.params == count]
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from visiontl.backbone import Backbone, Features, ImageSpec, OriginalHead
-from visiontl.backbones.catalogue import Tag
+from visiontl.backbones.catalog import Tag
 from visiontl.backbones.library import LibraryBackbone, capture, first_line, fresh, imagenet_names, reason
 from visiontl.backbones.sizing import Layout, check_size, measure, same_geometry, takes
 from visiontl.backbones.stages import Partition, partition

@@ -65,7 +65,7 @@ def convolution(in_channels: int, out_channels: int, stride: int) -> nn.Sequenti
 
 
 class TinyBackbone(Backbone):
-    """15 thousand parameters. Maps at strides 2, 4, 8, 16; pooled is the normalised mean of the last map."""
+    """15 thousand parameters. Maps at strides 2, 4, 8, 16; pooled is the normalized mean of the last map."""
 
     def __init__(self, spec: ImageSpec = SPEC, in_channels: int = 3):
         super().__init__(NAME, spec, in_channels)

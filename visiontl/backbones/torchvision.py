@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from visiontl.backbone import Backbone, Features, ImageSpec, OriginalHead
-from visiontl.backbones.catalogue import Tag
+from visiontl.backbones.catalog import Tag
 from visiontl.backbones.library import LibraryBackbone, adapted_conv, capture, first_line, fresh, reason
 from visiontl.backbones.sizing import Layout, check_size, measure, nearest_power, takes
 from visiontl.backbones.stages import Partition, meta_copy, partition
@@ -395,9 +395,9 @@ def tags(arch: str) -> tuple[Tag, ...]:
     found = []
     for one in sorted(enum, key=lambda w: w is not enum.DEFAULT):
         accuracy = one.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
-        # no licence is stated in the tags: the repository's, and SWAG's own (github.com/facebookresearch/SWAG)
-        licence = "cc-by-nc-4.0" if "SWAG" in one.name else "bsd-3-clause"
-        found.append(Tag(one.name, licence, one.url, accuracy if accuracy == accuracy else None))  # one is NaN
+        # no license is stated in the tags: the repository's, and SWAG's own (github.com/facebookresearch/SWAG)
+        license = "cc-by-nc-4.0" if "SWAG" in one.name else "bsd-3-clause"
+        found.append(Tag(one.name, license, one.url, accuracy if accuracy == accuracy else None))  # one is NaN
     return tuple(found)
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from visiontl.backbone import Backbone
-from visiontl.backbones import catalogue
+from visiontl.backbones import catalog
 from visiontl.backbones.library import LibraryBackbone, first_line
 from visiontl.entry import BackboneEntry, ImageSpec
 from visiontl.errors import BackboneError, VisionTLError, WeightsError, did_you_mean
@@ -27,7 +27,7 @@ from visiontl.errors import BackboneError, VisionTLError, WeightsError, did_you_
 ENOUGH = 0.9  # of the backbone's elements; below it the file is that of another architecture
 FILE_TYPES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 HUB = "hf-hub:"
-NORMALISATION = ("mean", "std")  # the backbone's own buffers: never in a file
+NORMALIZATION = ("mean", "std")  # the backbone's own buffers: never in a file
 COUNTER = "num_batches_tracked"  # absent from old files; says nothing about the weights
 NETWORK_SECONDS = 15.0  # to wait for a server's answer
 
@@ -273,7 +273,7 @@ def fit(backbone: Backbone, entry: BackboneEntry | None, state: dict[str, Tensor
     elif entry is not None and entry.load_file is not None:
         state, note = entry.load_file(backbone, state)
         said += [note] if note else []
-    own = {k: v for k, v in _inner(backbone).state_dict().items() if k not in NORMALISATION}
+    own = {k: v for k, v in _inner(backbone).state_dict().items() if k not in NORMALIZATION}
     tensors = {k: state[k] for k, v in own.items() if k in state and state[k].shape == v.shape}
     counted = {k: v for k, v in own.items() if not k.endswith(COUNTER)}
     head = backbone.fitting_head(state) if isinstance(backbone, LibraryBackbone) else None
@@ -288,7 +288,7 @@ def fit(backbone: Backbone, entry: BackboneEntry | None, state: dict[str, Tensor
             if k in state and state[k].shape != v.shape
         ),
         head,
-        tuple(k for k in state if k not in known and k not in NORMALISATION),
+        tuple(k for k in state if k not in known and k not in NORMALIZATION),
         tuple(said),
         sum(v.numel() for v in counted.values()),
         state,
@@ -361,7 +361,7 @@ def refusal(backbone: Backbone, best: Fit, source: str) -> str:
 
 
 def owners(best: Fit) -> list[str]:
-    """Architectures of the catalogue with as many parameters as the file, or the file without its classifier."""
+    """Architectures of the catalog with as many parameters as the file, or the file without its classifier."""
     weights = {k: v for k, v in best.state.items() if not k.endswith((COUNTER, "running_mean", "running_var"))}
     count = sum(v.numel() for v in weights.values())
     counts = {count}
@@ -369,7 +369,7 @@ def owners(best: Fit) -> list[str]:
         if name.endswith(".weight") and value.dim() in (2, 4) and value.shape[2:].numel() == 1:
             bias = weights.get(f"{name.removesuffix('weight')}bias")
             counts.add(count - value.numel() - (0 if bias is None else bias.numel()))
-    return [name for name, row in catalogue.read().rows.items() if row.params in counts][:3]
+    return [name for name, row in catalog.read().rows.items() if row.params in counts][:3]
 
 
 def _preference(path: str) -> int:
@@ -383,14 +383,14 @@ def _inner(backbone: Backbone) -> torch.nn.Module:
 
 
 def _own_names(backbone: Backbone) -> set[str]:
-    return {k for k in _inner(backbone).state_dict() if k not in NORMALISATION}
+    return {k for k in _inner(backbone).state_dict() if k not in NORMALIZATION}
 
 
 def _total(backbone: Backbone) -> int:
     return sum(
         v.numel()
         for k, v in _inner(backbone).state_dict().items()
-        if k not in NORMALISATION and not k.endswith(COUNTER)
+        if k not in NORMALIZATION and not k.endswith(COUNTER)
     )
 
 

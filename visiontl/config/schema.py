@@ -46,7 +46,7 @@ class PreprocessingConfig(Section):
     """What a local weights file cannot say of itself; null keeps what the weights or the architecture state."""
 
     crop: float | None = Field(
-        default=None, gt=0, le=1, description="side of the centre crop / side of the resized image"
+        default=None, gt=0, le=1, description="side of the center crop / side of the resized image"
     )
     interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] | None = Field(
         default=None, description="how images are resized"
@@ -105,7 +105,7 @@ class FreezeConfig(Section):
 
 class OptimConfig(Section):
     name: Literal["adamw", "sgd"] = Field(default="adamw", description="adamw | sgd; fused kernels where they exist")
-    lr: float = Field(default=1e-3, gt=0, description="peak learning rate of the head, per optimiser update")
+    lr: float = Field(default=1e-3, gt=0, description="peak learning rate of the head, per optimizer update")
     backbone_scale: float = Field(default=0.1, gt=0, le=10, description="the backbone's learning rate, relative to lr")
     layer_decay: float = Field(
         default=1.0, gt=0, le=1, description="a stage's learning rate, relative to the next deeper stage's"
@@ -127,7 +127,7 @@ class OptimConfig(Section):
 
 
 class EmaConfig(Section):
-    decay: float = Field(default=0.999, gt=0, lt=1, description="per optimiser update, warmed up as (1 + n) / (10 + n)")
+    decay: float = Field(default=0.999, gt=0, lt=1, description="per optimizer update, warmed up as (1 + n) / (10 + n)")
 
 
 class TrainConfig(Section):
@@ -135,7 +135,7 @@ class TrainConfig(Section):
         default=10, ge=0, le=100_000, description="passes over the training split; 0 evaluates the model as it is built"
     )
     batch_size: int = Field(default=32, ge=1, description="images per process and forward pass")
-    accumulate: int = Field(default=1, ge=1, description="forward passes per optimiser update")
+    accumulate: int = Field(default=1, ge=1, description="forward passes per optimizer update")
     eval_batch_size: int | None = Field(default=None, ge=1, description="null: batch_size")
     seed: int = Field(default=0, ge=0, lt=2**31, description="everything random is a function of it")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
@@ -156,7 +156,7 @@ class TrainConfig(Section):
     )
     checkpoint_every: Every = Field(default="1 epoch", description="'N epochs' or 'N steps'")
     early_stop: int | None = Field(default=None, ge=1, description="stop after N evaluations without improvement")
-    log_every: int = Field(default=10, ge=1, description="optimiser updates between two logged lines")
+    log_every: int = Field(default=10, ge=1, description="optimizer updates between two logged lines")
     cache: bool = Field(
         default=True,
         description="keep the features of a backbone that is frozen for the whole run, where that is exact",

@@ -25,7 +25,7 @@ from visiontl.report.items import Finding, Table
 from visiontl.runs.environment import write_text
 from visiontl.task import Data
 
-LEVELS = {"error": "red", "warning": "yellow", "note": None}  # and their colours
+LEVELS = {"error": "red", "warning": "yellow", "note": None}  # and their colors
 ROWS = 20  # of a table on the console; half of them from its end
 NAMES = 3  # of a finding on the console
 NAME = 200  # characters of a name on the console
@@ -154,7 +154,7 @@ def examine_data(
 
 
 def examine_length(resolved: Resolved, data: Data, diagnosis: Diagnosis) -> list[Finding]:
-    """How many optimiser updates the run would take."""
+    """How many optimizer updates the run would take."""
     train, world = resolved.config.train, resolved.config.run.processes or 1
     try:
         order = epoch_order(data, train.seed, 0, train.batch_size, train.accumulate, world)
@@ -202,11 +202,11 @@ def show(diagnosis: Diagnosis, console: Console) -> None:
         console.table(table.title, table.columns, [[visible(value) for value in row] for row in rows])
         if table.caption:
             console.say(table.caption)
-    for level, colour in LEVELS.items():
+    for level, color in LEVELS.items():
         for finding in diagnosis.findings:
             if finding.level == level:
                 console.write("")
-                console.write(told(finding), colour)
+                console.write(told(finding), color)
     console.write("")
     for text in diagnosis.unchecked:
         console.say(f"not checked: {text}")

@@ -20,18 +20,18 @@ from visiontl.report.items import Finding, Seen, Table
 from visiontl.task import Data
 
 TINY = 16  # pixels of the shorter side, below which hardly anything is to be seen
-STRIP = 4.0  # long side / short side, from which a centre crop shows less than a quarter
+STRIP = 4.0  # long side / short side, from which a center crop shows less than a quarter
 LARGE = 4.0  # median shorter side / the input's, from which most of the reading is thrown away again
 
 MODES = {
     "1": "black and white",
-    "L": "grey",
-    "LA": "grey",
+    "L": "gray",
+    "LA": "gray",
     "P": "palette",
     "PA": "palette",
     "RGBA": "RGB",
-    "F": "grey, floating point",
-    "I": "grey, more than 8 bits",
+    "F": "gray, floating point",
+    "I": "gray, more than 8 bits",
 }  # others as Pillow calls them
 TREATED = {
     "1": "the same in all three channels",
@@ -39,7 +39,7 @@ TREATED = {
     "LA": "the same in all three channels",
     "P": "palette looked up",
     "PA": "palette looked up",
-    "CMYK": "converted to RGB without its colour profile",
+    "CMYK": "converted to RGB without its color profile",
     "F": "scaled to 8 bits, the same in all three channels",
     "I": "scaled to 8 bits, the same in all three channels",
 }
@@ -125,7 +125,7 @@ def kind_of(stored: Stored | None) -> tuple[str, str]:
     if stored is None:
         return "no file of its own", "as the data set gives it"
     mode = "I" if stored.mode.startswith("I") else stored.mode
-    words = "16-bit grey" if stored.mode.startswith("I;16") else MODES.get(mode, mode)
+    words = "16-bit gray" if stored.mode.startswith("I;16") else MODES.get(mode, mode)
     return f"{stored.format} {words}", TREATED.get(mode, "as it is")
 
 
@@ -288,7 +288,7 @@ def odd_sizes(shown: Album, spec: ImageSpec) -> list[Finding]:
             Finding(
                 "note",
                 f"{are(len(strips))} at least {STRIP:g} times as long as wide",
-                "a centre crop shows a quarter of such a picture, or less",
+                "a center crop shows a quarter of such a picture, or less",
                 strips,
             )
         )
@@ -296,7 +296,7 @@ def odd_sizes(shown: Album, spec: ImageSpec) -> list[Finding]:
     if plain:
         findings.append(
             Finding(
-                "warning", f"{are(len(plain))} one colour all over", "nothing can be learnt from such a picture", plain
+                "warning", f"{are(len(plain))} one color all over", "nothing can be learned from such a picture", plain
             )
         )
     return findings

@@ -113,8 +113,8 @@ def build(
             blanked = [{**s, "image": _blank(s["image"])} for s in batch["samples"]]
             each = sum(p[0].numel() * p.element_size() for p in parts.values()) + _bytes(blanked) / size
             needed = each * count * views
-            neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that share this machine's memory
-            free = psutil.virtual_memory().available * MEMORY_SHARE / neighbours
+            neighbors = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that share this machine's memory
+            free = psutil.virtual_memory().available * MEMORY_SHARE / neighbors
             if needed > free:
                 return f"features need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB may be used"
             stores = {k: torch.empty(count * views, *p.shape[1:], dtype=p.dtype) for k, p in parts.items()}

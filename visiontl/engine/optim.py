@@ -1,4 +1,4 @@
-"""Optimiser groups in the language of stages, and learning rates as a pure function of the step."""
+"""Optimizer groups in the language of stages, and learning rates as a pure function of the step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from visiontl.freezing.freeze import HEAD, Layout, is_norm
 
 def stage_rates(config: OptimConfig, layout: Layout) -> dict[str, float]:
     """Peak learning rate of each stage and of the head. The deepest stage gets lr * backbone_scale, each
-    shallower one layer_decay times its neighbour's (Howard and Ruder 2018, sec. 3.2; Clark et al. 2020)."""
+    shallower one layer_decay times its neighbor's (Howard and Ruder 2018, sec. 3.2; Clark et al. 2020)."""
     rates = {HEAD: config.lr}
     for depth, stage in enumerate(reversed(layout.stages)):
         rates[stage] = config.lr * config.backbone_scale * config.layer_decay**depth
@@ -61,7 +61,7 @@ def make_optimizer(
 
 
 def in_steps(every: str, steps_per_epoch: int) -> int:
-    """'2 epochs' or '500 steps' -> optimiser updates."""
+    """'2 epochs' or '500 steps' -> optimizer updates."""
     count, unit = every.split()
     return int(count) * (steps_per_epoch if unit.startswith("epoch") else 1)
 

@@ -16,7 +16,7 @@ from visiontl.task import Data
 ORDER, SAMPLE, BATCH, STEP = range(4)  # keeps the streams of seeds apart
 
 Key = tuple[tuple[int, ...], int, int]  # (ids, epoch, step)
-Group = list[list[tuple[int, ...]]]  # of one optimiser update: ids by micro-batch and rank
+Group = list[list[tuple[int, ...]]]  # of one optimizer update: ids by micro-batch and rank
 
 
 def images_of(group: Group) -> int:
@@ -27,7 +27,7 @@ def images_of(group: Group) -> int:
 class Order:
     """The training order of one epoch, the same on every rank.
 
-    A group is what one optimiser update sees: `accumulate` micro-batches on each of `world` ranks. Which images
+    A group is what one optimizer update sees: `accumulate` micro-batches on each of `world` ranks. Which images
     are in which group depends on batch_size * accumulate * world alone.
     """
 
@@ -59,7 +59,7 @@ class Order:
         return len(self.ids) % self._group - self.short
 
     def __len__(self) -> int:
-        """Optimiser updates in the epoch."""
+        """Optimizer updates in the epoch."""
         if self.batches is not None:
             return -(-(len(self.batches) // self.world) // self.accumulate)
         return len(self.ids) // self._group + (self.short > 0)

@@ -1,4 +1,4 @@
-"""Everything that stands before the first update: backbone, data, model, freezing, optimiser, run folder."""
+"""Everything that stands before the first update: backbone, data, model, freezing, optimizer, run folder."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Run:
     phases: list[tuple[int, dict[str, Mode]]]
     optimizer: Optimizer
     steps_per_epoch: int
-    total: int  # optimiser updates
+    total: int  # optimizer updates
     report: dict[str, Any]
     ema: Ema | None = None
     caches: dict[str, feature_cache.FeatureCache] = field(default_factory=dict)
@@ -72,9 +72,9 @@ class Run:
 def set_up(
     resolved: Resolved, limit: int | None = None, parent: Path | None = None, console: Console | None = None
 ) -> Run:
-    """Backbone, data, model, freezing, optimiser and run folder.
+    """Backbone, data, model, freezing, optimizer and run folder.
 
-    limit: optimiser updates at most; parent: where the run folder is made, in place of run.folder.
+    limit: optimizer updates at most; parent: where the run folder is made, in place of run.folder.
     """
     config, task = resolved.config, resolved.task
     current_device()  # starts the process group
@@ -130,7 +130,7 @@ def set_up(
     optimizer = optim.make_optimizer(config.optim, built.model, layout, ever, accelerator.device)
     caches = make_caches(accelerator, built, found, phases, measured, batch, samples, first, console)
     if task.start is not None and not loaded and not ranks.on_main(lambda: has_checkpoint(config.resume)):
-        initialise(accelerator, built, found, caches.get("train"), console)
+        initialize(accelerator, built, found, caches.get("train"), console)
     ema = Ema(built.model, config.train.ema.decay) if config.train.ema else None
     folder = open_folder(resolved, parent)
     ranks.on_main(lambda: folders.lock(folder))
@@ -267,7 +267,7 @@ def has_checkpoint(resume: str | None) -> bool:
     return resume is not None and store.newest_whole(Path(resume) / "checkpoints", lambda text: None) is not None
 
 
-def initialise(
+def initialize(
     accelerator: Accelerator, built: Built, found: Data, cache: feature_cache.FeatureCache | None, console: Console
 ) -> None:
     """The task's `start` on the main process; the other ranks take over its parameters and buffers."""

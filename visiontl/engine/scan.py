@@ -40,7 +40,7 @@ class Photo:
     stored: Stored | None = None
     pixels: bytes = b""  # digest of size and decoded pixels
     look: bytes = b""  # perceptual hash of 128 bits; empty for pictures too plain to have one
-    plain: bool = False  # one colour all over
+    plain: bool = False  # one color all over
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def read(split: SampleDataset, id: int, compare: bool = False) -> Photo | Bad:
         if compare:
             file = image.info.get("file")
             photo = Photo(
-                photo.size, how_stored(file) if file else None, pixels_digest(image), look(image), one_colour(image)
+                photo.size, how_stored(file) if file else None, pixels_digest(image), look(image), one_color(image)
             )
         split[id, 0]
     except VisionTLError as error:
@@ -246,7 +246,7 @@ def pixels_digest(image: Image.Image) -> bytes:
 
 
 def look(image: Image.Image) -> bytes:
-    """Difference hash of 128 bits: which of two neighbours is brighter, across and down, on a grid of 9 x 9.
+    """Difference hash of 128 bits: which of two neighbors is brighter, across and down, on a grid of 9 x 9.
 
     The usual dHash takes 64 comparisons across (N. Krawetz, 2013, "Kind of Like That"); with those down added, copies
     saved as JPEG again or at half size differ in 0 to 7 bits on photos, other photos in 24 or more.
@@ -258,7 +258,7 @@ def look(image: Image.Image) -> bytes:
     return np.packbits(np.concatenate([across.ravel(), down.ravel()])).tobytes()
 
 
-def one_colour(image: Image.Image) -> bool:
+def one_color(image: Image.Image) -> bool:
     extrema: Any = image.getextrema()
     return all(high - low <= 2 for low, high in extrema)
 

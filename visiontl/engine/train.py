@@ -1,4 +1,4 @@
-"""Training: everything is set up once, then one loop runs from the first optimiser update to the last."""
+"""Training: everything is set up once, then one loop runs from the first optimizer update to the last."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Probe:
 
 
 def total_loss(losses: Any) -> Tensor:
-    """What is minimised, of all that a task's `loss` gave. Raises TrainingError where it gave nothing of the kind."""
+    """What is minimized, of all that a task's `loss` gave. Raises TrainingError where it gave nothing of the kind."""
     if not isinstance(losses, Mapping) or not isinstance(losses.get("loss"), Tensor):
         gave = f"the keys {', '.join(map(str, losses))}" if isinstance(losses, Mapping) else type(losses).__name__
         raise TrainingError(f"the task's `loss` gave {gave}; a mapping with the tensor 'loss' was expected")

@@ -1,4 +1,4 @@
-"""Colours for drawing many classes, such as the eye tells apart. Imports no torch."""
+"""Colors for drawing many classes, such as the eye tells apart. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from functools import lru_cache
 
 import numpy as np
 
-GREY, DARK, LIGHT = 30, 35, 92  # CIELAB: least chroma, least and most lightness (of 100) of a colour that is drawn
+GRAY, DARK, LIGHT = 30, 35, 92  # CIELAB: least chroma, least and most lightness (of 100) of a color that is drawn
 
 
 @lru_cache(maxsize=16)
-def distinct_colours(number: int, first: tuple[int, int, int], levels: int = 12) -> tuple[tuple[int, int, int], ...]:
-    """This many sRGB colours (0..255), each as far as can be in CIELAB (its Euclidean distance) from all before it.
+def distinct_colors(number: int, first: tuple[int, int, int], levels: int = 12) -> tuple[tuple[int, int, int], ...]:
+    """This many sRGB colors (0..255), each as far as can be in CIELAB (its Euclidean distance) from all before it.
 
-    They are taken from a grid of `levels` values a channel; greys, very dark and very light ones are left out.
+    They are taken from a grid of `levels` values a channel; grays, very dark and very light ones are left out.
     first: what to begin with; the nearest one of the grid is taken. Raises ValueError where the grid holds fewer.
     """
     steps = np.linspace(0, 255, levels).round()
     rgb = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)  # (levels ** 3, 3)
     lab = cielab(rgb)
-    usable = (np.hypot(lab[:, 1], lab[:, 2]) > GREY) & (lab[:, 0] > DARK) & (lab[:, 0] < LIGHT)
+    usable = (np.hypot(lab[:, 1], lab[:, 2]) > GRAY) & (lab[:, 0] > DARK) & (lab[:, 0] < LIGHT)
     rgb, lab = rgb[usable], lab[usable]
     if not 0 < number <= len(rgb):
-        raise ValueError(f"{number} colours asked of {len(rgb)} on a grid of {levels} levels; take more levels")
+        raise ValueError(f"{number} colors asked of {len(rgb)} on a grid of {levels} levels; take more levels")
     chosen = [int(((rgb - first) ** 2).sum(1).argmin())]
     distance = np.full(len(rgb), np.inf)  # squared, to the nearest chosen one
     while len(chosen) < number:

@@ -129,7 +129,7 @@ def resampling(spec: ImageSpec) -> Image.Resampling:
 
 
 def fit_image(image: Image.Image, spec: ImageSpec) -> Image.Image:
-    """The weights' own evaluation preprocessing: resize so that the centre crop keeps `spec.crop`, then crop.
+    """The weights' own evaluation preprocessing: resize so that the center crop keeps `spec.crop`, then crop.
 
     The side that limits the crop becomes floor(size / crop), the other follows rounded down, as torchvision's and
     timm's evaluation transforms do.
@@ -154,7 +154,7 @@ def resize_tensor(image: Image.Image, size: tuple[int, int], interpolation: str)
 
     Antialiased, by torch's vector kernels, as torchvision's transforms of tensors are. They round otherwise than
     Pillow: on photos 0.3 % of the values differ, by 1 or 2 of 255. Interpolations that torch lacks are Pillow's. The
-    colours of a pixel stay side by side in memory.
+    colors of a pixel stay side by side in memory.
     """
     if size == (image.height, image.width):
         return _pixels(image)
@@ -179,7 +179,7 @@ def _fitting(image: Image.Image, spec: ImageSpec) -> tuple[tuple[int, int], tupl
 
 
 def _without_far_ends(image: Image.Image, spec: ImageSpec) -> Image.Image:
-    """The middle of a strip so long that resizing it whole would take gigabytes, and only for the centre crop."""
+    """The middle of a strip so long that resizing it whole would take gigabytes, and only for the center crop."""
     most = LONGEST * max(spec.size[0] / spec.size[1], spec.size[1] / spec.size[0])  # long side / short side
     long, short = max(image.size), min(image.size)
     if long <= most * short:
@@ -195,7 +195,7 @@ def to_tensor(image: Image.Image) -> Tensor:
 
 
 def _pixels(image: Image.Image) -> Tensor:
-    """RGB PIL image -> (3, H, W) uint8 with the colours of a pixel side by side."""
+    """RGB PIL image -> (3, H, W) uint8 with the colors of a pixel side by side."""
     import torch
 
     return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1)

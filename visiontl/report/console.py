@@ -100,7 +100,7 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def labelled(name: str, value: float) -> str:
+def labeled(name: str, value: float) -> str:
     """One value of a progress line: 'loss 0.4312', 'lr 1.0e-3', 'grad 0.82'."""
     if name == "lr" or name.startswith("lr_"):
         return f"{name} {scientific(value)}"
@@ -181,7 +181,7 @@ class Progress:
 
     def measures(self) -> list[str]:
         """'loss 0.4312', ..., '87 img/s', 'ETA 3:12': what is known so far."""
-        parts = [labelled(name, value) for name, value in self.values.items() if is_number(value)]
+        parts = [labeled(name, value) for name, value in self.values.items() if is_number(value)]
         rate, remaining = self.images_per_second, self.remaining
         if rate:
             parts.append(f"{rate:.0f} img/s" if rate >= 10 else f"{rate:.2g} img/s")

@@ -25,7 +25,7 @@ SHOWN = 60  # pictures of one grid inside the report; the others are files only
 POINTS = 1500  # points of a curve; longer ones are averaged in equal groups
 MANY_ROWS = 15  # a longer table starts folded
 _NOT_SCORES = frozenset({"step", "epoch", "kind", "seconds", "images_per_second", "lr", "grad_norm"})
-_BLUE, _ORANGE, _GREY = "#1f5f8b", "#b8541a", "#8a8a8a"
+_BLUE, _ORANGE, _GRAY = "#1f5f8b", "#b8541a", "#8a8a8a"
 _CYCLE = (_BLUE, _ORANGE, "#3b7d4f", "#7a4f9a", "#a83246", "#5c6b73")
 
 
@@ -192,14 +192,14 @@ def _add(
         return
 
     def draw(ax: Any) -> None:
-        for (name, (x, y)), colour in zip(curves.items(), itertools.cycle(_CYCLE), strict=False):
+        for (name, (x, y)), color in zip(curves.items(), itertools.cycle(_CYCLE), strict=False):
             x, y = _thin(x, y)
             label = name.replace("_", " ")
             if smooth and len(x) >= 40:
-                ax.plot(x, y, color=colour, alpha=0.25, linewidth=0.8)
+                ax.plot(x, y, color=color, alpha=0.25, linewidth=0.8)
                 x, y = x, _running_mean(y, max(3, len(y) // 25))
             dots = "o" if marks or len(x) < 2 else ""
-            ax.plot(x, y, color=colour, linewidth=1.5, marker=dots, markersize=3.5, label=label)
+            ax.plot(x, y, color=color, linewidth=1.5, marker=dots, markersize=3.5, label=label)
         if best and best.get("score") in curves and is_number(best.get("step")) and is_number(best.get("value")):
             ax.plot(
                 [best["step"]],
@@ -213,7 +213,7 @@ def _add(
             )
         for index, (step, epoch) in enumerate(edges):
             label = "phase edge" if index == 0 else None
-            ax.axvline(step, color=_GREY, linewidth=0.9, linestyle=(0, (4, 3)), label=label, zorder=0)
+            ax.axvline(step, color=_GRAY, linewidth=0.9, linestyle=(0, (4, 3)), label=label, zorder=0)
             ax.annotate(
                 f"epoch {epoch}",
                 (step, 1),
@@ -228,7 +228,7 @@ def _add(
         if scientific:
             ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useOffset=False)
         ax.set_title(title)
-        ax.set_xlabel("step (optimiser updates)")
+        ax.set_xlabel("step (optimizer updates)")
         ax.locator_params(axis="x", integer=True)
         ax.grid(axis="y")
         if len(ax.get_legend_handles_labels()[1]) > 1:
@@ -504,7 +504,7 @@ def _phase_edges(report: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]
 
 
 def _thin(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
-    """At most POINTS points, each the mean of equally many neighbours."""
+    """At most POINTS points, each the mean of equally many neighbors."""
     group = -(-len(x) // POINTS)
     if group <= 1:
         return x, y
@@ -513,7 +513,7 @@ def _thin(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
 
 
 def _running_mean(values: list[float], width: int) -> list[float]:
-    """Mean over up to `width` neighbours, as many before as after."""
+    """Mean over up to `width` neighbors, as many before as after."""
     sums = [0.0, *itertools.accumulate(values)]
     half = width // 2
     spans = [(max(0, i - half), min(len(values), i + half + 1)) for i in range(len(values))]

@@ -122,7 +122,7 @@ def keeps_norm_statistics_where_they_are_fixed(case: Case) -> None:
         assert not moved, f"{setting}: norm statistics moved: {moved[:3]}"
 
 
-def optimises_every_trainable_parameter_once(case: Case) -> None:
+def optimizes_every_trainable_parameter_once(case: Case) -> None:
     for policy in case.policies(POLICIES):
         run = case.run(f"freeze.policy={policy}")
         grouped = [id(p) for group in run.optimizer.param_groups for p in group["params"]]
@@ -134,7 +134,7 @@ def optimises_every_trainable_parameter_once(case: Case) -> None:
 def resumes_with_the_same_bits(case: Case) -> None:
     """A run cut off in the middle and resumed ends with the weights, average and metrics of one that was not."""
     for optimizer, layout in (("adamw", "false"), ("sgd", "true"), ("adamw", "true")):
-        # the optimiser's state must come back in the memory layout of its parameters
+        # the optimizer's state must come back in the memory layout of its parameters
         _resumes(case, f"optim.name={optimizer}", f"train.channels_last={layout}")
 
 
@@ -301,7 +301,7 @@ CHECKS: list[Callable[[Case], None]] = [
     collates_as_a_function_of_its_generator,
     trains_what_the_policy_says,
     keeps_norm_statistics_where_they_are_fixed,
-    optimises_every_trainable_parameter_once,
+    optimizes_every_trainable_parameter_once,
     resumes_with_the_same_bits,
     does_not_depend_on_the_number_of_workers,
     caches_features_without_changing_the_head,

@@ -166,7 +166,7 @@ def check_weights(case: Case) -> list[str]:
         ends.append(state(run))
         moved = max(apart(ends[-1], start).values())
         steps = {name: float((end.double() - start[name]).norm()) for name, end in ends[-1].items()}
-        # such as a bias that the next normalisation takes away again
+        # such as a bias that the next normalization takes away again
         noise |= {name for name, step in steps.items() if 0 < step < ROUNDING * max(steps.values())}
         if moved < 100 * WEIGHTS_APART:
             problems.append(f"the weights moved by {moved:.1e} in the whole run: too little to compare")

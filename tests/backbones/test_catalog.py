@@ -1,4 +1,4 @@
-"""The catalogue is true to the installed libraries, and quick to read."""
+"""The catalog is true to the installed libraries, and quick to read."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from visiontl.backbones import catalogue
-from visiontl.backbones.catalogue import listing, parse, read, write_line
+from visiontl.backbones import catalog
+from visiontl.backbones.catalog import listing, parse, read, write_line
 from visiontl.backbones.registry import find
 
-TOOL = Path(__file__).parents[2] / "tools" / "catalogue.py"
+TOOL = Path(__file__).parents[2] / "tools" / "catalog.py"
 SAMPLE = [
     "timm/resnet18",
     "timm/vit_tiny_patch16_224",
@@ -25,7 +25,7 @@ SAMPLE = [
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("catalogue_tool", TOOL)
+    spec = importlib.util.spec_from_file_location("catalog_tool", TOOL)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -39,15 +39,15 @@ def test_rows_are_what_the_installed_libraries_give(tool, name):
         fresh.strides,
         bool(fresh.problem),
     )
-    if catalogue.stale(read()) is None:
+    if catalog.stale(read()) is None:
         assert shipped == fresh
     else:  # other versions of the libraries may have more weights
         assert shipped.channels == fresh.channels
 
 
 def test_every_architecture_is_listed(tool):
-    if catalogue.stale(read()) is not None:
-        pytest.skip("other versions of timm or torchvision than the catalogue's are installed")
+    if catalog.stale(read()) is not None:
+        pytest.skip("other versions of timm or torchvision than the catalog's are installed")
     assert set(tool.all_names()) == set(read().rows)
 
 
@@ -70,9 +70,9 @@ def test_patterns_match_full_and_bare_names():
     assert cells["embed width"] == "2048"
     assert cells["strides"] == "2 4 8 16 32"
     assert cells["input size"] == "224x224"
-    assert "a1_in1k (apache-2.0)" in cells["weights (licence)"]
+    assert "a1_in1k (apache-2.0)" in cells["weights (license)"]
     refused = next(iter(listing("qwen3_vit_88m_enc")[0])).cells()
-    assert "cannot serve as a backbone" in refused["weights (licence)"]
+    assert "cannot serve as a backbone" in refused["weights (license)"]
 
 
 def test_lines_survive_writing_and_reading():
@@ -81,19 +81,19 @@ def test_lines_survive_writing_and_reading():
 
 
 def test_other_versions_are_said(tmp_path):
-    text = catalogue.PATH.read_text(encoding="utf-8").splitlines()
-    path = tmp_path / "catalogue.tsv"
+    text = catalog.PATH.read_text(encoding="utf-8").splitlines()
+    path = tmp_path / "catalog.tsv"
     path.write_text("\n".join(["# timm=0.0.1 torchvision=0.0.2", *text[1:3]]), encoding="utf-8")
     rows, note = listing("*", path)
     assert len(rows) == 1
     assert "timm 0.0.1 (installed: " in note
-    assert listing("*", tmp_path / "absent.tsv") == ([], catalogue.stale(read(tmp_path / "absent.tsv")))
+    assert listing("*", tmp_path / "absent.tsv") == ([], catalog.stale(read(tmp_path / "absent.tsv")))
 
 
-def test_licences_are_stated():
+def test_licenses_are_stated():
     rows = read().rows
-    assert {tag.licence for tag in rows["torchvision/vit_b_16"].weights} == {"bsd-3-clause", "cc-by-nc-4.0"}
-    stated = [tag.licence for row in rows.values() for tag in row.weights]
+    assert {tag.license for tag in rows["torchvision/vit_b_16"].weights} == {"bsd-3-clause", "cc-by-nc-4.0"}
+    stated = [tag.license for row in rows.values() for tag in row.weights]
     assert len(stated) > 1800
     assert stated.count("unknown") < 60
 

@@ -1,19 +1,19 @@
-"""Colours that the eye tells apart."""
+"""Colors that the eye tells apart."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from visiontl import distinct_colours
+from visiontl import distinct_colors
 from visiontl.kit.drawing import cielab
 
 RED = (232, 70, 46)
 
 
-def test_cielab_of_known_colours():
+def test_cielab_of_known_colors():
     rgb = np.array([[255, 255, 255], [0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255], [128, 128, 128]])
-    # Bruce Lindbloom's CIE colour calculator: sRGB, D65
+    # Bruce Lindbloom's CIE color calculator: sRGB, D65
     expected = [
         [100, 0, 0],
         [0, 0, 0],
@@ -25,8 +25,8 @@ def test_cielab_of_known_colours():
     np.testing.assert_allclose(cielab(rgb), expected, atol=0.05)
 
 
-def test_each_colour_is_as_far_as_can_be_from_all_before_it():
-    chosen = distinct_colours(12, RED, levels=6)
+def test_each_color_is_as_far_as_can_be_from_all_before_it():
+    chosen = distinct_colors(12, RED, levels=6)
     lab = cielab(np.array(chosen))
     values = [0, 51, 102, 153, 204, 255]
     grid = cielab(np.array([[r, g, b] for r in values for g in values for b in values]))
@@ -37,12 +37,12 @@ def test_each_colour_is_as_far_as_can_be_from_all_before_it():
         assert min(np.linalg.norm(lab[i] - before) for before in lab[:i]) == pytest.approx(best)
 
 
-def test_colours_stay_as_people_know_them():
-    assert distinct_colours(4, RED) == ((232, 70, 46), (0, 255, 0), (70, 0, 255), (0, 209, 255))
-    assert distinct_colours(4, (60, 120, 220), 10) == ((57, 113, 227), (0, 255, 0), (255, 0, 0), (85, 85, 28))
-    assert distinct_colours(80, RED)[:4] == distinct_colours(4, RED)
+def test_colors_stay_as_people_know_them():
+    assert distinct_colors(4, RED) == ((232, 70, 46), (0, 255, 0), (70, 0, 255), (0, 209, 255))
+    assert distinct_colors(4, (60, 120, 220), 10) == ((57, 113, 227), (0, 255, 0), (255, 0, 0), (85, 85, 28))
+    assert distinct_colors(80, RED)[:4] == distinct_colors(4, RED)
 
 
-def test_more_colours_than_there_are_is_an_error():
+def test_more_colors_than_there_are_is_an_error():
     with pytest.raises(ValueError, match="take more levels"):
-        distinct_colours(100, RED, levels=3)
+        distinct_colors(100, RED, levels=3)

@@ -1,6 +1,6 @@
 """The table of backbones that ships with the package: read in milliseconds, without importing any library.
 
-tools/catalogue.py writes it. First line: `# torch=... torchvision=... timm=...`; second line: column names.
+tools/catalog.py writes it. First line: `# torch=... torchvision=... timm=...`; second line: column names.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-PATH = Path(__file__).with_name("catalogue.tsv")
+PATH = Path(__file__).with_name("catalog.tsv")
 LIBRARIES = ("timm", "torchvision")
 COLUMNS = ("name", "params", "embed_dim", "channels", "strides", "size", "sizing", "problem", "weights")
 
@@ -22,7 +22,7 @@ class Tag:
     """One set of pretrained weights. accuracy: top-1 on ImageNet-1k in percent, where the library states it."""
 
     tag: str
-    licence: str
+    license: str
     source: str
     accuracy: float | None = None
 
@@ -50,27 +50,27 @@ class Row:
             "embed width": str(self.embed_dim or ""),
             "strides": joined_strides(self.strides),
             "input size": "" if self.size is None else f"{self.size[0]}x{self.size[1]}",
-            "weights (licence)": self.problem or joined_tags(self.weights),
+            "weights (license)": self.problem or joined_tags(self.weights),
         }
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class Catalog:
     rows: Mapping[str, Row]
     versions: Mapping[str, str]  # of the libraries that the rows were measured with
 
 
 @cache
-def read(path: Path = PATH) -> Catalogue:
-    """The shipped table. An absent file is an empty catalogue: names are then looked up in the libraries."""
+def read(path: Path = PATH) -> Catalog:
+    """The shipped table. An absent file is an empty catalog: names are then looked up in the libraries."""
     if not path.exists():
-        return Catalogue({}, {})
+        return Catalog({}, {})
     first, header, *lines = path.read_text(encoding="utf-8").splitlines()
     versions = dict(word.split("=", 1) for word in first.lstrip("# ").split())
     if tuple(header.split("\t")) != COLUMNS:
-        raise ValueError(f"{path}: columns {header.split()}; expected {list(COLUMNS)}; run tools/catalogue.py again")
+        raise ValueError(f"{path}: columns {header.split()}; expected {list(COLUMNS)}; run tools/catalog.py again")
     rows = (parse(line) for line in lines if line)
-    return Catalogue({row.name: row for row in rows}, versions)
+    return Catalog({row.name: row for row in rows}, versions)
 
 
 def parse(line: str) -> Row:
@@ -106,13 +106,13 @@ def write_line(row: Row) -> str:
 
 
 def parse_tag(name: str, text: str) -> Tag:
-    tag, licence, accuracy, source = (*text.split("|"), "", "", "")[:4]
-    return Tag(tag, licence or "unknown", source or default_source(name, tag), float(accuracy) if accuracy else None)
+    tag, license, accuracy, source = (*text.split("|"), "", "", "")[:4]
+    return Tag(tag, license or "unknown", source or default_source(name, tag), float(accuracy) if accuracy else None)
 
 
 def _tag_cells(name: str, tag: Tag) -> tuple[str, str, str, str]:
     source = "" if tag.source == default_source(name, tag.tag) else tag.source
-    return tag.tag, tag.licence, "" if tag.accuracy is None else f"{tag.accuracy:g}", source
+    return tag.tag, tag.license, "" if tag.accuracy is None else f"{tag.accuracy:g}", source
 
 
 def default_source(name: str, tag: str) -> str:
@@ -124,28 +124,28 @@ def default_source(name: str, tag: str) -> str:
 def listing(pattern: str = "*", path: Path = PATH) -> tuple[list[Row], str | None]:
     """Rows whose full or bare name matches the pattern (as in a shell), and a note where the table may be
     out of date. Imports neither torch nor a model library."""
-    catalogue = read(path)
+    catalog = read(path)
     wanted = pattern.lower()
     rows = [
         row
-        for name, row in catalogue.rows.items()
+        for name, row in catalog.rows.items()
         if fnmatch.fnmatchcase(name.lower(), wanted) or fnmatch.fnmatchcase(name.partition("/")[2].lower(), wanted)
     ]
-    return rows, stale(catalogue)
+    return rows, stale(catalog)
 
 
-def stale(catalogue: Catalogue) -> str | None:
+def stale(catalog: Catalog) -> str | None:
     """A sentence if the installed libraries are not those that the table was made with."""
-    if not catalogue.rows:
-        return "the catalogue is missing: run tools/catalogue.py; names known to timm and torchvision work without it"
+    if not catalog.rows:
+        return "the catalog is missing: run tools/catalog.py; names known to timm and torchvision work without it"
     other = []
     for library in LIBRARIES:
         try:
             installed = importlib.metadata.version(library).partition("+")[0]
         except importlib.metadata.PackageNotFoundError:
             installed = "not installed"
-        if installed != catalogue.versions.get(library):
-            other.append(f"{library} {catalogue.versions.get(library)} (installed: {installed})")
+        if installed != catalog.versions.get(library):
+            other.append(f"{library} {catalog.versions.get(library)} (installed: {installed})")
     if not other:
         return None
     return f"the numbers were measured with {' and '.join(other)}; newer names work but are not listed"
@@ -167,7 +167,7 @@ def joined_strides(strides: tuple[int, ...]) -> str:
 
 
 def joined_tags(tags: tuple[Tag, ...]) -> str:
-    return ", ".join(f"{tag.tag} ({tag.licence})" for tag in tags) or "none"
+    return ", ".join(f"{tag.tag} ({tag.license})" for tag in tags) or "none"
 
 
 def numbers(text: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The optimised way, the judge and the sheet, on the tiny backbone: what they reach, and what they leave."""
+"""The optimized way, the judge and the sheet, on the tiny backbone: what they reach, and what they leave."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from visiontl_style.example import dots, waves
 from visiontl_style.formulas import gram, gram_distance
 from visiontl_style.judge import measure
 from visiontl_style.loss_network import LossNetwork, choose_layers
-from visiontl_style.optimise import Settings, optimise
+from visiontl_style.optimize import Settings, optimize
 
 import visiontl
 from tests.style.made import photo
@@ -45,19 +45,19 @@ def distance(judge: LossNetwork, one: torch.Tensor, style: torch.Tensor) -> floa
 def test_the_style_comes_near_and_the_same_seed_gives_the_same_picture(judge, optimizer):
     content, style = as_input(photo(64, 48)), as_input(waves())
     settings, steps = replace(SETTINGS, optimizer=optimizer), []
-    made = optimise(judge, content, [style], settings, lambda step, parts, picture: steps.append((step, parts)))
+    made = optimize(judge, content, [style], settings, lambda step, parts, picture: steps.append((step, parts)))
     assert made.shape == content.shape
     assert 0 <= float(made.min()) <= float(made.max()) <= 1
     assert distance(judge, made, style) < 0.5 * distance(judge, content, style)
     assert [step for step, _ in steps] == list(range(1, len(steps) + 1))
     assert len(steps) <= 31
     assert steps[0][1].keys() == {"loss", "content", "style", "tv", *(f"style.{n}" for n in judge.layers.style)}
-    assert torch.equal(made, optimise(judge, content, [style], settings))
+    assert torch.equal(made, optimize(judge, content, [style], settings))
 
 
 def test_the_first_loss_is_what_the_formulas_say(judge):
     content, style, first = as_input(photo(48, 48)), as_input(dots()), {}
-    optimise(judge, content, [style], replace(SETTINGS, steps=1, jitter=0), lambda *seen: first.update(seen[1]))
+    optimize(judge, content, [style], replace(SETTINGS, steps=1, jitter=0), lambda *seen: first.update(seen[1]))
     assert first["style"] == pytest.approx(1), "each layer counts relative to the plain photo"
     assert first["content"] == pytest.approx(0, abs=1e-6)
     tv = float(content.diff(dim=2).square().mean() + content.diff(dim=3).square().mean())
@@ -66,8 +66,8 @@ def test_the_first_loss_is_what_the_formulas_say(judge):
 
 def test_two_styles_are_mixed_and_noise_is_a_start_too(judge):
     content, styles = as_input(photo(48, 48)), [as_input(waves()), as_input(dots())]
-    mixed = optimise(judge, content, styles, replace(SETTINGS, start="noise"))
-    assert not torch.equal(mixed, optimise(judge, content, styles[:1], replace(SETTINGS, start="noise")))
+    mixed = optimize(judge, content, styles, replace(SETTINGS, start="noise"))
+    assert not torch.equal(mixed, optimize(judge, content, styles[:1], replace(SETTINGS, start="noise")))
 
 
 def run(*arguments: object) -> int:
@@ -81,9 +81,9 @@ def test_the_command_leaves_picture_losses_and_previews(tmp_path, capsys):
     photo(90, 60).save(tmp_path / "house.png")
     waves().save(tmp_path / "waves.png")
     out = tmp_path / "out"
-    options = ("--size", 48, "--steps", 6, "--preview-every", 3, "--keep-colours", "--jitter", 4)
+    options = ("--size", 48, "--steps", 6, "--preview-every", 3, "--keep-colors", "--jitter", 4)
     assert (
-        run("optimise", tmp_path / "house.png", "--style", tmp_path / "waves.png", "--out", out, *TINY, *options) == 0
+        run("optimize", tmp_path / "house.png", "--style", tmp_path / "waves.png", "--out", out, *TINY, *options) == 0
     )
     assert Image.open(out / "house.png").size == (48, 32)
     with (out / "losses.csv").open() as file:

@@ -1,4 +1,4 @@
-"""Painting one photo by optimising its pixels: Gatys et al. 2016, Image style transfer using convolutional neural
+"""Painting one photo by optimizing its pixels: Gatys et al. 2016, Image style transfer using convolutional neural
 networks. Needs a backbone of the registry and no trained run."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from visiontl import Backbone, ConfigError, DataError, load_backbone, open_image, to_tensor
-from visiontl_style.colours import with_colours_of
+from visiontl_style.colors import with_colors_of
 from visiontl_style.formulas import content_distance, gram, gram_distance, total_variation
 from visiontl_style.loss_network import Layers, LossNetwork, choose_layers, drawn_shift, shifted
 from visiontl_style.pictures import open_style, sized, to_pil
@@ -26,7 +26,7 @@ SLOWER = 0.75  # share of the steps after which Adam's rate is a tenth
 
 @dataclass(frozen=True)
 class Settings:
-    """Weights of the loss, and how it is minimised. lr: None is 0.03 (adam) or 1 (lbfgs)."""
+    """Weights of the loss, and how it is minimized. lr: None is 0.03 (adam) or 1 (lbfgs)."""
 
     content_weight: float = 1.0
     style_weight: float = 4.0
@@ -42,7 +42,7 @@ class Settings:
 Watcher = Callable[[int, Mapping[str, float], Tensor], None]
 
 
-def optimise(
+def optimize(
     judge: LossNetwork, photo: Tensor, styles: Sequence[Tensor], settings: Settings, watch: Watcher | None = None
 ) -> Tensor:
     """The picture whose content is the photo's and whose Gram matrices are the mean of the styles'.
@@ -154,11 +154,11 @@ def check(arguments: argparse.Namespace) -> None:
     if arguments.out.exists() and (not arguments.out.is_dir() or any(arguments.out.iterdir())):
         wrong.append(f"--out {arguments.out} is there already and not an empty folder; nothing is overwritten")
     if wrong:
-        raise ConfigError(wrong, "optimise")
+        raise ConfigError(wrong, "optimize")
 
 
 def command(arguments: argparse.Namespace) -> int:
-    """`visiontl style optimise`: NAME.png, losses.csv and previews/step-*.jpg in --out."""
+    """`visiontl style optimize`: NAME.png, losses.csv and previews/step-*.jpg in --out."""
     check(arguments)
     photo = open_image(arguments.photo)
     if min(photo.size) < 16:
@@ -190,10 +190,10 @@ def command(arguments: argparse.Namespace) -> int:
             left = seconds / step * (settings.steps - step)
             print(f"step {step}/{settings.steps}  {shown}  {seconds:.0f} s, {left:.0f} s to go", flush=True)
 
-    made = optimise(judge, pixels, [reduced(to_tensor(s), max(s.size)).to(device) for s in styles], settings, watch)
+    made = optimize(judge, pixels, [reduced(to_tensor(s), max(s.size)).to(device) for s in styles], settings, watch)
     result = to_pil(made[0])
-    if arguments.keep_colours:
-        result = with_colours_of(photo, result)
+    if arguments.keep_colors:
+        result = with_colors_of(photo, result)
     target = arguments.out / f"{Path(arguments.photo).stem}.png"
     result.save(target)
     with (arguments.out / "losses.csv").open("w", newline="", encoding="utf-8") as file:

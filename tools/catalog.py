@@ -1,8 +1,8 @@
-"""Measure every timm and torchvision architecture on the meta device and write the catalogue of backbones.
+"""Measure every timm and torchvision architecture on the meta device and write the catalog of backbones.
 
-    python tools/catalogue.py                    all of them, about 20 minutes on one core; resumable
-    python tools/catalogue.py --jobs 4           in four processes
-    python tools/catalogue.py --only 'timm/resnet*'    measure these again; the other rows stay
+    python tools/catalog.py                    all of them, about 20 minutes on one core; resumable
+    python tools/catalog.py --jobs 4           in four processes
+    python tools/catalog.py --only 'timm/resnet*'    measure these again; the other rows stay
 
 Rows are kept one file each in --work until the table is written, so a stopped run goes on where it was,
 and several runs may share the folder.
@@ -18,8 +18,8 @@ import sys
 import time
 from pathlib import Path
 
-from visiontl.backbones import catalogue
-from visiontl.backbones.catalogue import COLUMNS, PATH, Row, write_line
+from visiontl.backbones import catalog
+from visiontl.backbones.catalog import COLUMNS, PATH, Row, write_line
 from visiontl.errors import VisionTLError
 
 STALE_CLAIM = 1800  # seconds after which a claim is taken for that of a run that died
@@ -28,7 +28,7 @@ STALE_CLAIM = 1800  # seconds after which a claim is taken for that of a run tha
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=PATH)
-    parser.add_argument("--work", type=Path, default=Path("build/catalogue"), help="folder of finished rows")
+    parser.add_argument("--work", type=Path, default=Path("build/catalog"), help="folder of finished rows")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--only", default=None, help="pattern on the full name")
     parser.add_argument("--again", action="store_true", help="forget finished rows first")
@@ -57,7 +57,7 @@ def main() -> int:
     if missing:
         print(f"{len(missing)} rows are still being measured elsewhere, such as {missing[0]}", file=sys.stderr)
         return 1
-    rows = {} if options.only is None else {n: write_line(r) for n, r in catalogue.read(options.out).rows.items()}
+    rows = {} if options.only is None else {n: write_line(r) for n, r in catalog.read(options.out).rows.items()}
     rows |= {name: place(options.work, name).read_text(encoding="utf-8").rstrip("\n") for name in names}
     write(options.out, [rows[name] for name in sorted(rows)])
     print(f"{len(rows)} rows in {options.out}")

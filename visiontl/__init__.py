@@ -25,11 +25,6 @@ _PLACES = {
     "Console": "visiontl.report.console",
     "all_gather": "visiontl.processes.ranks",
     "seeded": "visiontl.processes.seeds",
-    "open_image": "visiontl.kit.images",
-    "fit_image": "visiontl.kit.images",
-    "fit_tensor": "visiontl.kit.images",
-    "resize_tensor": "visiontl.kit.images",
-    "to_tensor": "visiontl.kit.images",
     "Task": "visiontl.task",
     "Data": "visiontl.task",
     "Command": "visiontl.task",
@@ -52,14 +47,6 @@ _PLACES = {
     "DataError": "visiontl.errors",
     "BackboneError": "visiontl.errors",
     "TrainingError": "visiontl.errors",
-    "did_you_mean": "visiontl.errors",
-    "distinct_colors": "visiontl.kit.drawing",
-    "count": "visiontl.kit.words",
-    "plural": "visiontl.kit.words",
-    "told": "visiontl.kit.words",
-    "some": "visiontl.kit.words",
-    "refusal": "visiontl.kit.words",
-    "is_image": "visiontl.kit.images",
 }
 
 __all__ = sorted(_PLACES)
@@ -72,18 +59,8 @@ if TYPE_CHECKING:
     from visiontl.engine.predict import Predictor, find_images, load
     from visiontl.engine.train import train
     from visiontl.entry import BackboneEntry, ImageSpec, Weights
-    from visiontl.errors import (
-        BackboneError,
-        ConfigError,
-        DataError,
-        TrainingError,
-        VisionTLError,
-        did_you_mean,
-    )
+    from visiontl.errors import BackboneError, ConfigError, DataError, TrainingError, VisionTLError
     from visiontl.hookspecs import hookimpl
-    from visiontl.kit.drawing import distinct_colors
-    from visiontl.kit.images import fit_image, fit_tensor, is_image, open_image, resize_tensor, to_tensor
-    from visiontl.kit.words import count, plural, refusal, some, told
     from visiontl.processes.ranks import all_gather
     from visiontl.processes.seeds import seeded
     from visiontl.report.console import Console

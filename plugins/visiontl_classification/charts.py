@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visiontl import DataError, Figure, Pictures, Table, count
+from visiontl import DataError, Figure, Pictures, Table
+from visiontl.kit.words import count
 from visiontl_classification.config import ClassificationConfig
 from visiontl_classification.scores import (
     BINS,

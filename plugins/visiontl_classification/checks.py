@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from visiontl import Data, Finding, Seen, Table, count
+from visiontl import Data, Finding, Seen, Table
+from visiontl.kit.words import count
 from visiontl_classification.config import ClassificationConfig
 
 UNEQUAL = 5.0  # images of the largest class / of the smallest, from which imbalance is told

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from visiontl import Section, did_you_mean
+from visiontl import Section
+from visiontl.kit.words import did_you_mean
 
 # torchvision's classification data sets -> which of their parts serve as train, val and test. "train=" is the
 # library's boolean argument, None stands for a set without parts.

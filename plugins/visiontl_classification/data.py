@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visiontl import ConfigError, Data, DataError, ImageSpec, count, did_you_mean
+from visiontl import ConfigError, Data, DataError, ImageSpec
+from visiontl.kit.words import count, did_you_mean
 from visiontl_classification.batches import balanced_batches
 from visiontl_classification.config import ClassificationConfig
 from visiontl_classification.folders import folder_listing

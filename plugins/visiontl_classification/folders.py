@@ -8,7 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from visiontl import DataError, count, did_you_mean, is_image, open_image
+from visiontl import DataError
+from visiontl.kit.images import is_image, open_image
+from visiontl.kit.words import count, did_you_mean
 from visiontl_classification.listing import WHOLE, Item, Listing, some
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from visiontl import DataError, count, did_you_mean
+from visiontl import DataError
+from visiontl.kit.words import count, did_you_mean
 from visiontl_classification.listing import Item, some
 
 

@@ -6,7 +6,8 @@ import csv
 import os
 from pathlib import Path
 
-from visiontl import DataError, count, did_you_mean
+from visiontl import DataError
+from visiontl.kit.words import count, did_you_mean
 from visiontl_classification.folders import SPLITS, Files
 from visiontl_classification.listing import WHOLE, Item, Listing, some
 

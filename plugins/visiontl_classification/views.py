@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from visiontl import ImageSpec, fit_tensor, resize_tensor, to_tensor
+from visiontl import ImageSpec
+from visiontl.kit.images import fit_tensor, resize_tensor, to_tensor
 from visiontl_classification.config import ClassificationConfig
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from visiontl import count, some
+from visiontl.kit.words import count, some
 from visiontl_detection.listing import Annotated, Listing
 
 RULES = {

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visiontl import DataError, Figure, Pictures, Table, plural
+from visiontl import DataError, Figure, Pictures, Table
+from visiontl.kit.words import plural
 from visiontl_detection import coco_scores, errors
 from visiontl_detection.config import DetectionConfig
 from visiontl_detection.drawing import draw_rows

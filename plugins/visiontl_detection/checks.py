@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from visiontl import Data, Finding, Seen, Table, count, plural
+from visiontl import Data, Finding, Seen, Table
+from visiontl.kit.words import count, plural
 from visiontl_detection.boxes import change_words
 from visiontl_detection.config import DetectionConfig
 from visiontl_detection.data import Photos, mismatch

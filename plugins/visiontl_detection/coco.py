@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from visiontl import DataError, count, did_you_mean, plural, refusal, some, told
+from visiontl import DataError
+from visiontl.kit.words import count, did_you_mean, plural, refusal, some, told
 from visiontl_detection.config import DataConfig
 from visiontl_detection.folders import SPLITS, WHOLE, Folders, image_sizes, join, named, relative
 from visiontl_detection.listing import Annotated, Listing

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visiontl import Data, DataError, ImageSpec, count, did_you_mean, open_image, plural, some
+from visiontl import Data, DataError, ImageSpec
+from visiontl.kit.images import open_image
+from visiontl.kit.words import count, did_you_mean, plural, some
 from visiontl_detection.anchors import fitted
 from visiontl_detection.batches import grouped
 from visiontl_detection.boxes import Changes, Cleaned

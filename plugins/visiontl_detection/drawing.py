@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from visiontl import distinct_colors
+from visiontl.kit.drawing import distinct_colors
 from visiontl_detection import errors
 
 SMALLEST = 320  # pixels; a picture with a shorter side is enlarged before boxes are put on it

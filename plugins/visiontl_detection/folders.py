@@ -13,12 +13,22 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from visiontl import DataError, did_you_mean, told
+from visiontl import DataError
+from visiontl.kit.words import did_you_mean, told
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 WHOLE = "whole"  # the part of a source that comes without splits
 LONGEST = 4096  # characters of a path, Linux's limit
-FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # what visiontl.open_image decodes
+FORMATS = (
+    "BMP",
+    "GIF",
+    "JPEG",
+    "JPEG2000",
+    "PNG",
+    "PPM",
+    "TIFF",
+    "WEBP",
+)  # what visiontl.kit.images.open_image decodes
 ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 turn the picture by a quarter
 THREADS = 8  # that read headers: they wait for the disk
 

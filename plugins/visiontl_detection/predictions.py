@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from visiontl import ConfigError, did_you_mean
+from visiontl import ConfigError
+from visiontl.kit.words import did_you_mean
 from visiontl_detection.config import DetectionConfig, PredictOptions
 
 

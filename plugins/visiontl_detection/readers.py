@@ -6,7 +6,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from visiontl import DataError, count, some, told
+from visiontl import DataError
+from visiontl.kit.words import count, some, told
 from visiontl_detection import coco, voc, yolo
 from visiontl_detection.boxes import Cleaned, change_notes, cleaned
 from visiontl_detection.config import DataConfig

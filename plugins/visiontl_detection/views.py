@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from visiontl import ImageSpec, resize_tensor, seeded, to_tensor
+from visiontl import ImageSpec, seeded
+from visiontl.kit.images import resize_tensor, to_tensor
 from visiontl_detection.config import AugmentConfig, DetectionConfig, sides
 from visiontl_detection.listing import Annotated
 

@@ -16,7 +16,9 @@ from xml.parsers import expat
 
 import numpy as np
 
-from visiontl import DataError, count, did_you_mean, is_image, refusal, some, told
+from visiontl import DataError
+from visiontl.kit.images import is_image
+from visiontl.kit.words import count, did_you_mean, refusal, some, told
 from visiontl_detection.config import DataConfig
 from visiontl_detection.folders import WHOLE, Folders, image_sizes, join, named, relative
 from visiontl_detection.listing import Annotated, Listing

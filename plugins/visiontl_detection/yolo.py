@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from visiontl import DataError, count, did_you_mean, is_image, refusal, some, told
+from visiontl import DataError
+from visiontl.kit.images import is_image
+from visiontl.kit.words import count, did_you_mean, refusal, some, told
 from visiontl_detection.config import DataConfig
 from visiontl_detection.folders import Folders, image_sizes, join, relative
 from visiontl_detection.listing import Annotated, Listing

@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from visiontl import DataError, refusal, told
+from visiontl import DataError
+from visiontl.kit.words import refusal, told
 from visiontl_face.tables import read_table
 
 # ArcFace's template (Deng et al. 2019; the same in insightface's code): x, y in pixels of a 112 x 112 crop, whose first

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visiontl import DataError, Figure, Pictures, Table, told
+from visiontl import DataError, Figure, Pictures, Table
+from visiontl.kit.words import told
 from visiontl_face import verification
 from visiontl_face.config import FaceConfig
 from visiontl_face.scores import BASELINES, Judged, curve_of, pairs_of, score, similarities, stacked

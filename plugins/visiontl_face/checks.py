@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from visiontl import Data, Finding, Seen, Table, count, plural
+from visiontl import Data, Finding, Seen, Table
+from visiontl.kit.words import count, plural
 from visiontl_face.config import FaceConfig
 from visiontl_face.scores import pairs_of
 from visiontl_face.verification import FARS

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visiontl import Data, DataError, ImageSpec, count, open_image, plural, some
+from visiontl import Data, DataError, ImageSpec
+from visiontl.kit.images import open_image
+from visiontl.kit.words import count, plural, some
 from visiontl_face.batches import identity_batches
 from visiontl_face.config import FaceConfig
 from visiontl_face.listing import WHOLE, Item, Listing, folder_listing, table_listing

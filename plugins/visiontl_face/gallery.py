@@ -15,7 +15,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from visiontl import DataError, count
+from visiontl import DataError
+from visiontl.kit.words import count
 
 EMBEDDINGS, ABOUT = "embeddings.safetensors", "gallery.json"
 FORMAT = 1

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from visiontl import DataError, count, did_you_mean, is_image, refusal, some, told
+from visiontl import DataError
+from visiontl.kit.images import is_image
+from visiontl.kit.words import count, did_you_mean, refusal, some, told
 from visiontl_face.tables import read_table
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from visiontl import DataError, count, did_you_mean, plural, refusal, some, told
+from visiontl import DataError
+from visiontl.kit.words import count, did_you_mean, plural, refusal, some, told
 from visiontl_face.listing import Item
 from visiontl_face.tables import read_table
 

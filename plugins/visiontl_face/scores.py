@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from visiontl import DataError, count, some
+from visiontl import DataError
+from visiontl.kit.words import count, some
 from visiontl_face import identification, verification
 from visiontl_face.config import FaceConfig
 from visiontl_face.verification import FARS, TOO_FEW, Roc

@@ -6,7 +6,8 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from visiontl import DataError, count, did_you_mean
+from visiontl import DataError
+from visiontl.kit.words import count, did_you_mean
 
 Record = tuple[int, dict[str, str]]  # (line, {column: cell})
 

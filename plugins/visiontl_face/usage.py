@@ -14,7 +14,9 @@ import numpy as np
 from PIL import Image
 
 import visiontl
-from visiontl import Console, DataError, count, find_images, open_image, plural, some
+from visiontl import Console, DataError, find_images
+from visiontl.kit.images import open_image
+from visiontl.kit.words import count, plural, some
 from visiontl_face import alignment
 from visiontl_face.gallery import Gallery, digest, make_gallery, read_gallery, write_gallery
 from visiontl_face.identification import best_matches

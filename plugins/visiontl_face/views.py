@@ -9,7 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from visiontl import ImageSpec, fit_tensor, resize_tensor
+from visiontl import ImageSpec
+from visiontl.kit.images import fit_tensor, resize_tensor
 from visiontl_face.config import FaceConfig
 
 CROP_AREA = (0.8, 1.0)  # of the image's pixels: an aligned face fills its image

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from visiontl import Data, Finding, Seen, Table, count
+from visiontl import Data, Finding, Seen, Table
+from visiontl.kit.words import count
 from visiontl_segmentation.config import SegmentationConfig
 from visiontl_segmentation.data import Photos
 from visiontl_segmentation.listing import MaskFile

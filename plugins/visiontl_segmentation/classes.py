@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from visiontl import DataError, count, did_you_mean, distinct_colors, some, told
+from visiontl import DataError
+from visiontl.kit.drawing import distinct_colors
+from visiontl.kit.words import count, did_you_mean, some, told
 from visiontl_segmentation.config import DataConfig
 from visiontl_segmentation.folders import read_lines
 from visiontl_segmentation.masks import IGNORED, MOST_CLASSES, Kind, Meaning, meaning_of_colors, meaning_of_values

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from visiontl import DataError, count, refusal, some, told
+from visiontl import DataError
+from visiontl.kit.words import count, refusal, some, told
 from visiontl_segmentation.config import DataConfig
 from visiontl_segmentation.folders import SPLITS, check_inside, files, read_bytes, relative, subfolders
 from visiontl_segmentation.listing import WHOLE, Listing, Pair, Regions

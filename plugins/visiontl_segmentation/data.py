@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visiontl import Data, DataError, ImageSpec, count, open_image, refusal, some
+from visiontl import Data, DataError, ImageSpec
+from visiontl.kit.images import open_image
+from visiontl.kit.words import count, refusal, some
 from visiontl_segmentation import layouts
 from visiontl_segmentation.classes import Classes, Naming, classes_of, in_the_models_classes, naming_of
 from visiontl_segmentation.config import DataConfig, SegmentationConfig

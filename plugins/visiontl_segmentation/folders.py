@@ -12,13 +12,24 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from visiontl import DataError, did_you_mean, is_image, told
+from visiontl import DataError
+from visiontl.kit.images import is_image
+from visiontl.kit.words import did_you_mean, told
 
 SPLITS = {
     "train": "train", "training": "train", "trn": "train", "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # what visiontl.open_image decodes
+FORMATS = (
+    "BMP",
+    "GIF",
+    "JPEG",
+    "JPEG2000",
+    "PNG",
+    "PPM",
+    "TIFF",
+    "WEBP",
+)  # what visiontl.kit.images.open_image decodes
 ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 turn the picture by a quarter
 LONGEST = 4096  # characters of a path, Linux's limit
 LARGEST_TEXT = 1 << 20  # bytes of a list of names

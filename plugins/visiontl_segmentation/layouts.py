@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from visiontl import DataError, count, did_you_mean, is_image, refusal, some, told
+from visiontl import DataError
+from visiontl.kit.images import is_image
+from visiontl.kit.words import count, did_you_mean, refusal, some, told
 from visiontl_segmentation import coco
 from visiontl_segmentation.config import DataConfig
 from visiontl_segmentation.folders import (

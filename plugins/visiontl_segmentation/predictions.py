@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from visiontl import ConfigError, ImageSpec, did_you_mean
+from visiontl import ConfigError, ImageSpec
+from visiontl.kit.words import did_you_mean
 from visiontl_segmentation.config import PredictOptions, SegmentationConfig
 from visiontl_segmentation.model import Segmenter
 from visiontl_segmentation.pixels import decided, largest, resampled

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from visiontl import ImageSpec, resize_tensor, seeded
+from visiontl import ImageSpec, seeded
+from visiontl.kit.images import resize_tensor
 from visiontl_segmentation.config import SMALLEST, AugmentConfig, SegmentationConfig
 from visiontl_segmentation.masks import IGNORED
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from visiontl import Data, DataError, ImageSpec, open_image, plural, seeded
+from visiontl import Data, DataError, ImageSpec, seeded
+from visiontl.kit.images import open_image
+from visiontl.kit.words import plural
 from visiontl_style.config import StyleConfig
 from visiontl_style.pictures import decoded, encoded, named, open_style, pictures_in, sized
 from visiontl_style.views import crop, square

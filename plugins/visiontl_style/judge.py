@@ -15,7 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 import visiontl
-from visiontl import ConfigError, DataError, did_you_mean, open_image, to_tensor
+from visiontl import ConfigError, DataError
+from visiontl.kit.images import open_image, to_tensor
+from visiontl.kit.words import did_you_mean
 from visiontl_style.formulas import (
     checkerboard,
     flatness,

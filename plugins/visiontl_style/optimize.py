@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from visiontl import Backbone, ConfigError, DataError, load_backbone, open_image, to_tensor
+from visiontl import Backbone, ConfigError, DataError, load_backbone
+from visiontl.kit.images import open_image, to_tensor
 from visiontl_style.colors import with_colors_of
 from visiontl_style.formulas import content_distance, gram, gram_distance, total_variation
 from visiontl_style.loss_network import Layers, LossNetwork, choose_layers, drawn_shift, shifted

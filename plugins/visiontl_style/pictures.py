@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from visiontl import DataError, did_you_mean, is_image, open_image
+from visiontl import DataError
+from visiontl.kit.images import is_image, open_image
+from visiontl.kit.words import did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,7 +116,7 @@ def as_picture(text: str) -> Image.Image:
 
 def decoded(text: str) -> Tensor:
     """Base64 PNG -> (3, h, w) uint8."""
-    from visiontl import to_tensor
+    from visiontl.kit.images import to_tensor
 
     return to_tensor(as_picture(text))
 

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from visiontl import ConfigError, did_you_mean
+from visiontl import ConfigError
+from visiontl.kit.words import did_you_mean
 from visiontl_style.colors import with_colors_of
 from visiontl_style.config import PredictOptions, StyleConfig
 from visiontl_style.formulas import adain, statistics
@@ -88,7 +89,7 @@ class Painter:
         else:
             picture, _ = open_style(name, "option style")
         picture = sized(picture, max(32, round(self.cfg.style_size * self.options.style_scale)))
-        from visiontl import to_tensor
+        from visiontl.kit.images import to_tensor
 
         return model.style_statistics(to_tensor(picture)[None].to(self.device).float() / 255)
 

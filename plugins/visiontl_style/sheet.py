@@ -7,7 +7,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from visiontl import ConfigError, DataError, open_image
+from visiontl import ConfigError, DataError
+from visiontl.kit.images import open_image
 from visiontl_style.pictures import pictures_in
 
 GAP, TITLE = 6, 26  # pixels

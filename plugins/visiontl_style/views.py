@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from visiontl import ImageSpec, resize_tensor, seeded, to_tensor
+from visiontl import ImageSpec, seeded
+from visiontl.kit.images import resize_tensor, to_tensor
 from visiontl_style.config import StyleConfig
 
 if TYPE_CHECKING:

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import visiontl
 from tests.bad_input.conftest import CONFIG
 from tests.bad_input.outcome import check_refused, check_served, check_written, command, finite
 from tests.bad_input.pictures import READABLE, UNDO, UNREADABLE, scene, write_all
 from tests.bad_input.sources import sound
-from visiontl.kit.images import open_image
+from visiontl.kit.images import fit_image, open_image
 
 
 @pytest.fixture
@@ -137,8 +136,8 @@ def test_a_long_strip_shows_its_middle_as_if_it_were_resized_whole():
     whole = strip.resize(((64 * 66), 64), visiontl.kit.images.resampling(spec))
     left = (whole.width - 64) // 2
     by_hand = np.asarray(whole.crop((left, 0, left + 64, 64))).astype(int)
-    assert np.abs(np.asarray(visiontl.fit_image(strip, spec)).astype(int) - by_hand).max() <= 2
-    upright = visiontl.fit_image(strip.transpose(Image.Transpose.TRANSPOSE), spec)
+    assert np.abs(np.asarray(fit_image(strip, spec)).astype(int) - by_hand).max() <= 2
+    upright = fit_image(strip.transpose(Image.Transpose.TRANSPOSE), spec)
     assert np.abs(np.asarray(upright.transpose(Image.Transpose.TRANSPOSE)).astype(int) - by_hand).max() <= 2
 
 

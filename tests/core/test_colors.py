@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from visiontl import distinct_colors
-from visiontl.kit.drawing import cielab
+from visiontl.kit.drawing import cielab, distinct_colors
 
 RED = (232, 70, 46)
 

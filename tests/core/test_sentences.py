@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from visiontl import DataError, count, plural, refusal, some, told
+from visiontl import DataError
+from visiontl.kit.words import count, plural, refusal, some, told
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from visiontl_style.optimize import Settings, optimize
 
 import visiontl
 from tests.style.made import photo
-from visiontl import cli, seeded, to_tensor
+from visiontl import cli, seeded
+from visiontl.kit.images import to_tensor
 
 
 def as_input(image: Image.Image) -> torch.Tensor:

@@ -14,7 +14,8 @@ from visiontl_style.predictions import draw, predict
 from visiontl_style.tiles import reduced, spans
 
 from tests.style.made import META, generator, network, photo
-from visiontl import ConfigError, DataError, to_tensor
+from visiontl import ConfigError, DataError
+from visiontl.kit.images import to_tensor
 
 
 @pytest.fixture(scope="module")

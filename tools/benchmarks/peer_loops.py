@@ -23,9 +23,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets, models, transforms
 
-from visiontl import Data, ImageSpec, fit_tensor, open_image
+from visiontl import Data, ImageSpec
 from visiontl.engine import order
 from visiontl.entry import IMAGENET_MEAN, IMAGENET_STD
+from visiontl.kit.images import fit_tensor, open_image
 
 sys.path.insert(0, str(Path(__file__).parent))
 from rounds import Rounds

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from visiontl.errors import DataError, shortened
+from visiontl.errors import DataError, did_you_mean, shortened
+
+__all__ = ["count", "did_you_mean", "plural", "refusal", "some", "told"]
 
 LINES = 8  # of an error with many mistakes
 WIDTH = 120  # characters of a name that is quoted

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import visiontl
+from visiontl.kit.images import fit_image, open_image, to_tensor
 
 
 class BrightnessConfig(visiontl.Section):
@@ -34,7 +35,7 @@ class Pictures:
         return made
 
     def image(self, id: int):
-        return visiontl.open_image(self.files[id])
+        return open_image(self.files[id])
 
 
 def data(cfg, spec, meta=None) -> visiontl.Data:
@@ -54,7 +55,7 @@ def data(cfg, spec, meta=None) -> visiontl.Data:
 
 def sample(cfg, spec, meta):
     def prepare(image) -> dict:
-        pixels = visiontl.to_tensor(visiontl.fit_image(image, spec))  # (3, H, W) uint8
+        pixels = to_tensor(fit_image(image, spec))  # (3, H, W) uint8
         return {"image": pixels, "truth": float(pixels.float().mean()) / 255, "size": (image.height, image.width)}
 
     return prepare

@@ -28,7 +28,7 @@ FORMATS = (
     "PPM",
     "TIFF",
     "WEBP",
-)  # what visiontl.kit.images.open_image decodes
+)  # what open_image decodes
 ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 turn the picture by a quarter
 THREADS = 8  # that read headers: they wait for the disk
 

@@ -29,7 +29,7 @@ FORMATS = (
     "PPM",
     "TIFF",
     "WEBP",
-)  # what visiontl.kit.images.open_image decodes
+)  # what open_image decodes
 ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 turn the picture by a quarter
 LONGEST = 4096  # characters of a path, Linux's limit
 LARGEST_TEXT = 1 << 20  # bytes of a list of names

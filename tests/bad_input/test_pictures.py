@@ -133,7 +133,7 @@ def test_a_long_strip_shows_its_middle_as_if_it_were_resized_whole():
     """Oracle: the same evaluation view, by hand, of a strip just longer than what is still resized whole."""
     strip = scene((6600, 100))
     spec = visiontl.ImageSpec(size=(64, 64), crop=1.0)
-    whole = strip.resize(((64 * 66), 64), visiontl.kit.images.resampling(spec))
+    whole = strip.resize(((64 * 66), 64), resampling(spec))
     left = (whole.width - 64) // 2
     by_hand = np.asarray(whole.crop((left, 0, left + 64, 64))).astype(int)
     assert np.abs(np.asarray(fit_image(strip, spec)).astype(int) - by_hand).max() <= 2

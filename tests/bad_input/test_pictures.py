@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import visiontl
 from tests.bad_input.conftest import CONFIG
 from tests.bad_input.outcome import check_refused, check_served, check_written, command, finite
 from tests.bad_input.pictures import READABLE, UNDO, UNREADABLE, scene, write_all
 from tests.bad_input.sources import sound
-from visiontl.kit.images import fit_image, open_image
+from visiontl.kit.images import fit_image, open_image, resampling
 
 
 @pytest.fixture

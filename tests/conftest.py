@@ -1,4 +1,4 @@
-"""Installs the tests' own third-party task the way pip would: a module and its metadata on the path. With `-n 2`, a
+"""Installs the tests' own third-party plugins the way pip would: modules and their metadata on the path. With `-n 2`, a
 file's tests stay together, because they share runs, and what takes longest comes first."""
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ def pytest_configure(config):
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     site = Path(tempfile.mkdtemp(prefix="visiontl-site-"))
     config._visiontl_site = site
-    shutil.copy(HERE / "plugins/brightness/visiontl_brightness.py", site)
-    info = site / "visiontl_brightness-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: visiontl-brightness\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[visiontl]\nbrightness = visiontl_brightness\n")
+    for name in ("brightness", "hello"):
+        shutil.copy(HERE / f"plugins/{name}/visiontl_{name}.py", site)
+        info = site / f"visiontl_{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: visiontl-{name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[visiontl]\n{name} = visiontl_{name}\n")
     sys.path.insert(0, str(site))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
 

@@ -27,6 +27,11 @@ def visiontl_freeze_policies() -> Mapping[str, Any]:  # type: ignore[empty-body]
 
 
 @hookspec
+def visiontl_commands() -> Sequence[Any]:  # type: ignore[empty-body]
+    """Commands on offer, `visiontl NAME ...`: a list of visiontl.Command. Import no torch here."""
+
+
+@hookspec
 def visiontl_logged(step: int, values: Mapping[str, float]) -> None:
     """Called on the main process whenever numbers are logged. `step` counts optimizer updates."""
 

@@ -1,8 +1,8 @@
-"""Plugins: who offers which tasks, backbones and freeze policies. Imports no torch.
+"""Plugins: who offers which tasks, backbones, freeze policies and commands. Imports no torch.
 
 Packages are found through the entry-point group `visiontl`. Each is loaded on its own: one that is broken
 is kept as `Broken`, with its name, version and cause, and stops nobody else. The core offers its own
-backbones and policies through the same hooks. VISIONTL_PLUGINS chooses among the installed packages:
+backbones, policies and commands through the same hooks. VISIONTL_PLUGINS chooses among the installed packages:
 unset means all, "" none, otherwise a list of entry-point names with commas.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,7 +22,7 @@ import pluggy
 from visiontl import hookspecs
 from visiontl.errors import BackboneError, ConfigError, PluginError, VisionTLError, did_you_mean, shortened
 from visiontl.freezing.policies import Policy, make_policy
-from visiontl.task import CONTRACT, Task
+from visiontl.task import CONTRACT, Command, Task
 
 if TYPE_CHECKING:
     from visiontl.entry import BackboneEntry
@@ -29,14 +30,21 @@ if TYPE_CHECKING:
 GROUP = "visiontl"
 VARIABLE = "VISIONTL_PLUGINS"
 CAUSE = 400  # characters of what a stranger's module raised
-CORE = ("visiontl.backbones", "visiontl.freezing.policies")  # always registered, under their module names
+CORE = (
+    "visiontl.backbones",
+    "visiontl.commands",
+    "visiontl.freezing.policies",
+)  # always registered, under their module names
 
 HOOKS = tuple(sorted(name for name in vars(hookspecs) if name.startswith("visiontl_")))
 OFFERS = {
     "visiontl_tasks": "tasks",
     "visiontl_backbones": "backbones",
     "visiontl_freeze_policies": "policies",
+    "visiontl_commands": "commands",
 }
+KINDS = {"visiontl_tasks": "Task", "visiontl_backbones": "BackboneEntry", "visiontl_commands": "Command"}
+LIGHT = tuple(hook for hook in OFFERS if hook != "visiontl_backbones")  # whose offers can be listed without torch
 
 
 @dataclass(frozen=True)
@@ -109,14 +117,14 @@ def reset() -> None:
 
 def broken() -> list[Broken]:
     """All packages and offers that cannot be used."""
-    refused = [b for hook in ("visiontl_tasks", "visiontl_freeze_policies") for b in _offered(hook).refused.values()]
+    refused = [b for hook in LIGHT for b in _offered(hook).refused.values()]
     return list(dict.fromkeys([*_registry().broken, *refused]))
 
 
 def warnings() -> list[str]:
     """A sentence for each thing that is installed and cannot be used, and for each name offered twice."""
     lines = [str(one) for one in broken()]
-    for hook in ("visiontl_tasks", "visiontl_freeze_policies"):
+    for hook in LIGHT:
         lines += [_clash(hook, name, owners) for name, owners in _offered(hook).clashes.items()]
     return lines
 
@@ -153,10 +161,28 @@ def task(name: str) -> Task:
     raise ConfigError(f"no task {name!r}{did_you_mean(name, offered.values)}")
 
 
-def owner(task_name: str) -> tuple[str, str, str]:
-    """(plugin, distribution, version) that offers the task."""
-    plugin = _offered("visiontl_tasks").owners[task_name]
+def owner(name: str, hook: str = "visiontl_tasks") -> tuple[str, str, str]:
+    """(plugin, distribution, version) that offers the task, or under another hook the thing of that name."""
+    plugin = _offered(hook).owners[name]
     return (plugin, *_registry().origins.get(plugin, ("", "")))
+
+
+def commands() -> dict[str, Command]:
+    """All usable commands by name, visiontl's own among them. A name that two plugins offer is not."""
+    return dict(_offered("visiontl_commands").values)
+
+
+def command(name: str) -> Command:
+    """The command of that name. Raises ConfigError naming the closest one, and PluginError for one that two plugins
+    offer or that cannot be used."""
+    offered = _offered("visiontl_commands")
+    if name in offered.values:
+        return offered.values[name]
+    if name in offered.clashes:
+        raise PluginError(_clash("visiontl_commands", name, offered.clashes[name]))
+    if name in offered.refused:
+        raise PluginError(str(offered.refused[name]))
+    raise ConfigError(f"no command {name!r}{did_you_mean(name, offered.values)}")
 
 
 def backbones() -> dict[str, BackboneEntry]:
@@ -318,7 +344,7 @@ def _collect(hook: str, calls: Any) -> Offered:
             refused[plugin] = Broken(plugin, *origin, f"{hook}: {cause}")
             continue
         for name, value in pairs:
-            cause = _unfit_task(value) if hook == "visiontl_tasks" else None
+            cause = UNFIT[hook](value) if hook in UNFIT else None
             if cause:
                 refused[name] = Broken(plugin, *origin, cause)
                 continue
@@ -344,7 +370,7 @@ def _named(hook: str, answer: Any) -> list[tuple[str, Any]]:
             if not isinstance(name, str) or not callable(factory):
                 raise PluginError(f"offers {name!r}: {type(factory).__name__}; names and factories were expected")
         return list(answer.items())
-    kind = "Task" if hook == "visiontl_tasks" else "BackboneEntry"
+    kind = KINDS[hook]
     if not isinstance(answer, Sequence) or isinstance(answer, str):
         raise PluginError(f"returned {type(answer).__name__}; a list of visiontl.{kind} was expected")
     for value in answer:
@@ -373,8 +399,23 @@ def _unfit_task(value: Any) -> str | None:
     return None
 
 
+def _unfit_command(value: Any) -> str | None:
+    """Why the command cannot be called; None where it can."""
+    if not isinstance(value, Command):
+        return f"command {value.name!r} is a {type(value).__name__}; a visiontl.Command was expected"
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", value.name):
+        return f"command {value.name!r}: a name of small letters, digits and hyphens was expected"
+    return None
+
+
+UNFIT: Mapping[str, Callable[[Any], str | None]] = {
+    "visiontl_tasks": _unfit_task,
+    "visiontl_commands": _unfit_command,
+}
+
+
 def _clash(hook: str, name: str, owners: Sequence[str]) -> str:
-    what = {"visiontl_tasks": "task", "visiontl_backbones": "backbone"}.get(hook, "freeze policy")
+    what = {"visiontl_freeze_policies": "freeze policy"}.get(hook, OFFERS[hook].removesuffix("s"))
     named = []
     for plugin in owners:
         distribution, version = _registry().origins.get(plugin, ("", ""))

@@ -80,12 +80,18 @@ class Data:
 
 @dataclass(frozen=True)
 class Command:
-    """An extra subcommand of a task: `visiontl TASK NAME ...`."""
+    """A command: `visiontl NAME ...` where a plugin offers it under visiontl_commands, `visiontl TASK NAME ...` where
+    it is a task's.
+
+    help: one sentence without a full stop. epilog: what stands below `--help`; a function of the words given with it
+    where it depends on them. run returns the exit code, None for 0; errors of visiontl are printed without a trace.
+    """
 
     name: str
     help: str
     arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int | None]
+    epilog: str | Callable[[Sequence[str]], str] = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from visiontl import cli
+from visiontl.commands import COMMANDS
 from visiontl.engine import train as training
 from visiontl.errors import Stopped
 from visiontl.processes import ranks
@@ -46,7 +47,7 @@ def main(how: str, folder: str, task: str, *overrides: str) -> int:
         training.train(replace(resolved, task=replace(resolved.task, loss=loss)))
 
     resolved = case.resolved(*settings)
-    cli.SUBCOMMANDS["train"] = replace(cli.SUBCOMMANDS["train"], run=train)
+    COMMANDS["train"] = replace(COMMANDS["train"], run=train)
     if how != "stop":
         return cli.main(["train", "unused"])
     try:

@@ -14,7 +14,8 @@ import pytest
 
 from tests.core.test_config import GOOD, ToyPlugin, make_task, nothing, write
 from tests.shared import ROOT
-from visiontl import Command, cli, plugins
+from visiontl import Command, cli, hookimpl, plugins
+from visiontl.commands import COMMANDS
 from visiontl.errors import ConfigError, DataError, RankFailed, TrainingError
 
 
@@ -165,7 +166,7 @@ def test_help_names_every_command_and_option(capsys):
     code, out, err = run(capsys, "--help")
     assert (code, err) == (0, "")
     assert out == run(capsys)[1]
-    for name in cli.SUBCOMMANDS:
+    for name in COMMANDS:
         assert f"  {name} " in out
         code, own, _ = run(capsys, name, "--help")
         assert code == 0
@@ -182,6 +183,57 @@ def test_tasks_bring_their_own_commands(capsys):
     code, out, _ = run(capsys, "toy", "count", "--help")
     assert code == 0
     assert "usage: visiontl toy count" in out
+
+
+def test_a_command_from_outside_is_one_like_ours(capsys, monkeypatch):
+    monkeypatch.setenv("VISIONTL_PLUGINS", "hello")
+    plugins.reset()
+    assert "installed plugins: " in (overview := run(capsys, "--help")[1])
+    assert "hello" in overview
+    assert "commands: hello" in run(capsys, "list", "plugins")[1]
+    assert "greet somebody" in run(capsys, "list", "commands", "hello")[1]
+    assert run(capsys, "hello", "ann", "--loud", "bob") == (0, "HELLO, ANN\nHELLO, BOB\n", "")
+    assert run(capsys, "hello", "--help")[1].startswith("usage: visiontl hello")
+    assert run(capsys, "hello", "4") == (2, "", "error: '4' is no name; letters were expected\n")
+    code, _, err = run(capsys, "hello")
+    assert (code, err) == (
+        2,
+        "error: the following arguments are required: NAME; see `visiontl hello --help`\n",
+    )
+    assert "unknown argument '--lout'; did you mean '--loud'?" in run(capsys, "hello", "ann", "--lout")[2]
+    assert "no command 'helo'; did you mean 'hello'?" in run(capsys, "helo")[2]
+
+
+def offering(*commands: object) -> object:
+    class Offers:
+        @hookimpl
+        def visiontl_commands(self):
+            return list(commands)
+
+    return Offers()
+
+
+def test_commands_that_clash_or_cannot_be_called_are_named_and_stop_nobody(capsys, calls, tmp_path):
+    def said(given) -> None:
+        print("done")
+
+    plugins.register(offering(Command("both", "", nothing, said), Command("one", "", nothing, said)), "first")
+    plugins.register(offering(Command("both", "", nothing, said), Command("Odd name", "", nothing, said)), "second")
+    assert run(capsys, "one")[:2] == (0, "done\n")
+    both = "command 'both' is offered by plugin 'first' and by plugin 'second'"
+    odd = "command 'Odd name': a name of small letters, digits and hyphens was expected"
+    code, _, err = run(capsys, "both")
+    assert code == 2
+    assert both in err
+    assert "a name of small letters" in run(capsys, "Odd name")[2]
+    code, _, err = run(capsys, "train", write(tmp_path, GOOD))
+    assert code == 0
+    assert both in err
+    assert odd in err
+    plugins.register(offering(Command("list", "", nothing, said)), "third")
+    code, out, err = run(capsys, "list", "policies")
+    assert (code, "gradual" in out) == (0, True), "ours stays where another of its name is installed"
+    assert "command 'list' is offered by plugin 'visiontl.commands' (visiontl 0.1.0) and by plugin 'third'" in err
 
 
 def test_lists(capsys):

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import torch
 import visiontl
 from tests.shared import ROOT
 from visiontl import cli, plugins
+from visiontl.commands import COMMANDS
 from visiontl.config.resolve import resolve
 from visiontl.engine import saving
 from visiontl.engine.prepare import set_up
@@ -202,7 +204,7 @@ def test_the_command_exits_with_its_own_code(case, tmp_path, monkeypatch, capsys
     def train(arguments):
         raise Stopped("stopped by SIGTERM at step 3 of 12, saved; to continue: visiontl train x resume=x")
 
-    monkeypatch.setitem(cli.SUBCOMMANDS, "train", cli.Subcommand("train", cli.train_arguments, train))
+    monkeypatch.setitem(COMMANDS, "train", replace(COMMANDS["train"], run=train))
     assert cli.main(["train", "x.yaml"]) == 75
     assert capsys.readouterr().err.startswith("stopped by SIGTERM at step 3")
 

@@ -1,0 +1,42 @@
+"""What the command lines of several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from visiontl.report.console import clean
+
+ASSIGNED = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
+OVERRIDES = """a.b=c replaces one value of the config: train.epochs=5 freeze.policy='{first: 2}'.
+`visiontl config CONFIG` prints every key with its meaning."""
+
+
+def config_and_overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file")
+    parser.add_argument("overrides", metavar="a.b=c", nargs="*", default=[], help="config values to replace")
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(paths, a.b=c): an existing path is a path, whatever is in its name."""
+    assigned = [a for a in arguments if ASSIGNED.match(a) and not Path(a).exists()]
+    return [a for a in arguments if a not in assigned], assigned
+
+
+def warn_of_plugins() -> None:
+    """What is installed and cannot be used; it stops nobody who does not ask for it."""
+    from visiontl import plugins
+
+    if rank() == 0:
+        for line in plugins.warnings():
+            print(clean(f"warning: {line}"), file=sys.stderr)
+
+
+def rank() -> int:
+    """Known before the process group is: launchers set it in the environment."""
+    text = os.environ.get("RANK", "0")
+    return int(text) if text.isdigit() else 0

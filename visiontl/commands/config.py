@@ -1,0 +1,37 @@
+"""visiontl config"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from visiontl.commands.arguments import OVERRIDES, warn_of_plugins
+from visiontl.errors import ConfigError
+from visiontl.task import Command
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", nargs="?", help="a YAML file; with --schema also a task's name")
+    parser.add_argument("overrides", metavar="a.b=c", nargs="*", default=[], help="config values to replace")
+    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of configs instead")
+
+
+def run(given: argparse.Namespace) -> None:
+    from visiontl import plugins
+    from visiontl.config import resolve as config
+
+    if given.config is None and not given.schema:
+        raise ConfigError("no config; name a file: visiontl config CONFIG")
+    warn_of_plugins()
+    if not given.schema:
+        print(config.to_yaml(config.resolve(given.config or "", given.overrides)), end="")
+        return
+    import json
+
+    name = given.config or None
+    if name and (Path(name).exists() or name not in plugins.tasks()):
+        name = config.resolve(name, given.overrides).task.name
+    print(json.dumps(config.schema(name), indent=2))
+
+
+COMMAND = Command("config", "print a config complete, with the meaning of each key", arguments, run, OVERRIDES)

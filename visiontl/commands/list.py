@@ -1,0 +1,132 @@
+"""visiontl list"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from visiontl.commands.arguments import warn_of_plugins
+from visiontl.errors import ConfigError, did_you_mean
+from visiontl.task import Command
+
+if TYPE_CHECKING:
+    from visiontl.backbones.catalog import Row
+    from visiontl.entry import BackboneEntry
+
+LISTS = ("tasks", "backbones", "policies", "plugins", "commands")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", metavar="WHAT", help=" | ".join(LISTS))
+    parser.add_argument("pattern", metavar="PATTERN", nargs="?", help="a name with * and ?, or a part of one")
+
+
+def run(given: argparse.Namespace) -> None:
+    if given.kind not in LISTS:
+        raise ConfigError(f"cannot list {given.kind!r}{did_you_mean(given.kind, LISTS)}")
+    from visiontl.report.console import Console
+
+    warn_of_plugins()
+    columns, rows, names = TABLES[given.kind](given.pattern)
+    if not rows and given.pattern:
+        near = did_you_mean(given.pattern.strip("*?"), names)
+        raise ConfigError(f"none of the {given.kind} matches {given.pattern!r}{near}")
+    Console().table("", columns, rows)
+
+
+Listing = tuple[Sequence[str], Sequence[Sequence[Any]], Sequence[str]]
+"""(columns, rows that match, all names)."""
+
+
+def matches(name: str, pattern: str | None) -> bool:
+    """A pattern with wildcards must fit the whole name; without them it may be any part of it."""
+    from fnmatch import fnmatch
+
+    if not pattern:
+        return True
+    pattern, name = pattern.lower(), name.lower()
+    return fnmatch(name, pattern) if set(pattern) & set("*?[") else pattern in name
+
+
+def list_tasks(pattern: str | None) -> Listing:
+    from visiontl import plugins
+    from visiontl.config.resolve import first_sentence
+
+    tasks = plugins.tasks()
+    rows = []
+    for name, task in sorted(tasks.items()):
+        if matches(name, pattern):
+            plugin, distribution, version = plugins.owner(name)
+            what = first_sentence(task.config.__doc__ or plugins.manager().get_plugin(plugin).__doc__)
+            rows.append([name, plugin, f"{distribution} {version}".strip(), what])
+    return ["task", "plugin", "package", "what"], rows, list(tasks)
+
+
+def list_backbones(pattern: str | None) -> Listing:
+    from visiontl import plugins
+    from visiontl.backbones import catalog
+
+    entries = plugins.backbones()
+    rows, note = catalog.listing("*")
+    known = {row.name for row in rows}
+    rows += [as_row(entry) for name, entry in entries.items() if name not in known]
+    if note:
+        print(f"note: {note}", file=sys.stderr)
+    bare = {row.name: row.name.partition("/")[2] for row in rows}
+    cells = [row.cells() for row in rows if matches(row.name, pattern) or matches(bare[row.name], pattern)]
+    return list(cells[0]) if cells else [], [list(cell.values()) for cell in cells], [*bare, *bare.values()]
+
+
+def as_row(entry: BackboneEntry) -> Row:
+    """A backbone that is not in the catalog, as far as it states its numbers."""
+    from visiontl.backbones.catalog import Row, Tag
+
+    facts = {key: entry.facts[key] for key in ("params", "embed_dim", "strides", "size") if key in entry.facts}
+    return Row(entry.name, **facts, weights=tuple(Tag(w.tag, w.license, w.source) for w in entry.weights))
+
+
+def list_policies(pattern: str | None) -> Listing:
+    from visiontl import plugins
+    from visiontl.config.resolve import first_sentence
+
+    factories = plugins.policies()
+    rows = [
+        [name, first_sentence(f.__doc__).removeprefix(f"{name}: ")]
+        for name, f in factories.items()
+        if matches(name, pattern)
+    ]
+    return ["policy", "what"], rows, list(factories)
+
+
+def list_plugins(pattern: str | None) -> Listing:
+    from visiontl import plugins
+
+    found = plugins.installed()
+    rows = [
+        [one.name, one.distribution, one.version, one.state, one.offers] for one in found if matches(one.name, pattern)
+    ]
+    return ["plugin", "package", "version", "state", "offers"], rows, [one.name for one in found]
+
+
+def list_commands(pattern: str | None) -> Listing:
+    from visiontl import plugins
+
+    found = {name: (plugins.owner(name, "visiontl_commands")[0], one.help) for name, one in plugins.commands().items()}
+    for task in plugins.tasks().values():
+        found |= {f"{task.name} {one.name}": (plugins.owner(task.name)[0], one.help) for one in task.commands}
+    rows = [[name, owner, what] for name, (owner, what) in found.items() if matches(name, pattern)]
+    return ["command", "plugin", "what"], rows, list(found)
+
+
+TABLES: dict[str, Callable[[str | None], Listing]] = {
+    "tasks": list_tasks,
+    "backbones": list_backbones,
+    "policies": list_policies,
+    "plugins": list_plugins,
+    "commands": list_commands,
+}
+
+
+COMMAND = Command("list", "show what is installed: tasks, backbones, policies, plugins, commands", arguments, run)

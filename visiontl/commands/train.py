@@ -1,0 +1,28 @@
+"""visiontl train"""
+
+from __future__ import annotations
+
+import argparse
+
+from visiontl.commands.arguments import OVERRIDES, config_and_overrides, warn_of_plugins
+from visiontl.task import Command
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    config_and_overrides(parser)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="one batch of everything: train, evaluate, save, load, predict"
+    )
+
+
+def run(given: argparse.Namespace) -> None:
+    from visiontl.config import resolve as config
+
+    warn_of_plugins()
+    resolved = config.resolve(given.config, given.overrides)  # mistakes are told before torch is imported
+    from visiontl.engine import train as training
+
+    training.train(resolved, dry_run=given.dry_run)
+
+
+COMMAND = Command("train", "train a model as a config file says", arguments, run, OVERRIDES)

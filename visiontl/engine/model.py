@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +17,10 @@ from visiontl.config.resolve import Resolved, as_begun, resolve, to_yaml
 from visiontl.entry import BackboneEntry
 from visiontl.errors import BackboneError, CheckpointError, ConfigError, DataError
 from visiontl.freezing.freeze import backbone_prefix
+from visiontl.report.values import json_value
 from visiontl.runs import store
+
+finite = json_value  # the name under which visiontl.engine.evaluate knows it
 
 
 @dataclass(frozen=True)
@@ -35,15 +37,6 @@ class Built:
 def through_json(meta: Mapping[str, Any]) -> dict[str, Any]:
     """meta as it will be after loading, so that training sees the same (int keys become str, tuples lists)."""
     return json.loads(json.dumps(meta, allow_nan=False))
-
-
-def finite(value: Any) -> Any:
-    """Nested values with None in place of numbers that are not finite, which JSON cannot say."""
-    if isinstance(value, Mapping):
-        return {key: finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def pretrained_backbone(resolved: Resolved) -> tuple[Backbone, LoadReport | None, str | None]:
@@ -161,7 +154,7 @@ def export(folder: Path, built: Built, weights: Mapping[str, Tensor], scores: Ma
         "visiontl.json": json.dumps({"version": __version__, "task": built.resolved.task.name}),
     }
     if scores:
-        files["scores.json"] = json.dumps(finite(scores), indent=1, allow_nan=False)
+        files["scores.json"] = json.dumps(json_value(scores, "scores"), indent=1, allow_nan=False)
     store.write_folder(folder, files)
 
 

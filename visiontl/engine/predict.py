@@ -6,7 +6,6 @@ import csv
 import glob
 import itertools
 import json
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from visiontl.engine.model import Built, load_model, model_folder
 from visiontl.errors import ConfigError, DataError, did_you_mean
 from visiontl.kit.images import is_image, open_image, to_rgb
 from visiontl.report.console import Console
+from visiontl.report.values import json_value
 from visiontl.runs.environment import run_folder, write_text
 from visiontl.runs.store import MANIFEST
 from visiontl.task import Task
@@ -209,7 +209,8 @@ def predict_files(
                 drawn.save(target, quality=90)
             bar.update(done + len(failed), images=1)
     write_text(
-        folder / "predictions.jsonl", "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        folder / "predictions.jsonl",
+        "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records),
     )
     write_csv(folder / "predictions.csv", records)
     for key, found in vectors.items():
@@ -283,10 +284,8 @@ def _store(
             target.parent.mkdir(exist_ok=True)
             value.save(target) if isinstance(value, Image.Image) else np.save(target, value, allow_pickle=False)
             stored[key] = str(target.relative_to(folder))
-        elif isinstance(value, float) and not math.isfinite(value):
-            stored[key] = None
         else:
-            stored[key] = value
+            stored[key] = json_value(value, key)
     return stored
 
 

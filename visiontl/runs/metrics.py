@@ -21,6 +21,7 @@ from visiontl.config.resolve import Resolved, flat_config
 from visiontl.errors import ConfigError, TrainingError, did_you_mean
 from visiontl.processes import ranks
 from visiontl.report.console import Console
+from visiontl.report.values import json_value
 from visiontl.runs.environment import write_text
 from visiontl.task import SampleDataset
 
@@ -40,7 +41,7 @@ class Metrics:
         if self.main:
             before = [record for record in self.read(folder) if record["step"] <= step]
             kept = [record for record in before if not (due and record["step"] == step and record["kind"] == "val")]
-            write_text(folder / METRICS, "".join(json.dumps(record) + "\n" for record in kept))
+            write_text(folder / METRICS, "".join(map(_line, kept)))
             self.file = (folder / METRICS).open("ab", buffering=0)
 
     @staticmethod
@@ -59,8 +60,7 @@ class Metrics:
             return
         record = {"step": step, "epoch": round(epoch, 6), "kind": kind, **values}
         record |= {name: round(value, 2) for name, value in speed.items()}
-        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-        self._write(json.dumps(finite) + "\n")
+        self._write(_line(record))
         named = {f"{kind}/{name}": value for name, value in values.items()}
         if self.accelerator.trackers:
             self.accelerator.log(named, step=step)
@@ -92,6 +92,10 @@ class Metrics:
             write_text(self.folder / "metrics.csv", table.getvalue())
         except OSError as error:
             self.console.warn(f"{self.folder / 'metrics.csv'} cannot be written ({error})")
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(json_value(record, METRICS), allow_nan=False) + "\n"
 
 
 class Watch:

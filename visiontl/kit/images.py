@@ -8,7 +8,7 @@ import stat
 import threading
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +39,7 @@ BEGINNINGS = {
 _WARNINGS = threading.Lock()  # Python's warning filters are shared by all threads
 
 
-def is_image(path: Path) -> bool:
+def is_image(path: PurePath) -> bool:
     """True for a name with a picture's extension that is no hidden file."""
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 

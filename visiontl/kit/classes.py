@@ -1,0 +1,60 @@
+"""Names of classes of one data set among those of a model or of a table. Imports no torch."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from visiontl.errors import closest
+from visiontl.kit.words import count, did_you_mean, some, told
+
+
+@dataclass(frozen=True)
+class Match:
+    """Names match where they are equal, sign by sign: `cat` and `Cat` may be two classes.
+
+    index: their name -> its place among ours. missing: ours that are not among theirs. surplus: theirs that are not
+    among ours. alike: surplus name -> the one of ours from which it differs in capitals, blanks or signs that cannot be
+    seen alone; so it is likely the same one.
+    """
+
+    ours: Sequence[str]
+    index: dict[str, int]
+    missing: Sequence[str]
+    surplus: Sequence[str]
+    alike: dict[str, str]
+
+    def hint(self) -> str:
+        """What the first surplus name may have meant, as the end of a sentence."""
+        if not self.surplus:
+            return ""
+        first = self.surplus[0]
+        if first in self.alike and self.alike[first] not in closest(first, self.ours):
+            return f"; did you mean {told(self.alike[first])!r}?"
+        return did_you_mean(first, self.ours)
+
+    def unknown(self) -> str:
+        """The surplus names and the hint: '2 classes that the model does not know: ant, bug; did you mean 'ants'?'"""
+        return f"{count(len(self.surplus), 'class')} that the model does not know: {some(self.surplus)}{self.hint()}"
+
+
+def match(ours: Sequence[str], theirs: Iterable[str], also: Sequence[str] = ()) -> Match:
+    """also: a second name for each of ours, where they have two; the first goes first."""
+    places = {name: place for place, name in reversed([*enumerate(ours)])}
+    others = {name: place for place, name in reversed([*enumerate(also)])}
+    known = {**others, **places}
+    theirs = list(dict.fromkeys(theirs))
+    index = {name: known[name] for name in theirs if name in known}
+    surplus = [name for name in theirs if name not in known]
+    plain = {_plain(name): name for name in reversed([*ours, *also])}
+    alike = {name: plain[_plain(name)] for name in surplus if _plain(name) in plain}
+    found = set(index.values())
+    missing = [name for place, name in enumerate(ours) if place not in found]
+    return Match([*ours, *(name for name in also if name not in places)], index, missing, surplus, alike)
+
+
+def _plain(name: str) -> str:
+    """The same for names that look the same: without capitals, blanks, dashes and signs that cannot be seen."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(sign for sign in folded if unicodedata.category(sign)[0] not in "CZ" and sign not in "-_")

@@ -1,0 +1,325 @@
+"""What lies below the folder of a data set. One set of rules for every task:
+
+    names    any that the file system can hold, whatever is in it; `words.told` makes one fit to be printed
+    links    read while they stay inside the folder. In a search in depth, one that leads out, or back to what is read
+             anyway, is passed over; a folder or file that has to be there is refused where it is a link that leads out
+    hidden   what begins with a dot is passed over
+    pictures are known by their extension (`images.EXTENSIONS`)
+
+What a search passes over is counted and named. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from visiontl.errors import DataError
+from visiontl.kit.images import is_image
+from visiontl.kit.words import count, did_you_mean, some, told
+
+LONGEST = 4096  # characters of a path, Linux's limit
+MOST = 1 << 26  # bytes of a text that lists names
+HIDDEN, NO_PICTURE = "hidden", "no picture"
+LEADS_OUT, LEADS_UP, TWICE = "a link that leads out", "a link to a folder above", "a link to a folder that is read"
+
+Kind = Literal["file", "folder", "link", "other"]
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A name, relative to the base, that a search did not take, and why: a noun."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """pictures: names relative to the base, in plain sorted order. passed: what else was met."""
+
+    pictures: Sequence[str]
+    passed: Sequence[Passed]
+
+
+@dataclass(frozen=True)
+class Folders:
+    """A folder and what is below it. Each folder is listed once, when it is asked for, instead of one look per file.
+
+    Names are relative to the base, with forward slashes; "" is the base itself.
+    """
+
+    base: str
+    listed: dict[str, dict[str, Kind]] = field(default_factory=dict[str, dict[str, Kind]], repr=False)
+
+    def path(self, name: str) -> Path:
+        return Path(self.base, name)
+
+    def entries(self, folder: str = "") -> Mapping[str, Kind]:
+        """name -> kind, sorted; empty where there is no such folder. Raises DataError where a link leads out."""
+        if folder not in self.listed:
+            found: dict[str, Kind] = {}
+            if os.path.isdir(self.path(folder)):
+                self.check_inside(folder)
+                try:
+                    with os.scandir(self.path(folder)) as entries:
+                        found = {entry.name: _kind(entry) for entry in sorted(entries, key=lambda entry: entry.name)}
+                except PermissionError:
+                    raise DataError(f"{self.path(folder)}: may not be read (no permission)") from None
+            self.listed[folder] = found
+        return self.listed[folder]
+
+    def leads_out(self, name: str) -> bool:
+        """Whether links lead out of the base."""
+        return not _within(os.path.realpath(self.path(name)), os.path.realpath(self.base))
+
+    def check_inside(self, name: str) -> None:
+        """Raises DataError where links lead out of the base."""
+        if self.leads_out(name):
+            raise DataError(
+                f"{self.path(name)}: is a link that leads out of {self.base}; put the files themselves there"
+            )
+
+    def has(self, name: str) -> bool:
+        """Whether it is a regular file. Raises DataError where it is a link that leads out."""
+        folder, _, last = name.rpartition("/")
+        kind = self.entries(folder).get(last)
+        if kind == "link" and os.path.isfile(self.path(name)):
+            self.check_inside(name)
+            return True
+        return kind == "file"
+
+    def is_folder(self, name: str) -> bool:
+        return os.path.isdir(self.path(name))
+
+    def files(self, folder: str, *suffixes: str) -> list[str]:
+        """Names within the folder of what is no folder and ends so, hidden ones left out."""
+        return [
+            name
+            for name, kind in self.entries(folder).items()
+            if kind != "folder" and name.lower().endswith(suffixes or "") and not name.startswith(".")
+        ]
+
+    def folders(self, folder: str = "") -> list[str]:
+        """Names within the folder of its folders, hidden ones left out."""
+        return [
+            name
+            for name, kind in self.entries(folder).items()
+            if not name.startswith(".") and self._holds_more(join(folder, name), kind)
+        ]
+
+    def read(self, name: str, most: int = MOST) -> bytes:
+        """A regular file of at most so many bytes. Raises DataError."""
+        self.check_inside(name)
+        return read_bytes(self.path(name), most)
+
+    def read_text(self, name: str, most: int = MOST) -> str:
+        """The same as UTF-8 text, a byte order mark left out."""
+        self.check_inside(name)
+        return read_text(self.path(name), most)
+
+    def pictures(self, folder: str = "") -> Found:
+        """All pictures below a folder, searched in depth. Raises DataError where that folder itself leads out.
+
+        Real folders are read first, so what is read in two ways has the name without a link.
+        """
+        found: list[str] = []
+        passed: list[Passed] = []
+        seen: set[str] = set()
+        roots = [os.path.realpath(self.path(folder))]
+        places, links = [folder], []
+        while places or links:
+            place = places.pop() if places else links.pop()
+            real = os.path.realpath(self.path(place))
+            if place != folder and os.path.islink(self.path(place)):
+                above = any(_within(root, real) for root in roots)
+                why = LEADS_OUT if self.leads_out(place) else TWICE if real in seen else LEADS_UP if above else ""
+                if why:
+                    passed.append(Passed(f"{place}/", why))
+                    continue
+                roots.append(real)
+            seen.add(real)
+            for last, kind in self.entries(place).items():
+                name = join(place, last)
+                below = self._holds_more(name, kind)
+                if last.startswith("."):
+                    passed.append(Passed(f"{name}/" if below else name, HIDDEN))
+                elif below:
+                    (links if kind == "link" else places).append(name)
+                elif kind == "other" or not is_image(Path(last)):
+                    passed.append(Passed(name, NO_PICTURE))
+                elif kind == "link" and self.leads_out(name):
+                    passed.append(Passed(name, LEADS_OUT))
+                else:
+                    found.append(name)
+            links.sort(reverse=True)
+        return Found(sorted(found), sorted(passed, key=lambda one: one.name))
+
+    def holds_pictures(self, folder: str = "") -> bool:
+        return bool(self.pictures(folder).pictures)
+
+    def _holds_more(self, name: str, kind: Kind) -> bool:
+        return kind == "folder" or (kind == "link" and self.is_folder(name))
+
+
+def _kind(entry: os.DirEntry[str]) -> Kind:
+    if entry.is_symlink():
+        return "link"
+    if entry.is_file(follow_symlinks=False):
+        return "file"
+    return "folder" if entry.is_dir(follow_symlinks=False) else "other"
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(os.path.join(folder, ""))
+
+
+def opened(folder: str, key: str = "task.data.folder", instead: str = "give the data set's folder") -> Folders:
+    """The folder that a config's key names. Raises DataError where it is none; instead: what to do where it is a
+    file."""
+    root = Path(folder).expanduser()
+    if "\0" in folder or not root.exists():
+        raise DataError(f"{key}: {told(root)}: no such folder{near(folder)}")
+    if not root.is_dir():
+        raise DataError(f"{key}: {root}: is a file; {instead}")
+    return Folders(str(root))
+
+
+def near(path: str | Path) -> str:
+    """What a path that is not there may have meant, as the end of a sentence."""
+    if "\0" in str(path):
+        return ""
+    path = Path(path).expanduser()
+    if not path.parent.is_dir():
+        return f" (nor is there {told(path.parent)})"
+    with os.scandir(path.parent) as entries:
+        return did_you_mean(path.name, [entry.name for entry in entries])
+
+
+def join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def relative(name: Any) -> str:
+    """A path as a file states it -> the same without detours, "" for the folder itself. Raises ValueError, saying why,
+    for one that is no text, that no file can have, or that leaves its folder."""
+    if not isinstance(name, str):
+        raise ValueError(f"{told(name)} is no file name; expected text")
+    if not name.strip() or "\0" in name or len(name) > LONGEST:
+        raise ValueError(f"no file can have the name {told(ascii(name))}")
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        raise ValueError(f"no file can have the name {told(ascii(name))}") from None
+    plain = os.path.normpath(name).replace(os.sep, "/")
+    if os.path.isabs(name) or plain == ".." or plain.startswith("../"):
+        raise ValueError(f"{told(name)} leaves the data set's folder; paths must stay inside it")
+    return "" if plain == "." else plain
+
+
+def named(folders: Folders, key: str, value: str) -> str:
+    """The file that a config's key names. Raises DataError where it is not there."""
+    try:
+        name = relative(value)
+    except ValueError as error:
+        raise DataError(f"{key}: {error}") from None
+    if not folders.has(name):
+        parent = str(PurePosixPath(name).parent).removeprefix(".")
+        others = [join(parent, one) for one in folders.files(parent, PurePosixPath(name).suffix)]
+        raise DataError(f"{key}: {folders.path(name)}: no such file{did_you_mean(name, others)}")
+    return name
+
+
+def read_bytes(path: Path, most: int = MOST) -> bytes:
+    """A regular file of at most so many bytes. Raises DataError."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
+            raise DataError(f"{path}: is {'a folder' if path.is_dir() else 'no regular file'}; expected a file")
+        if status.st_size > most:
+            raise DataError(f"{path}: {status.st_size:,} bytes; such a file has at most {most:,}")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except PermissionError:
+        raise DataError(f"{path}: may not be read (no permission)") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def read_text(path: Path, most: int = MOST) -> str:
+    """The same as UTF-8 text, a byte order mark left out."""
+    try:
+        return read_bytes(path, most).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        reason = f"{error.reason} at byte {error.start:,}"
+        raise DataError(f"{path}: not UTF-8 text ({reason}); save it as UTF-8") from None
+
+
+def read_lines(path: Path, most: int = MOST) -> list[tuple[int, str]]:
+    """(number from 1, line) of a UTF-8 text; blank lines are left out, blanks at the ends stay, for names have them.
+
+    A line ends at a newline alone: names may hold the other characters at which `str.splitlines` ends one.
+    """
+    lines = (line.removesuffix("\r") for line in read_text(path, most).split("\n"))
+    return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def by_stem(names: Iterable[str], folder: str = "", suffix: str = "") -> dict[str, list[str]]:
+    """{path below the folder without extension and suffix: the names that have it}, to find what belongs together.
+
+    Names whose stem does not end in the suffix are left out.
+    """
+    found: dict[str, list[str]] = {}
+    for name in names:
+        path = PurePosixPath(name)
+        if path.stem.endswith(suffix):
+            stem = path.stem[: len(path.stem) - len(suffix)]
+            found.setdefault(str(path.parent.relative_to(folder or ".") / stem), []).append(name)
+    return found
+
+
+def passed_over(where: Any, passed: Iterable[Passed]) -> list[str]:
+    """One note on all that searches did not take, or none."""
+    reasons: dict[str, list[str]] = {}
+    for one in passed:
+        reasons.setdefault(one.why, []).append(one.name)
+    if not reasons:
+        return []
+    told_of = "; ".join(f"{why}: {some(names)}" for why, names in reasons.items())
+    return [f"{where}: {count(sum(map(len, reasons.values())), 'name')} passed over: {told_of}"]
+
+
+def find_images(patterns: Sequence[str | Path], key: str = "") -> tuple[dict[Path, str], list[str]]:
+    """Files, folders (searched in depth) and globs -> {picture: its name within what was named}, sorted within each;
+    and notes on what was passed over. key: of the config, for errors. Raises DataError."""
+    found: dict[Path, str] = {}
+    notes: list[str] = []
+    head = f"{key}: " if key else ""
+    for pattern in map(str, patterns):
+        path = Path(pattern).expanduser()
+        if "\0" not in pattern and path.is_dir():
+            folders = Folders(str(path))
+            inside = folders.pictures()
+            told_of = passed_over(path, inside.passed)
+            if not inside.pictures:
+                raise DataError(f"{head}{told_of[0] if told_of else path}: holds no pictures")
+            notes += told_of
+            chosen = {folders.path(name): name for name in inside.pictures}
+        elif "\0" not in pattern and (path.exists() or path.is_symlink()):
+            chosen = {path: path.name}
+        elif any(sign in pattern for sign in "*?["):
+            matches = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+            chosen = {name: name.name for name in matches if is_image(name)}
+            if not chosen:
+                raise DataError(f"{head}{pattern}: matches no pictures")
+        else:
+            raise DataError(f"{head}{told(path)}: no such file or folder{near(pattern)}")
+        for picture, name in chosen.items():
+            found.setdefault(picture, name)
+    return found, notes

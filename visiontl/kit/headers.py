@@ -1,0 +1,63 @@
+"""Sizes of pictures from the beginning of their files, many at a time. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from PIL import Image
+
+from visiontl.kit.images import FORMATS, ORIENTATION
+
+THREADS = 8  # that read files: they wait for the disk, and decoders let others run
+ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that turn a picture by a quarter
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """[function(item), ...], several at a time."""
+    with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
+        warnings.simplefilter("ignore")  # Pillow's name no file; opening the picture tells what matters
+        return list(pool.map(function, items))
+
+
+def possible_sizes(path: str | Path) -> set[tuple[int, int]]:
+    """The (H, W) that a picture may have once it is upright, from its header; empty where that cannot be read.
+
+    Two where it would have to be decoded whole to know: a PNG may have its EXIF behind the pixels, and TIFF is turned
+    as it is loaded.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
+                return {(height, width), (width, height)}
+            turned = image.getexif().get(ORIENTATION, 1) in ON_ITS_SIDE
+            return {(width, height) if turned else (height, width)}
+    except Exception:  # Pillow's decoders raise many kinds; who opens the picture is told which
+        return set()
+
+
+def image_size(path: str | Path) -> tuple[int, int] | None:
+    """(H, W) of the upright picture, decoded where `possible_sizes` leaves a doubt; None where it cannot be read."""
+    sizes = possible_sizes(path)
+    if len(sizes) < 2:
+        return next(iter(sizes), None)
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            image.load()  # which turns a TIFF, and finds a PNG's EXIF
+            turned = image.getexif().get(ORIENTATION, 1) in ON_ITS_SIDE
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except Exception:
+        return None
+
+
+def image_sizes(base: str, names: Sequence[str]) -> list[tuple[int, int] | None]:
+    """`image_size` of each name below the base."""
+    return in_threads(lambda name: image_size(os.path.join(base, name)), names)

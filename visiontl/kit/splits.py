@@ -1,0 +1,85 @@
+"""train, val and test: what folders of these names are, and who is held out where nobody says. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from visiontl.errors import DataError
+from visiontl.kit.words import told
+
+SPLITS: Mapping[str, str] = {
+    "train": "train", "training": "train", "trn": "train", "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+ORDER = ("train", "val", "test")
+WHOLE = "whole"  # the part of a source that comes without splits
+
+T = TypeVar("T")
+
+
+def split_of(name: str) -> str | None:
+    """The split that a folder's name, or a table's cell, stands for, in capitals or not; None for another word."""
+    return SPLITS.get(name.strip().lower())
+
+
+def split_names(where: Any, names: Iterable[str]) -> dict[str, str]:
+    """{split: its name among these}, in the order train, val, test. Raises DataError where two mean the same split."""
+    found: dict[str, str] = {}
+    for name in names:
+        split = split_of(name)
+        if split is not None and split in found:
+            raise DataError(f"{where}: {told(found[split])} and {told(name)} both mean {split}; keep one of the two")
+        if split is not None:
+            found[split] = name
+    return {split: found[split] for split in ORDER if split in found}
+
+
+def hold_out(
+    items: Iterable[T],
+    name: Callable[[T], str],
+    shares: Mapping[str, float],
+    seed: int,
+    stratum: Callable[[T], Hashable] | None = None,
+    least: int = 1,
+) -> dict[str, list[T]]:
+    """train and the splits of `shares` ({"val": 0.15, "test": 0.15}), each in the order of the names.
+
+    A function of the seed and the names alone: within a stratum (one for all where none is given), items are ordered
+    by the SHA-256 of "seed:name", and each split takes its rounded share from the front, `least` at the least. So one
+    item more leaves the others where they were, but for those at the edge of a share that grew by it. A stratum too
+    small for all serves train first, then the splits in order. A share of 0 makes no split.
+    """
+    wanted = {split: share for split, share in shares.items() if share > 0}
+    strata: dict[Hashable, list[T]] = {}
+    for item in items:
+        strata.setdefault(stratum(item) if stratum else None, []).append(item)
+    parts: dict[str, list[T]] = {"train": [], **{split: [] for split in wanted}}
+    for members in strata.values():
+        ordered = sorted(members, key=lambda item: _place(seed, name(item)))
+        takes = _takes(len(ordered), wanted, least)
+        for split, number in takes.items():
+            parts[split] += ordered[:number]
+            ordered = ordered[number:]
+        parts["train"] += ordered
+    return {split: sorted(part, key=name) for split, part in parts.items()}
+
+
+def _place(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{name}".encode(errors="surrogatepass")).digest()
+
+
+def _takes(number: int, wanted: Mapping[str, float], least: int) -> dict[str, int]:
+    """How many of so many each split takes; one at least is left to train."""
+    takes = {split: max(least, int(share * number + 0.5)) for split, share in wanted.items()}
+    while sum(takes.values()) >= number and any(takes.values()):
+        largest = max(takes.values())
+        last = [split for split, take in takes.items() if take == largest][-1]
+        takes[last] -= 1
+    return takes
+
+
+def in_order(parts: Mapping[str, Sequence[T]]) -> dict[str, Sequence[T]]:
+    """The splits that are there and hold something, in the order train, val, test."""
+    return {split: parts[split] for split in ORDER if parts.get(split)}

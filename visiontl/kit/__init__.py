@@ -1,1 +1,1 @@
-"""What authors of tasks share, by calling it: pictures, words, drawing."""
+"""What authors of tasks share, by calling it: folders, tables, splits, class names, pictures, words, drawing."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from visiontl.kit.example import once
 
 IMAGES = {"train": 40, "val": 15, "test": 15}  # per class
 SEED = 20
@@ -25,26 +24,16 @@ CORNERS = {
 def example(folder: Path) -> str:
     """Draws FOLDER/shapes/{train,val,test}/{circle,square,triangle}/*.png (210 images of 64 to 96 px) and
     returns FOLDER/shapes. The same pixels every time; a folder that is there is kept; never half a set."""
-    final = Path(folder) / "shapes"
-    if final.is_dir():
-        return str(final)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".shapes-", dir=final.parent))
-    try:
-        for part, (split, count) in enumerate(IMAGES.items()):
-            for label, shape in enumerate(CORNERS):
-                place = unfinished / split / shape
-                place.mkdir(parents=True)
-                for number in range(count):
-                    picture(shape, np.random.default_rng([SEED, part, label, number])).save(place / f"{number:03d}.png")
-        unfinished.chmod(0o755)  # mkdtemp gives 700
-        os.rename(unfinished, final)
-    except OSError:
-        if not final.is_dir():  # else another process was first
-            raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return str(final)
+    return str(once(Path(folder) / "shapes", make))
+
+
+def make(place: Path) -> None:
+    for part, (split, count) in enumerate(IMAGES.items()):
+        for label, shape in enumerate(CORNERS):
+            inside = place / split / shape
+            inside.mkdir(parents=True)
+            for number in range(count):
+                picture(shape, np.random.default_rng([SEED, part, label, number])).save(inside / f"{number:03d}.png")
 
 
 def picture(shape: str, rng: np.random.Generator) -> Image.Image:

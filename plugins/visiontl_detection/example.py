@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from visiontl.kit.example import once
 
 IMAGES = {"train": 24, "val": 8, "test": 8}
 CLASSES = ("disc", "square")
@@ -21,36 +20,26 @@ LARGEST = 3  # objects per image
 def example(folder: Path) -> str:
     """Draws FOLDER/objects: 40 images of 72 to 96 pixels with up to 3 discs and squares, and COCO JSON; returns
     FOLDER/objects. The same pixels every time; a folder that is there is kept; never half a set."""
-    final = Path(folder) / "objects"
-    if final.is_dir():
-        return str(final)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".objects-", dir=final.parent))
-    try:
-        (unfinished / "annotations").mkdir()
-        for part, (split, count) in enumerate(IMAGES.items()):
-            (unfinished / "images" / split).mkdir(parents=True)
-            images, annotations = [], []
-            for number in range(count):
-                name = f"{number:03d}.png"
-                picture, boxes = drawn(np.random.default_rng([SEED, part, number]))
-                picture.save(unfinished / "images" / split / name)
-                images.append({"id": number, "file_name": name, "width": picture.width, "height": picture.height})
-                for label, (x1, y1, x2, y2) in boxes:
-                    size = (x2 - x1, y2 - y1)
-                    one = {"id": len(annotations) + 1, "image_id": number, "category_id": label + 1, "iscrowd": 0}
-                    annotations.append({**one, "bbox": [x1, y1, *size], "area": size[0] * size[1]})
-            categories = [{"id": i + 1, "name": name} for i, name in enumerate(CLASSES)]
-            found: dict[str, Any] = {"images": images, "annotations": annotations, "categories": categories}
-            (unfinished / "annotations" / f"{split}.json").write_text(json.dumps(found), encoding="utf-8")
-        unfinished.chmod(0o755)  # mkdtemp gives 700
-        os.rename(unfinished, final)
-    except OSError:
-        if not final.is_dir():  # else another process was first
-            raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return str(final)
+    return str(once(Path(folder) / "objects", make))
+
+
+def make(place: Path) -> None:
+    (place / "annotations").mkdir()
+    for part, (split, count) in enumerate(IMAGES.items()):
+        (place / "images" / split).mkdir(parents=True)
+        images, annotations = [], []
+        for number in range(count):
+            name = f"{number:03d}.png"
+            picture, boxes = drawn(np.random.default_rng([SEED, part, number]))
+            picture.save(place / "images" / split / name)
+            images.append({"id": number, "file_name": name, "width": picture.width, "height": picture.height})
+            for label, (x1, y1, x2, y2) in boxes:
+                size = (x2 - x1, y2 - y1)
+                one = {"id": len(annotations) + 1, "image_id": number, "category_id": label + 1, "iscrowd": 0}
+                annotations.append({**one, "bbox": [x1, y1, *size], "area": size[0] * size[1]})
+        categories = [{"id": i + 1, "name": name} for i, name in enumerate(CLASSES)]
+        found: dict[str, Any] = {"images": images, "annotations": annotations, "categories": categories}
+        (place / "annotations" / f"{split}.json").write_text(json.dumps(found), encoding="utf-8")
 
 
 def drawn(rng: np.random.Generator) -> tuple[Image.Image, list[tuple[int, tuple[int, int, int, int]]]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from visiontl.kit.example import once
 
 PEOPLE = {"train": 12, "val": 4, "test": 4}
 IMAGES = 6  # per person
@@ -19,30 +18,19 @@ SEED = 30
 def example(folder: Path) -> str:
     """Draws FOLDER/faces/{train,val,test}/person_00/*.png (120 images of 72 px of 20 people) and returns FOLDER/faces.
     The same pixels every time; a folder that is there is kept; never half a set."""
-    final = Path(folder) / "faces"
-    if final.is_dir():
-        return str(final)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".faces-", dir=final.parent))
-    try:
-        person = 0
-        for split, people in PEOPLE.items():
-            for _ in range(people):
-                place = unfinished / split / f"person_{person:02d}"
-                place.mkdir(parents=True)
-                traits = drawn_traits(np.random.default_rng([SEED, person]))
-                for number in range(IMAGES):
-                    rng = np.random.default_rng([SEED, person, number])
-                    portrait(traits, rng).save(place / f"{number:02d}.png")
-                person += 1
-        unfinished.chmod(0o755)  # mkdtemp gives 700
-        os.rename(unfinished, final)
-    except OSError:
-        if not final.is_dir():  # else another process was first
-            raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return str(final)
+    return str(once(Path(folder) / "faces", make))
+
+
+def make(place: Path) -> None:
+    person = 0
+    for split, people in PEOPLE.items():
+        for _ in range(people):
+            own = place / split / f"person_{person:02d}"
+            own.mkdir(parents=True)
+            traits = drawn_traits(np.random.default_rng([SEED, person]))
+            for number in range(IMAGES):
+                portrait(traits, np.random.default_rng([SEED, person, number])).save(own / f"{number:02d}.png")
+            person += 1
 
 
 def drawn_traits(rng: np.random.Generator) -> dict[str, float]:

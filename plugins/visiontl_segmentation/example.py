@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from visiontl.kit.example import once
 
 IMAGES = {"train": 24, "val": 8, "test": 8}
 CLASSES = ("ground", "disc", "square")
@@ -20,28 +19,18 @@ def example(folder: Path) -> str:
     """Draws FOLDER/shapes: 40 images of 56 to 80 pixels with discs and squares, palette masks in which the outlines
     are ignored, and classes.txt; returns FOLDER/shapes. The same pixels every time; a folder that is there is kept;
     never half a set."""
-    final = Path(folder) / "shapes"
-    if final.is_dir():
-        return str(final)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".shapes-", dir=final.parent))
-    try:
-        (unfinished / "classes.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf-8")
-        for part, (split, count) in enumerate(IMAGES.items()):
-            for kind in ("images", "masks"):
-                (unfinished / kind / split).mkdir(parents=True)
-            for number in range(count):
-                picture, mask = drawn(np.random.default_rng([SEED, part, number]))
-                picture.save(unfinished / "images" / split / f"{number:03d}.png")
-                mask.save(unfinished / "masks" / split / f"{number:03d}.png")
-        unfinished.chmod(0o755)  # mkdtemp gives 700
-        os.rename(unfinished, final)
-    except OSError:
-        if not final.is_dir():  # else another process was first
-            raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return str(final)
+    return str(once(Path(folder) / "shapes", make))
+
+
+def make(place: Path) -> None:
+    (place / "classes.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf-8")
+    for part, (split, count) in enumerate(IMAGES.items()):
+        for kind in ("images", "masks"):
+            (place / kind / split).mkdir(parents=True)
+        for number in range(count):
+            picture, mask = drawn(np.random.default_rng([SEED, part, number]))
+            picture.save(place / "images" / split / f"{number:03d}.png")
+            mask.save(place / "masks" / split / f"{number:03d}.png")
 
 
 def drawn(rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:

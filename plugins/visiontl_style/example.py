@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from visiontl.kit.example import once
 
 PHOTOS = 28
 SEED = 30
@@ -19,25 +18,17 @@ SEED = 30
 def example(folder: Path) -> dict[str, Any]:
     """Draws FOLDER/scenes/photos/*.png (28 of 72 to 96 px) and FOLDER/scenes/styles/{waves,dots}.png (96 px) and
     returns the value of task.data. The same pixels every time; a folder that is there is kept; never half a set."""
-    final = Path(folder) / "scenes"
-    if not final.is_dir():
-        final.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=".scenes-", dir=final.parent))
-        try:
-            (unfinished / "photos").mkdir()
-            (unfinished / "styles").mkdir()
-            for number in range(PHOTOS):
-                scene(np.random.default_rng([SEED, number])).save(unfinished / f"photos/{number:02d}.png")
-            waves().save(unfinished / "styles/waves.png")
-            dots().save(unfinished / "styles/dots.png")
-            unfinished.chmod(0o755)  # mkdtemp gives 700
-            os.rename(unfinished, final)
-        except OSError:
-            if not final.is_dir():  # else another process was first
-                raise
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-    return {"photos": [str(final / "photos")], "styles": [str(final / "styles")], "val_fraction": 0.2}
+    made = once(Path(folder) / "scenes", make)
+    return {"photos": [str(made / "photos")], "styles": [str(made / "styles")], "val_fraction": 0.2}
+
+
+def make(place: Path) -> None:
+    (place / "photos").mkdir()
+    (place / "styles").mkdir()
+    for number in range(PHOTOS):
+        scene(np.random.default_rng([SEED, number])).save(place / f"photos/{number:02d}.png")
+    waves().save(place / "styles/waves.png")
+    dots().save(place / "styles/dots.png")
 
 
 def scene(rng: np.random.Generator) -> Image.Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import visiontl
+from visiontl.kit.example import once
 from visiontl.kit.images import fit_image, open_image, to_tensor
 
 
@@ -117,15 +118,17 @@ def refuse(cfg, policy: str) -> str | None:
 
 
 def example(folder: Path) -> str:
+    return str(once(folder / "pictures", make))
+
+
+def make(place: Path) -> None:
     import numpy as np
     from PIL import Image
 
-    folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     for i in range(32):
         pixels = random.normal(random.uniform(40, 215), 25, (40, 48, 3)).clip(0, 255)  # (H, W, 3)
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i:02}.png")
-    return str(folder)
+        Image.fromarray(pixels.astype(np.uint8)).save(place / f"{i:02}.png")
 
 
 @visiontl.hookimpl

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from visiontl import ImageSpec
-from visiontl.kit.images import fit_tensor, resize_tensor, to_tensor
+from visiontl import ImageSpec, seeded
+from visiontl.kit.images import resize_tensor, to_tensor
+from visiontl.kit.views import evaluation_view, random_part
 from visiontl_classification.config import ClassificationConfig
 
 if TYPE_CHECKING:
@@ -34,28 +35,16 @@ def sample(cfg: ClassificationConfig, spec: ImageSpec, meta: Mapping[str, Any]) 
     return partial(evaluation_view, spec=spec)
 
 
-def evaluation_view(image: Image.Image, spec: ImageSpec) -> dict[str, Any]:
-    """{"image": (3, H, W) uint8, "size": (H, W) of the photo}."""
-    return {"image": fit_tensor(image, spec), "size": (image.height, image.width)}
-
-
 @dataclass(frozen=True)
 class RandomCrop:
-    """A random part of a photo, of a share `area` of its pixels and 3:4 to 4:3 in shape (Szegedy et al. 2015), resized.
-
-    image -> (3, H, W) uint8.
-    """
+    """A random part of a photo, of a share `area` of its pixels and 3:4 to 4:3 in shape, resized: (3, H, W) uint8."""
 
     size: tuple[int, int]
     area: tuple[float, float]
     interpolation: str
 
     def __call__(self, image: Image.Image) -> Tensor:
-        from torchvision.transforms import RandomResizedCrop
-
-        photo: Any = image  # only a tensor, by its annotation
-        top, left, height, width = RandomResizedCrop.get_params(photo, list(self.area), [3 / 4, 4 / 3])
-        return resize_tensor(image.crop((left, top, left + width, top + height)), self.size, self.interpolation)
+        return resize_tensor(random_part(image, self.area, (3 / 4, 4 / 3)), self.size, self.interpolation)
 
 
 @dataclass(frozen=True)
@@ -70,10 +59,7 @@ class RandomView:
     color: Callable[[Image.Image], Image.Image] | None = None
 
     def __call__(self, image: Image.Image, seed: int) -> dict[str, Any]:
-        import torch
-
-        with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's generator alone
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed):
             view = self.crop(image)
             view = self.flip(view) if self.flip else view
             if self.color:

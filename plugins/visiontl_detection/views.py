@@ -12,6 +12,7 @@ from PIL import Image
 
 from visiontl import ImageSpec, seeded
 from visiontl.kit.images import resize_tensor, to_tensor
+from visiontl.kit.views import Scene, moved
 from visiontl_detection.config import AugmentConfig, DetectionConfig, sides
 from visiontl_detection.listing import Annotated
 
@@ -120,7 +121,6 @@ class RandomView:
     def draw(self, photo: Image.Image, boxes: np.ndarray, labels: np.ndarray) -> tuple[Tensor, np.ndarray, np.ndarray]:
         """boxes (N, 4) in the photo's pixels -> image (3, h, w) uint8, boxes (M, 4) in its pixels, labels (M,)."""
         import torch
-        from torchvision import tv_tensors
         from torchvision.transforms import InterpolationMode, v2
 
         augment, spec = self.augment, self.spec
@@ -140,30 +140,27 @@ class RandomView:
             target = self.target((photo.height, photo.width), short, factor)
             boxes = boxes * np.array([target[1] / photo.width, target[0] / photo.height] * 2)
             pixels = resize_tensor(photo, target, spec.interpolation)
-        inputs = {
-            "image": tv_tensors.Image(pixels),
-            "boxes": tv_tensors.BoundingBoxes(
-                torch.from_numpy(boxes), format="XYXY", canvas_size=(pixels.shape[1], pixels.shape[2])
-            ),  # type: ignore[call-arg]
-            "labels": torch.from_numpy(labels),
-        }
+        scene = Scene(pixels, boxes, labels)
         if zoomed:
-            inputs = v2.RandomZoomOut(fill=GRAY, p=1.0)(inputs)
+            scene = moved(scene, v2.RandomZoomOut(fill=GRAY, p=1.0))
         if cropped and len(labels):
-            inputs = v2.SanitizeBoundingBoxes()(v2.RandomIoUCrop()(inputs))
+            scene = moved(scene, v2.RandomIoUCrop(), v2.SanitizeBoundingBoxes())
         if zoomed or cropped:
-            target = self.target(tuple(inputs["image"].shape[1:]), short, factor)
-            inputs = v2.Resize(list(target), InterpolationMode(spec.interpolation))(inputs)
-        room = resized(tuple(inputs["image"].shape[1:]), short, self.size["long"], spec)
+            target = self.target(scene.size, short, factor)
+            scene = moved(scene, v2.Resize(list(target), InterpolationMode(spec.interpolation)))
+        last = []
         if factor > 1:
-            inputs = v2.SanitizeBoundingBoxes()(v2.RandomCrop(room)(inputs))
+            room = resized(scene.size, short, self.size["long"], spec)
+            last += [v2.RandomCrop(room), v2.SanitizeBoundingBoxes()]
         if augment.flip and chance[2] < 0.5:
-            inputs = v2.RandomHorizontalFlip(p=1.0)(inputs)
+            last.append(v2.RandomHorizontalFlip(p=1.0))
         if chance[3] < augment.color:
-            inputs["image"] = v2.RandomPhotometricDistort()(inputs["image"])
-        image = inputs["image"].as_subclass(torch.Tensor)  # (3, h, w)
-        inside = np.array([image.shape[2], image.shape[1]] * 2)  # resizing rounds boxes over the border
-        return image, inputs["boxes"].numpy().clip(0, inside), inputs["labels"].numpy()
+            last.append(v2.RandomPhotometricDistort())
+        scene = moved(scene, *last)
+        assert scene.boxes is not None
+        assert scene.labels is not None
+        inside = np.array(scene.size[::-1] * 2)  # resizing rounds boxes over the border
+        return scene.image, scene.boxes.clip(0, inside), scene.labels
 
     def target(self, photo: tuple[int, int], short: int, factor: float) -> tuple[int, int]:
         height, width = resized(photo, short, self.size["long"], self.spec)

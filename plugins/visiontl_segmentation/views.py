@@ -13,6 +13,7 @@ from PIL import Image
 
 from visiontl import ImageSpec, seeded
 from visiontl.kit.images import resize_tensor
+from visiontl.kit.views import Scene, moved
 from visiontl_segmentation.config import SMALLEST, AugmentConfig, SegmentationConfig
 from visiontl_segmentation.masks import IGNORED
 
@@ -187,7 +188,6 @@ class RandomView:
 
     def turned(self, pixels: Tensor, mask: np.ndarray) -> tuple[Tensor, np.ndarray]:
         """About the middle; what comes in from outside has the mean color and is ignored."""
-        import torch
         from torchvision import tv_tensors
         from torchvision.transforms import InterpolationMode, v2
 
@@ -196,9 +196,9 @@ class RandomView:
             InterpolationMode.BILINEAR,
             fill={tv_tensors.Image: mean_color(self.frame.spec), tv_tensors.Mask: IGNORED},  # type: ignore[arg-type]
         )
-        whole = tv_tensors.Mask(torch.from_numpy(np.ascontiguousarray(mask))[None])
-        image, turned = turn(tv_tensors.Image(pixels), whole)  # masks by nearest neighbor, always
-        return image.as_subclass(torch.Tensor), turned.as_subclass(torch.Tensor)[0].numpy()
+        scene = moved(Scene(pixels, mask=mask), turn)
+        assert scene.mask is not None
+        return scene.image, scene.mask
 
 
 def training_view(cfg: SegmentationConfig, spec: ImageSpec) -> RandomView | StillView:

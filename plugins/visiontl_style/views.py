@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from visiontl import ImageSpec, seeded
-from visiontl.kit.images import resize_tensor, to_tensor
+from visiontl.kit.images import LONGEST, resize_tensor, to_tensor, without_far_ends
 from visiontl_style.config import StyleConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-LONGEST = 64  # times as long as wide: what of a strip lies further out is not resized, only the middle is shown
 
 
 def sample(cfg: StyleConfig, spec: ImageSpec, meta: Mapping[str, Any]) -> Callable[[Image.Image], dict[str, Any]]:
@@ -37,11 +35,7 @@ def square(image: Image.Image, size: int) -> dict[str, Any]:
 
 def resized(image: Image.Image, short: int) -> Tensor:
     """(3, h, w) uint8 with this shorter side."""
-    long, narrow = max(image.size), min(image.size)
-    if long > LONGEST * narrow:
-        cut = (long - LONGEST * narrow) // 2
-        wide = image.width > image.height
-        image = image.crop((cut, 0, long - cut, narrow) if wide else (0, cut, narrow, long - cut))
+    image = without_far_ends(image, LONGEST)
     scale = short / min(image.size)
     height, width = (max(short, round(side * scale)) for side in (image.height, image.width))
     return resize_tensor(image, (height, width), "bilinear")

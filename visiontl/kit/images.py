@@ -134,7 +134,7 @@ def fit_image(image: Image.Image, spec: ImageSpec) -> Image.Image:
     The side that limits the crop becomes floor(size / crop), the other follows rounded down, as torchvision's and
     timm's evaluation transforms do.
     """
-    image = _without_far_ends(image, spec)
+    image = without_far_ends(image, _most(spec))
     resized, (left, top) = _fitting(image, spec)
     if resized != image.size:
         image = image.resize(resized, resampling(spec))
@@ -143,7 +143,7 @@ def fit_image(image: Image.Image, spec: ImageSpec) -> Image.Image:
 
 def fit_tensor(image: Image.Image, spec: ImageSpec) -> Tensor:
     """RGB PIL image -> (3, H, W) uint8: `to_tensor(fit_image(image, spec))`, resized as `resize_tensor` does."""
-    image = _without_far_ends(image, spec)
+    image = without_far_ends(image, _most(spec))
     resized, (left, top) = _fitting(image, spec)
     pixels = resize_tensor(image, (resized[1], resized[0]), spec.interpolation)
     return pixels[:, top : top + spec.size[0], left : left + spec.size[1]].contiguous()
@@ -178,9 +178,14 @@ def _fitting(image: Image.Image, spec: ImageSpec) -> tuple[tuple[int, int], tupl
     return resized, (round((resized[0] - width) / 2), round((resized[1] - height) / 2))
 
 
-def _without_far_ends(image: Image.Image, spec: ImageSpec) -> Image.Image:
-    """The middle of a strip so long that resizing it whole would take gigabytes, and only for the center crop."""
-    most = LONGEST * max(spec.size[0] / spec.size[1], spec.size[1] / spec.size[0])  # long side / short side
+def _most(spec: ImageSpec) -> float:
+    """Long side / short side of what is resized whole."""
+    return LONGEST * max(spec.size[0] / spec.size[1], spec.size[1] / spec.size[0])
+
+
+def without_far_ends(image: Image.Image, most: float) -> Image.Image:
+    """The middle, at most `most` times as long as wide, of a strip so long that resizing it whole would take gigabytes,
+    and only for a center crop; other images as they are."""
     long, short = max(image.size), min(image.size)
     if long <= most * short:
         return image

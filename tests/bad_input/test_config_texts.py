@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from tests.bad_input.configs import GOOD
 from tests.bad_input.outcome import COLUMNS, LINES
 from tests.shared import ROOT
-from visiontl.config import resolve as config
+from visiontl.config.problems import all_keys
+from visiontl.config.resolve import resolve
 from visiontl.config.schema import Config
+from visiontl.config.write import to_plain, to_yaml
 from visiontl.config.yaml_text import parse_text
 from visiontl.errors import ConfigError
 
@@ -20,7 +22,7 @@ moderate = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 SIGNS = "ab01.eE-+_:#,[]{}&*!|>%@'\"\\ \t\n\r~<\0\x85\u2028ä?=xn"
-KEYS = sorted({part for keys in config.all_keys(Config) for part in keys} | {"name", "data", "labels"})
+KEYS = sorted({part for keys in all_keys(Config) for part in keys} | {"name", "data", "labels"})
 
 words = st.text(st.sampled_from(SIGNS) | st.characters(), max_size=30)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | words | st.sampled_from(KEYS)
@@ -37,10 +39,10 @@ SECTIONS = st.sampled_from(list(Config.model_fields)) | words
 GOOD_CONFIGS = [GOOD, *(path.read_text() for path in sorted((ROOT / "configs/classification").glob("*.yaml")))]
 
 
-def resolve(source, overrides=()):
+def attempt(source, overrides=()):
     """(run, []), or (None, problems) where a ConfigError of bounded length says why not."""
     try:
-        return config.resolve(source, overrides), []
+        return resolve(source, overrides), []
     except ConfigError as caught:
         error = caught
     lines = str(error).splitlines()
@@ -68,7 +70,7 @@ def test_mutated_configs(path, data):
     raw = text.encode("utf-8", "surrogatepass")
     path.write_bytes(raw)
     before = sorted(path.parent.iterdir())
-    _, problems = resolve(path)
+    _, problems = attempt(path)
     assert all(str(path) in problem for problem in problems)
     assert sorted(path.parent.iterdir()) == before
 
@@ -77,7 +79,7 @@ def test_mutated_configs(path, data):
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes(path, content):
     path.write_bytes(content)
-    run, problems = resolve(path)
+    run, problems = attempt(path)
     assert run is None
     assert all(str(path) in problem for problem in problems)
 
@@ -85,12 +87,12 @@ def test_arbitrary_bytes(path, content):
 @moderate
 @given(st.dictionaries(SECTIONS, values, max_size=5))
 def test_arbitrary_mappings(mapping):
-    run, problems = resolve(mapping)
+    run, problems = attempt(mapping)
     assert (run is None) == bool(problems)
 
 
 @moderate
-@given(st.sampled_from([keys for keys in config.all_keys(Config) if keys[0] != "task"]), values)
+@given(st.sampled_from([keys for keys in all_keys(Config) if keys[0] != "task"]), values)
 def test_arbitrary_values_of_known_keys(keys, value):
     """Whatever the value, either the run takes it and prints it so that it reads back, or the key is named."""
     given_here = value
@@ -99,7 +101,7 @@ def test_arbitrary_values_of_known_keys(keys, value):
     sections = parse_text(GOOD, "good").values
     section = sections.get(keys[0])
     merged = {**section, **given_here[keys[0]]} if isinstance(section, dict) and len(keys) > 1 else given_here[keys[0]]
-    run, problems = resolve({**sections, keys[0]: merged})
+    run, problems = attempt({**sections, keys[0]: merged})
     if run is None:
         assert any(keys[0] in problem for problem in problems)
     else:
@@ -109,20 +111,20 @@ def test_arbitrary_values_of_known_keys(keys, value):
 @moderate
 @given(st.lists(st.builds("{}={}".format, st.sampled_from(KEYS) | words, words) | words, max_size=4))
 def test_arbitrary_overrides(overrides):
-    run, _ = resolve(parse_text(GOOD, "good").values, overrides)
+    run, _ = attempt(parse_text(GOOD, "good").values, overrides)
     if run is not None:
         check_round_trip(run)
 
 
 @moderate
-@given(st.sampled_from([".".join(keys) for keys in config.all_keys(Config) if keys[0] != "task"]), words | values)
+@given(st.sampled_from([".".join(keys) for keys in all_keys(Config) if keys[0] != "task"]), words | values)
 def test_arbitrary_values_of_overridden_keys(key, value):
-    run, _ = resolve(parse_text(GOOD, "good").values, [f"{key}={value}"])
+    run, _ = attempt(parse_text(GOOD, "good").values, [f"{key}={value}"])
     if run is not None:
         check_round_trip(run)
 
 
 def check_round_trip(run):
-    again = config.resolve(parse_text(config.to_yaml(run), "printed").values)
-    assert config.to_plain(again) == config.to_plain(run)
-    assert config.to_yaml(again) == config.to_yaml(run)
+    again = resolve(parse_text(to_yaml(run), "printed").values)
+    assert to_plain(again) == to_plain(run)
+    assert to_yaml(again) == to_yaml(run)

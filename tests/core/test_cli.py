@@ -11,10 +11,11 @@ import types
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 
 from tests.core.test_config import GOOD, ToyPlugin, make_task, nothing, write
 from tests.shared import ROOT
-from visiontl import Command, cli, hookimpl, plugins
+from visiontl import Command, Section, cli, hookimpl, plugins
 from visiontl.commands import COMMANDS
 from visiontl.errors import ConfigError, DataError, RankFailed, TrainingError
 
@@ -54,7 +55,6 @@ def calls(monkeypatch) -> list:
     stub(
         "engine.predict",
         predict_files=lambda *arguments, **named: made.append((arguments, named)),
-        options_help=lambda run: f"options of {run}",
     )
     stub("processes.ranks", shutdown=lambda: made.append("shutdown"))
     return made
@@ -154,12 +154,24 @@ def test_predict_tells_images_from_options(capsys, calls, tmp_path, monkeypatch)
     )
 
 
+class ToyOptions(Section):
+    threshold: float = Field(0.5, ge=0, le=1, description="what is shown")
+
+
 def test_help_of_predict_lists_the_options_of_the_run(capsys, calls, tmp_path):
+    plugins.register(ToyPlugin(make_task("asked", options=ToyOptions)), "asked")
+    (tmp_path / "model").mkdir()
+    write(tmp_path / "model", GOOD.replace("toy", "asked"), "config.yaml")
     code, out, _ = run(capsys, "predict", tmp_path, "--help")
     assert code == 0
     assert out.startswith("usage: visiontl predict")
-    assert f"options of {tmp_path}" in out
+    assert "options of task asked (name=value):\n  threshold=0.5  what is shown" in out
     assert "lists the options of that run" in run(capsys, "predict", "--help")[1]
+    code, _, err = run(capsys, "predict", tmp_path, "x.jpg", "threshold=2", "treshold=0.5")
+    assert code == 2
+    assert "option threshold=2: threshold: got 2; expected a number of at most 1" in err
+    assert "option treshold=0.5: treshold: unknown key; did you mean 'threshold'?" in err
+    assert calls == ["shutdown"] * 3, "refused before anything heavy was imported"
 
 
 def test_help_names_every_command_and_option(capsys):

@@ -16,8 +16,10 @@ from pydantic import Field, field_validator
 
 from tests.shared import ROOT
 from visiontl import Section, Task, hookimpl, plugins
-from visiontl.config import resolve as config
+from visiontl.config.problems import all_keys
+from visiontl.config.resolve import resolve, with_task_data
 from visiontl.config.schema import Config
+from visiontl.config.write import WIDTH, config_hash, json_schema, to_plain, to_yaml
 from visiontl.config.yaml_text import dump_value, parse_text, parse_value
 from visiontl.errors import ConfigError, PluginError
 
@@ -95,17 +97,17 @@ def write(folder: Path, text: str | bytes, name: str = "run.yaml") -> Path:
 
 def problems_of(source, overrides=()) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        config.resolve(source, overrides)
+        resolve(source, overrides)
     return caught.value.problems
 
 
 def test_a_minimal_file_is_a_complete_run(tmp_path):
     path = write(tmp_path, GOOD)
-    run = config.resolve(path)
+    run = resolve(path)
     assert run.task.name == "toy"
     assert run.cfg == ToyConfig(data="pictures")
     assert run.source == str(path)
-    assert config.to_plain(run)["train"]["epochs"] == 10
+    assert to_plain(run)["train"]["epochs"] == 10
     assert run.config.task == {"name": "toy", **ToyConfig(data="pictures").model_dump(mode="json")}
 
 
@@ -281,7 +283,7 @@ def test_what_only_shows_in_a_config_that_is_otherwise_valid(tmp_path):
 def test_what_is_no_config_is_refused_in_words(tmp_path, text, said):
     path = write(tmp_path, text)
     with pytest.raises(ConfigError, match=said) as caught:
-        config.resolve(path)
+        resolve(path)
     assert str(path) in str(caught.value)
 
 
@@ -303,13 +305,13 @@ def test_files_that_cannot_be_read(tmp_path):
     assert "is a folder; name a config file; it holds quickstart.yaml" in problems_of(tmp_path)[0]
     assert "latin.yaml:2: is not UTF-8" in problems_of(write(tmp_path, b"a: 1\nb: \xe4\n", "latin.yaml"))[0]
     assert "cannot be read" in problems_of("a\0b")[0]
-    assert config.resolve(write(tmp_path, b"\xef\xbb\xbf" + GOOD.encode()))  # an editor's byte order mark
+    assert resolve(write(tmp_path, b"\xef\xbb\xbf" + GOOD.encode()))  # an editor's byte order mark
     assert "got int" in problems_of(5)[0]
 
 
 def test_overrides_win_and_make_the_mappings_on_their_way(tmp_path):
     path = write(tmp_path, GOOD + "train: {ema: null, epochs: 3}\n")
-    run = config.resolve(
+    run = resolve(
         path,
         [
             "train.epochs=7",
@@ -322,8 +324,8 @@ def test_overrides_win_and_make_the_mappings_on_their_way(tmp_path):
     assert (run.config.train.epochs, run.config.optim.lr, run.config.freeze.policy) == (8, 0.01, {"first": 2})
     assert run.config.train.ema is not None
     assert run.config.train.ema.decay == 0.5
-    assert config.resolve(run, ["train.ema=null"]).config.train.ema is None
-    assert config.resolve(path, ["run.name='2026'", "task.names=[no, 'yes']"]).config.task["names"] == [
+    assert resolve(run, ["train.ema=null"]).config.train.ema is None
+    assert resolve(path, ["run.name='2026'", "task.names=[no, 'yes']"]).config.task["names"] == [
         "no",
         "yes",
     ]
@@ -367,10 +369,10 @@ def test_a_task_is_needed(tmp_path):
 
 def test_a_tasks_defaults_are_below_the_file(tmp_path):
     path = write(tmp_path, GOOD.replace("toy", "opinionated"))
-    run = config.resolve(path)
+    run = resolve(path)
     assert (run.config.freeze.norm_stats, run.config.optim.lr) == ("fixed", 0.5)
     assert run.config.train.ema is not None
-    run = config.resolve(path, ["freeze.norm_stats=train", "optim={lr: 0.25}", "train.ema=null"])
+    run = resolve(path, ["freeze.norm_stats=train", "optim={lr: 0.25}", "train.ema=null"])
     assert (run.config.freeze.norm_stats, run.config.optim.lr, run.config.train.ema) == ("train", 0.25, None)
     bad = make_task("bad", defaults={"optim.lrr": 1, "task.data": "x"})
     plugins.register(ToyPlugin(bad), "bad")
@@ -381,16 +383,18 @@ def test_a_tasks_defaults_are_below_the_file(tmp_path):
 
 def test_mappings_and_models_are_configs_too():
     given_ = {"task": {"name": "toy", "data": "x"}, "backbone": {"name": "a", "image_size": (32, 48)}}
-    run = config.resolve(given_, ["train.epochs=2"])
+    run = resolve(given_, ["train.epochs=2"])
     assert "train" not in given_  # the caller's mapping is left alone
     assert run.config.backbone.image_size == (32, 48)
-    assert config.resolve(run) is run
+    assert resolve(run) is run
     model = Config.model_validate(given_)
-    assert config.config_hash(config.resolve(model)) == config.config_hash(config.resolve(given_))
+    assert config_hash(resolve(model)) == config_hash(resolve(given_))
     loop: dict = {}
     loop["task"] = loop
     assert "nested more than 50 levels" in problems_of(loop)[0]
     assert any("not a finite number" in p for p in problems_of({**given_, "optim": {"lr": math.inf}}))
+    (nul,) = problems_of({**given_, "run": {"name": "a\0"}})
+    assert nul == "mapping: run.name: the character '\\x00' is not allowed"
     assert any("a key must be text" in p for p in problems_of({**given_, "optim": {None: 1}}))
 
 
@@ -415,20 +419,20 @@ ROUND_TRIPS = [
 
 @pytest.mark.parametrize("overrides", ROUND_TRIPS)
 def test_what_is_printed_is_the_same_run(tmp_path, overrides):
-    run = config.resolve(write(tmp_path, GOOD), overrides)
+    run = resolve(write(tmp_path, GOOD), overrides)
     for comments in (True, False):
-        text = config.to_yaml(run, comments=comments)
-        again = config.resolve(write(tmp_path, text, "again.yaml"))
+        text = to_yaml(run, comments=comments)
+        again = resolve(write(tmp_path, text, "again.yaml"))
         assert again.config == run.config
         assert again.cfg == run.cfg
-        assert config.to_yaml(again, comments=comments) == text
+        assert to_yaml(again, comments=comments) == text
         # an independent reader agrees on every value
-        assert json.loads(json.dumps(yaml.safe_load(text))) == config.to_plain(run)
-    assert config.resolve(json.loads(json.dumps(config.to_plain(run)))).cfg == run.cfg
+        assert json.loads(json.dumps(yaml.safe_load(text))) == to_plain(run)
+    assert resolve(json.loads(json.dumps(to_plain(run)))).cfg == run.cfg
 
 
 def test_the_printed_config_explains_every_key(tmp_path):
-    text = config.to_yaml(config.resolve(write(tmp_path, GOOD)))
+    text = to_yaml(resolve(write(tmp_path, GOOD)))
     words = " ".join(text.replace("#", " ").split())
     models = [
         ToyConfig,
@@ -440,38 +444,38 @@ def test_the_printed_config_explains_every_key(tmp_path):
             assert f"{name}:" in text
             assert " ".join(info.description.split()) in words
     assert "Sorts drawings" in text
-    assert max(map(len, text.splitlines())) <= config.WIDTH
+    assert max(map(len, text.splitlines())) <= WIDTH
 
 
 def test_the_hash_is_of_what_decides_the_numbers():
     base = {"task": {"name": "toy", "data": "x"}, "backbone": {"name": "a"}}
-    plain = config.config_hash(config.resolve(base))
+    plain = config_hash(resolve(base))
     for same in ["run.name=other", "loader.workers=0", "resume=auto", "train.epochs=10", "optim.lr=0.001"]:
-        assert config.config_hash(config.resolve(base, [same])) == plain
+        assert config_hash(resolve(base, [same])) == plain
     for other in ["train.seed=1", "task.data=y", "optim.lr=0.002", "freeze.policy=all", "backbone.name=b"]:
-        assert config.config_hash(config.resolve(base, [other])) != plain
+        assert config_hash(resolve(base, [other])) != plain
 
 
 def test_other_data_is_put_in_its_place():
-    run = config.resolve({"task": {"name": "toy", "data": "x", "names": ["q"]}, "backbone": {"name": "a"}})
-    moved = config.with_task_data(run, "elsewhere")
+    run = resolve({"task": {"name": "toy", "data": "x", "names": ["q"]}, "backbone": {"name": "a"}})
+    moved = with_task_data(run, "elsewhere")
     assert (moved.cfg.data, moved.cfg.names, moved.config.task["data"]) == ("elsewhere", ["q"], "elsewhere")
     assert run.cfg.data == "x"
     with pytest.raises(ConfigError, match=r"task\.data: 'y/' ends with a slash"):
-        config.with_task_data(run, "y/")
+        with_task_data(run, "y/")
 
 
 def test_the_schema_knows_the_task():
-    whole = config.schema("toy")
+    whole = json_schema("toy")
     section = whole["properties"]["task"]
     assert section["required"] == ["name", "data"]
     assert section["properties"]["name"]["const"] == "toy"
     assert section["additionalProperties"] is False
     for reference in [part.split('"')[0] for part in json.dumps(whole).split('"$ref": "#/$defs/')[1:]]:
         assert reference in whole["$defs"]
-    assert config.schema()["properties"]["task"]["type"] == "object"
+    assert json_schema()["properties"]["task"]["type"] == "object"
     with pytest.raises(ConfigError, match="did you mean 'toy'"):
-        config.schema("toi")
+        json_schema("toi")
 
 
 def test_every_core_key_has_a_description_and_is_documented():
@@ -480,7 +484,7 @@ def test_every_core_key_has_a_description_and_is_documented():
     assert spec.loader is not None
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    keys = {".".join(key) for key in config.all_keys(Config)}
+    keys = {".".join(key) for key in all_keys(Config)}
     page = tool.page()
     for definition in Config.model_json_schema()["$defs"].values():
         assert all(field.get("description") for field in definition["properties"].values()), definition["title"]
@@ -503,7 +507,7 @@ def test_no_shipped_config_was_lost():
 def test_every_shipped_config_is_valid(monkeypatch, path):
     monkeypatch.delenv("VISIONTL_PLUGINS")
     plugins.reset()
-    run = config.resolve(path)
+    run = resolve(path)
     assert run.task.name == path.parent.name
     assert path.read_text(encoding="utf-8").startswith("#"), "its header says command, hardware, time and score"
     plugins.backbone_entry(run.config.backbone.name)
@@ -540,8 +544,8 @@ def test_a_policy_that_two_plugins_offer_is_refused_where_it_is_used(tmp_path):
 
     plugins.register(Policies(), "policies")
     path = write(tmp_path, GOOD)
-    assert config.resolve(path, ["freeze.policy=none"])
-    assert config.resolve(path, ["freeze.policy=mine"])
+    assert resolve(path, ["freeze.policy=none"])
+    assert resolve(path, ["freeze.policy=mine"])
     assert "offered by plugin 'visiontl.freezing.policies'" in problems_of(path, ["freeze.policy=all"])[0]
     with pytest.raises(PluginError, match="'policies'"):
         plugins.policy("all")
@@ -587,7 +591,7 @@ def test_values_survive_being_written_and_read(value):
 @given(st.lists(text, max_size=3), st.dictionaries(st.sampled_from(["task", "backbone", "train", "x"]), values))
 def test_no_override_or_mapping_raises_anything_but_config_errors(overrides, mapping):
     with suppress(ConfigError):
-        config.resolve(mapping, [*overrides, *(f"train.{override}" for override in overrides)])
+        resolve(mapping, [*overrides, *(f"train.{override}" for override in overrides)])
 
 
 def test_an_override_is_blamed_for_what_it_breaks():
@@ -596,4 +600,4 @@ def test_an_override_is_blamed_for_what_it_breaks():
         ("freeze.policy={first: 2, until: x}", "override .*: freeze: policy takes one name"),
     ]:
         with pytest.raises(ConfigError, match=words):
-            config.resolve(ROOT / "configs/classification/quickstart.yaml", [override])
+            resolve(ROOT / "configs/classification/quickstart.yaml", [override])

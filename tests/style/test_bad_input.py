@@ -242,7 +242,7 @@ CALLS = [
     Call("sheet {here}/sheet.gif --photos {here}/photo.png", ".png or .jpg"),
     Call("sheet {here}/sheet.png --photos {here}/style.png --column a={here}/results", "names must match"),
     Call("sheet {here}/sheet.png --photos {here}/photo.png --side 3", "--side 3"),
-    Call("optimize", "did you mean 'optimize'"),
+    Call("optimise", "it is 'optimize' now"),
 ]  # fmt: skip
 
 

@@ -18,20 +18,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     from visiontl import plugins
-    from visiontl.config import resolve as config
+    from visiontl.config.resolve import resolve
+    from visiontl.config.write import json_schema, to_yaml
 
     if given.config is None and not given.schema:
         raise ConfigError("no config; name a file: visiontl config CONFIG")
     warn_of_plugins()
     if not given.schema:
-        print(config.to_yaml(config.resolve(given.config or "", given.overrides)), end="")
+        print(to_yaml(resolve(given.config or "", given.overrides)), end="")
         return
     import json
 
     name = given.config or None
     if name and (Path(name).exists() or name not in plugins.tasks()):
-        name = config.resolve(name, given.overrides).task.name
-    print(json.dumps(config.schema(name), indent=2))
+        name = resolve(name, given.overrides).task.name
+    print(json.dumps(json_schema(name), indent=2))
 
 
 COMMAND = Command("config", "print a config complete, with the meaning of each key", arguments, run, OVERRIDES)

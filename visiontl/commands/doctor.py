@@ -14,10 +14,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    from visiontl.config import resolve as config
+    from visiontl.config.resolve import resolve
 
     warn_of_plugins()
-    resolved = config.resolve(given.config, given.overrides)
+    resolved = resolve(given.config, given.overrides)
     from visiontl.doctor import diagnose as doctor
 
     return doctor.doctor(resolved, given.json)

@@ -31,9 +31,9 @@ def run(given: argparse.Namespace) -> None:
     warn_of_plugins()
     measured: Any = given.run
     if Path(measured).is_file() or Path(measured).suffix in (".yaml", ".yml"):
-        from visiontl.config import resolve as config
+        from visiontl.config.resolve import resolve
 
-        measured, overrides = config.resolve(measured, overrides), []
+        measured, overrides = resolve(measured, overrides), []
     from visiontl.engine import evaluate as evaluation
 
     evaluation.evaluate(measured, data[0] if data else None, given.split, overrides)

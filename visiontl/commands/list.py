@@ -52,7 +52,7 @@ def matches(name: str, pattern: str | None) -> bool:
 
 def list_tasks(pattern: str | None) -> Listing:
     from visiontl import plugins
-    from visiontl.config.resolve import first_sentence
+    from visiontl.config.write import first_sentence
 
     tasks = plugins.tasks()
     rows = []
@@ -89,7 +89,7 @@ def as_row(entry: BackboneEntry) -> Row:
 
 def list_policies(pattern: str | None) -> Listing:
     from visiontl import plugins
-    from visiontl.config.resolve import first_sentence
+    from visiontl.config.write import first_sentence
 
     factories = plugins.policies()
     rows = [

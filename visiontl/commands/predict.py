@@ -8,7 +8,7 @@ from pathlib import Path
 
 from visiontl.commands.arguments import split_arguments, warn_of_plugins
 from visiontl.errors import ConfigError
-from visiontl.task import Command
+from visiontl.task import Command, Task
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,32 +24,40 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    from visiontl.config import yaml_text
+    from visiontl.config.overrides import option_values, parse_options
 
     images, assigned = split_arguments(given.rest)
     if not images:
         raise ConfigError("no images; name files, folders or globs: visiontl predict RUN IMAGE ...")
-    options = {}
-    for text in assigned:
-        key, _, value = text.partition("=")
-        try:
-            options[key] = yaml_text.parse_value(value)
-        except ConfigError as error:
-            raise ConfigError([f"option {text!r}: {line}" for line in error.problems]) from None
+    options = option_values(assigned, "predict")
     warn_of_plugins()
+    task = task_of(given.run)
+    if task is not None and task.options is not None:  # mistakes are told before torch is imported
+        parse_options(task.options, options, f"predict with task {task.name}")
     from visiontl.engine import predict as prediction
 
     prediction.predict_files(given.run, images, out=given.out, options=options, pictures=not given.no_pictures)
 
 
-def options(words: Sequence[str]) -> str:
+def task_of(run: str | Path) -> Task | None:
+    """The task of a run folder, or of its `model/` alone; None where there is no such folder."""
+    from visiontl.config.resolve import resolve
+
+    files = (Path(run) / place / "config.yaml" for place in ("model", "."))
+    found = next((file for file in files if file.is_file()), None)
+    return resolve(found).task if found is not None else None
+
+
+def options_help(words: Sequence[str]) -> str:
     """Below the help: what the task of the named run can be asked."""
-    named = next((word for word in words if not word.startswith("-") and Path(word).exists()), None)
-    if named is None:
+    from visiontl.config.overrides import option_lines
+
+    task = next((found for word in words if not word.startswith("-") and (found := task_of(word))), None)
+    if task is None:
         return "`visiontl predict RUN --help` lists the options of that run's task."
-    from visiontl.engine import predict as prediction
+    if task.options is None:
+        return f"task {task.name} takes no options"
+    return "\n".join([f"options of task {task.name} (name=value):", *option_lines(task.options)])
 
-    return prediction.options_help(named)
 
-
-COMMAND = Command("predict", "use a finished run on images", arguments, run, options)
+COMMAND = Command("predict", "use a finished run on images", arguments, run, options_help)

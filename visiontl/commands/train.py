@@ -16,10 +16,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    from visiontl.config import resolve as config
+    from visiontl.config.resolve import resolve
 
     warn_of_plugins()
-    resolved = config.resolve(given.config, given.overrides)  # mistakes are told before torch is imported
+    resolved = resolve(given.config, given.overrides)  # mistakes are told before torch is imported
     from visiontl.engine import train as training
 
     training.train(resolved, dry_run=given.dry_run)

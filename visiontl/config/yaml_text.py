@@ -116,6 +116,12 @@ def _compose(text: str, source: str) -> yaml.Node | None:
         raise ConfigError(f"{source}: not valid YAML: {error}") from None
 
 
+def forbidden(text: str) -> str | None:
+    """What no file could say, in words: NUL and halves of surrogate pairs."""
+    bad = next((c for c in text if c == "\0" or 0xD800 <= ord(c) <= 0xDFFF), None)
+    return None if bad is None else f"the character {bad!r} is not allowed"
+
+
 def _line(node: yaml.Node) -> int:
     return node.start_mark.line + 1
 
@@ -183,9 +189,9 @@ class _Reader:
 
     def scalar(self, node: yaml.ScalarNode, path: tuple[str, ...]) -> Any:
         text = node.value
-        bad = next((c for c in text if c == "\0" or 0xD800 <= ord(c) <= 0xDFFF), None)
-        if bad is not None:
-            self.problem(node, path, f"the character {bad!r} is not allowed")
+        bad = forbidden(text)
+        if bad:
+            self.problem(node, path, bad)
             return None
         if node.tag == _TAG + "str":
             return text

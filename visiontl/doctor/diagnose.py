@@ -11,7 +11,8 @@ from typing import Any
 from visiontl import plugins
 from visiontl.backbone import Backbone
 from visiontl.backbones import weights
-from visiontl.config.resolve import Resolved, to_plain
+from visiontl.config.resolve import Resolved
+from visiontl.config.write import to_plain
 from visiontl.doctor.findings import inspect
 from visiontl.engine import scan
 from visiontl.engine.evaluate import with_example

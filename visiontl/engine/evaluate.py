@@ -17,7 +17,8 @@ from torch import nn
 
 from visiontl import __version__
 from visiontl.backbone import Backbone
-from visiontl.config.resolve import Resolved, resolve, to_yaml, with_task_data
+from visiontl.config.resolve import Resolved, resolve, with_task_data
+from visiontl.config.write import to_yaml
 from visiontl.engine import loader, order, scan
 from visiontl.engine.device import (
     choose_channels_last,

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from visiontl import __version__, plugins
 from visiontl.backbone import Backbone, ImageSpec
 from visiontl.backbones.weights import LoadReport, make_backbone
-from visiontl.config.resolve import Resolved, as_begun, resolve, to_yaml
+from visiontl.config.resolve import Resolved, as_begun, resolve
+from visiontl.config.write import to_yaml
 from visiontl.entry import BackboneEntry
 from visiontl.errors import BackboneError, CheckpointError, ConfigError, DataError
 from visiontl.freezing.freeze import backbone_prefix

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from PIL import Image
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from safetensors.numpy import save_file
 
-from visiontl.config.resolve import resolve
+from visiontl.config import overrides
 from visiontl.engine.device import to_device
 from visiontl.engine.evaluate import in_fp32, place
-from visiontl.engine.model import Built, load_model, model_folder
+from visiontl.engine.model import Built, load_model
 from visiontl.errors import ConfigError, DataError, did_you_mean
 from visiontl.kit.images import is_image, open_image, to_rgb
 from visiontl.report.console import Console
@@ -108,23 +108,11 @@ def as_image(photo: Photo) -> Image.Image:
 
 def parse_options(task: Task, values: Mapping[str, Any]) -> BaseModel | None:
     """Options by name -> the task's validated options; all mistakes at once."""
-    if task.options is None:
-        if values:
-            raise ConfigError(f"task {task.name} takes no predict options; got {', '.join(values)}")
-        return None
-    try:
-        return task.options.model_validate(dict(values))
-    except ValidationError as error:
-        fields = task.options.model_fields
-        problems = []
-        for found in error.errors():
-            key = ".".join(map(str, found["loc"]))
-            unknown = found["type"] == "extra_forbidden"
-            what = (
-                f"no such option{did_you_mean(key, fields)}" if unknown else f"{found['msg']}; got {found['input']!r}"
-            )
-            problems.append(f"option {key}: {what}")
-        raise ConfigError(problems, f"predict with task {task.name}") from None
+    if task.options is not None:
+        return overrides.parse_options(task.options, values, f"predict with task {task.name}")
+    if values:
+        raise ConfigError(f"task {task.name} takes no predict options; got {', '.join(values)}")
+    return None
 
 
 def find_images(patterns: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
@@ -230,17 +218,6 @@ def predict_files(
         first, where = next(iter(failed.values()), "no reason is known"), folder / "unreadable.json"
         raise DataError(f"none of the {len(files)} images could be read; {where} names them; the first: {first}")
     return {"folder": str(folder), "predicted": len(records), "failed": failed}
-
-
-def options_help(run: str | Path) -> str:
-    """The predict options of a run's task, one line each. Loads no weights."""
-    task = resolve(model_folder(run) / "config.yaml").task
-    if task.options is None:
-        return f"task {task.name} takes no options"
-    lines = [f"options of task {task.name} (name=value):"]
-    for name, info in task.options.model_fields.items():
-        lines.append(f"  {name}={info.get_default(call_default_factory=True)}  {info.description or ''}".rstrip())
-    return "\n".join(lines)
 
 
 def write_csv(path: Path, records: Sequence[Mapping[str, Any]]) -> None:

@@ -18,7 +18,8 @@ from torch.optim import Optimizer
 
 from visiontl import __version__, plugins
 from visiontl.backbone import Backbone, Features, ImageSpec
-from visiontl.config.resolve import Resolved, as_begun, to_yaml
+from visiontl.config.resolve import Resolved, as_begun
+from visiontl.config.write import to_yaml
 from visiontl.engine import feature_cache, loader, optim, order, scan
 from visiontl.engine.device import current_device, to_device
 from visiontl.engine.ema import Ema

@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from visiontl import __version__
-from visiontl.config.resolve import config_hash
+from visiontl.config.write import config_hash
 from visiontl.engine import optim
 from visiontl.engine.model import export, through_json
 from visiontl.engine.prepare import Run

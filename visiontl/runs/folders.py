@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-from visiontl.config.resolve import Resolved, config_hash, flat_config, resolve
+from visiontl.config.resolve import Resolved, resolve
+from visiontl.config.write import config_hash, flat_config
 from visiontl.errors import CheckpointError, VisionTLError
 from visiontl.processes import ranks
 from visiontl.report.console import Console

@@ -17,7 +17,8 @@ from accelerate.utils import LoggerType
 from torch import Tensor, nn
 
 from visiontl import plugins
-from visiontl.config.resolve import Resolved, flat_config
+from visiontl.config.resolve import Resolved
+from visiontl.config.write import flat_config
 from visiontl.errors import ConfigError, TrainingError, did_you_mean
 from visiontl.processes import ranks
 from visiontl.report.console import Console

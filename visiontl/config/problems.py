@@ -1,0 +1,238 @@
+"""Mistakes of a config in words: all of them, each with its place and with what was expected."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import to_jsonable_python
+
+from visiontl.config.schema import Config
+from visiontl.config.yaml_text import dump_value
+from visiontl.errors import ConfigError, VisionTLError, closest, did_you_mean
+
+Keys = tuple[str, ...]
+"""A key's place: ("optim", "lr")."""
+
+ASSIGNED = ("override ", "option ")  # how the place of what stood on the command line begins
+
+_EXPECTED = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "dict_type": "a mapping of keys",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a smaller whole number",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "mapping_type": "a mapping of keys",
+    "model_attributes_type": "a mapping of keys",
+    "model_type": "a mapping of keys",
+    "none_required": "null",
+    "path_type": "a path",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "invalid_key": "a key that is text",
+}
+_BOUNDS = {
+    "greater_than": ("a number above {gt}"),
+    "greater_than_equal": ("a number of at least {ge}"),
+    "less_than": ("a number below {lt}"),
+    "less_than_equal": ("a number of at most {le}"),
+    "multiple_of": ("a multiple of {multiple_of}"),
+    "too_short": ("at least {min_length} items"),
+    "too_long": ("at most {max_length} items"),
+    "string_too_short": ("text of at least {min_length} characters"),
+    "string_too_long": ("text of at most {max_length} characters"),
+    "string_pattern_mismatch": ("text that matches {pattern}"),
+    "literal_error": ("{expected}"),
+    "enum": ("{expected}"),
+}
+
+
+class Problems:
+    """Mistakes and the places of keys, gathered on the way. sections: where keys may stand: (place, model)."""
+
+    def __init__(self, source: str, *sections: tuple[Keys, type[BaseModel]]):
+        self.source = source
+        self.sections = list(sections)
+        self.lines: list[str] = []
+        self.places: dict[Keys, str] = {}
+
+    def add(self, path: Keys, text: str) -> None:
+        line = f"{self.place(path)}: {'.'.join(path)}: {text}" if path else f"{self.place(path)}: {text}"
+        if line not in self.lines:
+            self.lines.append(line)
+
+    def place(self, path: Keys) -> str:
+        """`path` need not exist: a single override inside it, or else the nearest known key above it, is to blame."""
+        inside = {place for known, place in self.places.items() if known[: len(path)] == path != known}
+        overridden = [place for place in inside if place.startswith(ASSIGNED)]
+        if path and len(overridden) == 1:
+            return overridden[0]
+        above = (self.places[path[:end]] for end in range(len(path), -1, -1) if path[:end] in self.places)
+        return next(above, self.source)
+
+    def raise_any(self) -> None:
+        """The file's mistakes in the order of its lines, after those of the overrides."""
+        if self.lines:
+            numbered = re.compile(re.escape(self.source) + r":(\d+): ")
+            found = [numbered.match(line) for line in self.lines]
+            order = sorted(range(len(found)), key=lambda i: int(match[1]) if (match := found[i]) else -1)
+            raise ConfigError([self.lines[i] for i in order], self.source if len(order) > 1 else None)
+
+
+def validate(model: type[BaseModel], values: Mapping[str, Any], prefix: Keys, problems: Problems) -> Any:
+    """values -> an instance, or None with every mistake added to `problems`."""
+    try:
+        made = model.model_validate(values)
+    except ValidationError as error:
+        _explain(error, model, values, prefix, problems)
+        return None
+    except VisionTLError as error:  # raised by a plugin's validator
+        problems.add(prefix, str(error))
+        return None
+    except Exception as error:  # a plugin's validator that was not written for this value
+        problems.add(prefix, f"{type(error).__name__} while checking: {error}")
+        return None
+    for path in _booleans_as_numbers(values, made):
+        problems.add((*prefix, *path), "got true or false; expected a number")
+    return made
+
+
+def _booleans_as_numbers(given: Any, made: Any) -> Iterator[Keys]:
+    """Where pydantic read true as 1: a number was meant, or another key."""
+    if isinstance(made, BaseModel) and isinstance(given, Mapping):
+        for name in type(made).model_fields:
+            if name in given:
+                for path in _booleans_as_numbers(given[name], getattr(made, name)):
+                    yield (name, *path)
+    elif isinstance(given, bool) and isinstance(made, int | float) and not isinstance(made, bool):
+        yield ()
+
+
+def _explain(
+    error: ValidationError, model: type[BaseModel], values: Mapping[str, Any], prefix: Keys, problems: Problems
+) -> None:
+    """pydantic's errors, of which a union gives one per member -> one line per key."""
+    found: dict[Keys, list[Any]] = {}
+    for one in error.errors(include_url=False):
+        found.setdefault(_key_path(one, values), []).append(one)
+    for path, errors in found.items():
+        deeper = [other for other in found if len(other) > len(path) and other[: len(path)] == path]
+        if deeper:  # a union: what went wrong within one of its members says more
+            continue
+        if model is Config and path == ("task",):  # said by `resolve`
+            continue
+        unknown = next((e for e in errors if e["type"] == "extra_forbidden"), None)
+        text = _unknown_key(path, model, prefix, problems) if unknown else _expectation(errors)
+        problems.add((*prefix, *path), text)
+
+
+def _key_path(error: Any, values: Any) -> Keys:
+    """pydantic's location without the names of union members -> the keys as they stand in the file."""
+    path: list[str] = []
+    here = values
+    for i, part in enumerate(error["loc"]):
+        last = i == len(error["loc"]) - 1
+        if (isinstance(here, Mapping) and part in here) or (
+            isinstance(here, list | tuple) and isinstance(part, int) and part < len(here)
+        ):
+            here = here[part]
+        elif not (last and error["type"] == "missing" and isinstance(part, str)):
+            continue
+        path.append(str(part))
+    return tuple(path)
+
+
+def _unknown_key(path: Keys, model: type[BaseModel], prefix: Keys, problems: Problems) -> str:
+    siblings = _fields_at(model, path[:-1])
+    own = {".".join(key) for place, section in problems.sections for key in all_keys(section, place)}
+    if ("task",) in dict(problems.sections):
+        own.add("task.name")
+    here = ".".join((*prefix, *path))
+    elsewhere = sorted(key for key in own if key.rpartition(".")[2] == path[-1] and key != here)
+    near = closest(path[-1], siblings)
+    if near:
+        return f"unknown key{did_you_mean(path[-1], siblings)}"
+    if elsewhere:
+        return f"unknown key; did you mean {' or '.join(repr(key) for key in elsewhere[:3])}?"
+    return f"unknown key{did_you_mean(path[-1], siblings) or '; known here: ' + ', '.join(sorted(siblings))}"
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    else:
+        for inner in get_args(annotation):
+            yield from _models(inner)
+
+
+def _fields_at(model: type[BaseModel], path: Sequence[str]) -> set[str]:
+    """The keys that a mapping at this place may have."""
+    models = [model]
+    for part in path:
+        inner = [
+            found for one in models if part in one.model_fields for found in _models(one.model_fields[part].annotation)
+        ]
+        models = inner or (models if part.isdigit() else [])
+    return {name for one in models for name in one.model_fields}
+
+
+def all_keys(model: type[BaseModel], prefix: Keys = (), depth: int = 0) -> Iterator[Keys]:
+    """The place of every key that a section may hold, its inner sections included."""
+    for name, info in model.model_fields.items():
+        inner = list(_models(info.annotation)) if depth < 6 else []
+        if not inner:
+            yield (*prefix, name)
+        for one in inner:
+            yield from all_keys(one, (*prefix, name), depth + 1)
+
+
+def _expectation(errors: Sequence[Any]) -> str:
+    """One key's errors -> what was given and what was expected."""
+    missing = next((error for error in errors if error["type"] == "missing"), None)
+    if missing is not None:
+        if isinstance(missing["loc"][-1], int):  # an item of a list of fixed length
+            return f"has {missing['loc'][-1]} items; at least {missing['loc'][-1] + 1} were expected"
+        return "is missing; it has no default"
+    given, expected, reasons, options = errors[0]["input"], [], [], []
+    for error in errors:
+        kind, context = error["type"], error.get("ctx", {})
+        if kind in _EXPECTED:
+            text = _EXPECTED[kind]
+        elif kind in _BOUNDS:
+            text = _BOUNDS[kind].format(**{k: f"{v:g}" if isinstance(v, float) else v for k, v in context.items()})
+            if kind in ("literal_error", "enum"):
+                options += re.findall(r"'([^']*)'", text)
+        else:
+            reason = str(context["error"]) if isinstance(context.get("error"), Exception) else error["msg"]
+            reasons.append(reason[0].lower() + reason[1:] if reason[:2].istitle() else reason)
+            continue
+        if text not in expected:
+            expected.append(text)
+    if reasons and not expected:
+        text = "; ".join(dict.fromkeys(reasons))
+        value = shown(given)
+        return text if value in text or isinstance(given, dict) else f"{text} (got {value})"
+    text = f"got {shown(given)}; expected {' or '.join(expected)}"
+    if reasons:
+        text += f" ({'; '.join(dict.fromkeys(reasons))})"
+    if isinstance(given, str) and closest(given, options):
+        text += did_you_mean(given, options)
+    elif "text" in expected and isinstance(given, int | float):
+        text += "; put it in quotes"
+    return text
+
+
+def shown(value: Any) -> str:
+    """A value as it would stand in the file, cut to a legible length."""
+    try:
+        text = dump_value(to_jsonable_python(value, fallback=repr))
+    except Exception:  # whatever a caller put into a mapping
+        text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,125 @@
+"""A run's config as others read it: YAML with comments, plain values, one hash, JSON Schema."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from visiontl import plugins
+from visiontl.config.resolve import Resolved
+from visiontl.config.schema import Config
+from visiontl.config.yaml_text import dump_value
+
+COMMENT_COLUMN = 34  # where the comments of `to_yaml` begin  # where the comments of `to_yaml` begin
+WIDTH = 110  # columns of a printed config  # columns of a printed config
+
+
+def to_plain(resolved: Resolved) -> dict[str, Any]:
+    """The complete config as JSON values; `resolve` turns it into the same run again."""
+    return json.loads(json.dumps(resolved.config.model_dump(mode="json")))
+
+
+def flat_config(resolved: Resolved) -> dict[str, Any]:
+    """The complete config as {"optim.lr": 0.001}; what is no plain value becomes text."""
+    return _flatten(to_plain(resolved), "")
+
+
+def _flatten(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, int | float | str | bool) else str(value)
+    return flat
+
+
+def config_hash(resolved: Resolved) -> str:
+    """sha256, in hex, of what decides a run's numbers: all but `run`, `loader` and `resume`."""
+    plain = {key: value for key, value in to_plain(resolved).items() if key not in ("run", "loader", "resume")}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def to_yaml(resolved: Resolved, comments: bool = True) -> str:
+    """The complete config as a file that `resolve` reads back; beside each key its description."""
+    lines: list[str] = []
+    for name, info in type(resolved.config).model_fields.items():
+        value = getattr(resolved.config, name)
+        if name == "task":
+            about = first_sentence(resolved.task.config.__doc__) if comments else ""
+            lines += ["task:", *_yaml_line("  ", "name", resolved.task.name, about)]
+            lines += _yaml_lines(resolved.cfg, 1, comments)
+        elif isinstance(value, BaseModel):
+            lines += ["", f"{name}:", *_yaml_lines(value, 1, comments)]
+        else:
+            lines += ["", *_yaml_line("", name, value, info.description if comments else "")]
+    return "\n".join(lines) + "\n"
+
+
+def json_schema(task_name: str | None = None) -> dict[str, Any]:
+    """JSON Schema of a whole config; with a task's name, of its section too."""
+    whole = Config.model_json_schema()
+    if task_name is None:
+        return whole
+    task = plugins.task(task_name)
+    own = task.config.model_json_schema(ref_template=f"#/$defs/{task.name}.{{model}}")
+    for name, definition in own.pop("$defs", {}).items():
+        whole.setdefault("$defs", {})[f"{task.name}.{name}"] = definition
+    own["properties"] = {
+        "name": {"const": task.name, "description": "the task", "type": "string"},
+        **own.get("properties", {}),
+    }
+    own["required"] = ["name", *own.get("required", [])]
+    whole["properties"]["task"] = own
+    return whole
+
+
+def first_sentence(text: str | None) -> str:
+    """What a docstring says first, in one line and without the full stop."""
+    return re.split(r"\.(?:\s+(?=[A-Z{])|$)", " ".join((text or "").split()))[0]
+
+
+def _yaml_lines(model: BaseModel, level: int, comments: bool) -> list[str]:
+    indent, lines = "  " * level, []
+    for name, info in type(model).model_fields.items():
+        value, about = getattr(model, name), (info.description or "") if comments else ""
+        if isinstance(value, BaseModel) and type(value).model_fields:
+            lines += [*_comment(indent, about), f"{indent}{name}:", *_yaml_lines(value, level + 1, comments)]
+        else:
+            lines += _yaml_line(indent, name, _plain(value), about)
+    return lines
+
+
+def _yaml_line(indent: str, name: str, value: Any, about: str | None) -> list[str]:
+    """`key: value` with its comment beside it, or above it where it is too long for that."""
+    line = f"{indent}{dump_value(name)}: {dump_value(value)}"
+    if not about:
+        return [line]
+    if len(line) > COMMENT_COLUMN - 2:
+        return [*_comment(indent, about), line]
+    first, *rest = textwrap.wrap(" ".join(about.split()), WIDTH - COMMENT_COLUMN - 2, break_long_words=False)
+    margin = " " * COMMENT_COLUMN
+    return [f"{line.ljust(COMMENT_COLUMN)}# {first}", *(f"{margin}# {more}" for more in rest)]
+
+
+def _comment(indent: str, about: str) -> list[str]:
+    width = WIDTH - len(indent) - 2
+    return [f"{indent}# {line}" for line in textwrap.wrap(" ".join(about.split()), width, break_long_words=False)]
+
+
+def _plain(value: Any) -> Any:
+    """A field's value -> mappings, lists and scalars; whole numbers stay keys, which JSON cannot say."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {k if isinstance(k, int) else str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return to_jsonable_python(value)

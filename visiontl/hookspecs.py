@@ -3,32 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pluggy
+
+if TYPE_CHECKING:
+    from visiontl.entry import BackboneEntry
+    from visiontl.task import Command, Task
 
 hookspec = pluggy.HookspecMarker("visiontl")
 hookimpl = pluggy.HookimplMarker("visiontl")
 
 
-@hookspec
-def visiontl_tasks() -> Sequence[Any]:  # type: ignore[empty-body]
-    """Tasks on offer: a list of visiontl.Task. Import no torch here (visiontl.lazy helps)."""
+Mode = Literal["train", "norm_and_bias", "frozen"]
+
+
+class Policy(Protocol):
+    """A freeze policy: what of each stage trains in an epoch. Pure. stages: those that the loss reads, stem first.
+
+    Raises PolicyError for stages that it cannot serve.
+    """
+
+    def __call__(self, epoch: int, stages: Sequence[str], /) -> Mapping[str, Mode]: ...
+
+
+class PolicyFactory(Protocol):
+    """What stands beside the policy's name in the config, `freeze.policy: {name: argument}`, or None -> the policy.
+
+    Raises PolicyError for an argument that makes no sense.
+    """
+
+    def __call__(self, argument: Any, /) -> Policy: ...
 
 
 @hookspec
-def visiontl_backbones() -> Sequence[Any]:  # type: ignore[empty-body]
-    """Backbones on offer: a list of visiontl.BackboneEntry. Build nothing here."""
+def visiontl_tasks() -> Sequence[Task]:
+    """Tasks on offer. Import no torch here (visiontl.lazy helps)."""
+    ...
 
 
 @hookspec
-def visiontl_freeze_policies() -> Mapping[str, Any]:  # type: ignore[empty-body]
-    """Freeze policies on offer: {name: factory}; factory(argument) -> Policy (see visiontl.freezing.freeze)."""
+def visiontl_backbones() -> Sequence[BackboneEntry]:
+    """Backbones on offer. Build nothing here."""
+    ...
 
 
 @hookspec
-def visiontl_commands() -> Sequence[Any]:  # type: ignore[empty-body]
-    """Commands on offer, `visiontl NAME ...`: a list of visiontl.Command. Import no torch here."""
+def visiontl_freeze_policies() -> Mapping[str, PolicyFactory]:
+    """Freeze policies on offer, by name."""
+    ...
+
+
+@hookspec
+def visiontl_commands() -> Sequence[Command]:
+    """Commands on offer, `visiontl NAME ...`. Import no torch here."""
+    ...
+
+
+@hookspec
+def visiontl_started(report: Mapping[str, Any]) -> None:
+    """Called once on the main process when all is set up, before the first number: with what report.json will begin
+    with. `report["config"]` is the config (YAML text), `report["run"]` the run folder."""
 
 
 @hookspec

@@ -21,8 +21,10 @@ import pluggy
 
 from visiontl import hookspecs
 from visiontl.errors import BackboneError, ConfigError, PluginError, VisionTLError, did_you_mean, shortened
-from visiontl.freezing.policies import Policy, make_policy
-from visiontl.task import CONTRACT, Command, Task
+from visiontl.freezing.policies import make_policy
+from visiontl.hookspecs import Policy, PolicyFactory
+from visiontl.signatures import arguments_of, misfit
+from visiontl.task import CONTRACT, STEPS, Command, Task, lazy
 
 if TYPE_CHECKING:
     from visiontl.entry import BackboneEntry
@@ -167,6 +169,20 @@ def owner(name: str, hook: str = "visiontl_tasks") -> tuple[str, str, str]:
     return (plugin, *_registry().origins.get(plugin, ("", "")))
 
 
+def check_steps(task: Task) -> None:
+    """Import the steps of a task that are lazy, before data are read and a model is built: PluginError names the plugin
+    with the first place that does not exist, or whose signature is another one."""
+    for step in STEPS:
+        function = getattr(task, step)
+        if isinstance(function, lazy):
+            try:
+                function.resolve()
+            except PluginError as error:
+                owners = _offered("visiontl_tasks").owners
+                named = f"plugin {owners[task.name]!r}: " if task.name in owners else ""
+                raise PluginError(f"{named}{error}") from error.__cause__
+
+
 def commands() -> dict[str, Command]:
     """All usable commands by name, visiontl's own among them. A name that two plugins offer is not."""
     return dict(_offered("visiontl_commands").values)
@@ -206,7 +222,7 @@ def backbone_entry(name: str) -> tuple[BackboneEntry, str | None]:
         raise
 
 
-def policies() -> dict[str, Callable[..., Policy]]:
+def policies() -> dict[str, PolicyFactory]:
     """Factories of the freeze policies, by name. A name that two plugins offer is not among them."""
     return dict(_offered("visiontl_freeze_policies").values)
 
@@ -218,7 +234,13 @@ def policy(value: str | Mapping[str, Any]) -> Policy:
     name = next(iter(value), "") if isinstance(value, Mapping) else str(value).partition(":")[0].strip()
     if name in offered.clashes:
         raise PluginError(_clash("visiontl_freeze_policies", name, offered.clashes[name]))
-    return make_policy(value, offered.values)
+    if name in offered.refused:
+        raise PluginError(str(offered.refused[name]))
+    made = make_policy(value, offered.values)
+    if problem := misfit(name, made, arguments_of(Policy)):
+        plugin, *_ = owner(name, "visiontl_freeze_policies")
+        raise PluginError(f"plugin {plugin!r}: its factory gave no freeze policy: {problem}")
+    return made
 
 
 def installed() -> list[Installed]:
@@ -265,7 +287,7 @@ def _registry() -> _Registry:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a stranger's module may even call sys.exit
-            cause = f"{type(error).__name__}: {error}"
+            cause = _cause(error)
         if cause:
             registry.broken.append(Broken(point.name, distribution, version, cause))
         else:
@@ -340,12 +362,10 @@ def _collect(hook: str, calls: Any) -> Offered:
         try:
             pairs = _named(hook, call())
         except (Exception, SystemExit) as error:  # a stranger's function; whatever it raises is that plugin's cause
-            cause = str(error) if isinstance(error, VisionTLError) else f"{type(error).__name__}: {error}"
-            refused[plugin] = Broken(plugin, *origin, f"{hook}: {cause}")
+            refused[plugin] = Broken(plugin, *origin, f"{hook}: {_cause(error)}")
             continue
         for name, value in pairs:
-            cause = UNFIT[hook](value) if hook in UNFIT else None
-            if cause:
+            if cause := UNFIT[hook](name, value):
                 refused[name] = Broken(plugin, *origin, cause)
                 continue
             owners.setdefault(name, []).append(plugin)
@@ -379,37 +399,54 @@ def _named(hook: str, answer: Any) -> list[tuple[str, Any]]:
     return [(value.name, value) for value in answer]
 
 
-def _unfit_task(value: Any) -> str | None:
-    """Why this version cannot run the task; None where it can."""
+def _cause(error: BaseException) -> str:
+    return str(error) if isinstance(error, VisionTLError) else f"{type(error).__name__}: {error}"
+
+
+def _unfit_task(name: str, value: Any) -> str | None:
+    """Why this version cannot run the task; None where it can. Its steps were checked when it was made."""
     contract = getattr(value, "contract", None)
     if contract != CONTRACT:
         return (
-            f"task {value.name!r} was written for contract {contract}; this visiontl speaks contract "
+            f"task {name!r} was written for contract {contract}; this visiontl speaks contract "
             f"{CONTRACT}; install matching versions of the two"
         )
     if not isinstance(value, Task):
-        return f"task {value.name!r} is a {type(value).__name__}; a visiontl.Task was expected"
+        return f"task {name!r} is a {type(value).__name__}; a visiontl.Task was expected"
     fields = getattr(value.config, "model_fields", None)
     if fields is None:
-        return f"task {value.name!r}: config must be a pydantic model; derive it from visiontl.Section"
+        return f"task {name!r}: config must be a pydantic model; derive it from visiontl.Section"
     if value.config.model_config.get("extra") != "forbid":
-        return f"task {value.name!r}: config lets unknown keys pass; derive it from visiontl.Section"
+        return f"task {name!r}: config lets unknown keys pass; derive it from visiontl.Section"
     if "name" in fields:
-        return f"task {value.name!r}: config has a key `name`, which names the task; call it otherwise"
+        return f"task {name!r}: config has a key `name`, which names the task; call it otherwise"
     return None
 
 
-def _unfit_command(value: Any) -> str | None:
-    """Why the command cannot be called; None where it can."""
+def _unfit_backbone(name: str, value: Any) -> str | None:
+    """Why nothing can be built from the entry; None where it can."""
+    return None
+
+
+def _unfit_policy(name: str, value: Any) -> str | None:
+    """Why the factory cannot be called; None where it can."""
+    problem = misfit(name, value, arguments_of(PolicyFactory))
+    return f"freeze policy {problem}" if problem else None
+
+
+def _unfit_command(name: str, value: Any) -> str | None:
+    """Why the command cannot be called; None where it can. Its functions were checked when it was made."""
     if not isinstance(value, Command):
-        return f"command {value.name!r} is a {type(value).__name__}; a visiontl.Command was expected"
-    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", value.name):
-        return f"command {value.name!r}: a name of small letters, digits and hyphens was expected"
+        return f"command {name!r} is a {type(value).__name__}; a visiontl.Command was expected"
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+        return f"command {name!r}: a name of small letters, digits and hyphens was expected"
     return None
 
 
-UNFIT: Mapping[str, Callable[[Any], str | None]] = {
+UNFIT: Mapping[str, Callable[[str, Any], str | None]] = {  # (name, what is offered) -> why it cannot be used
     "visiontl_tasks": _unfit_task,
+    "visiontl_backbones": _unfit_backbone,
+    "visiontl_freeze_policies": _unfit_policy,
     "visiontl_commands": _unfit_command,
 }
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from visiontl.errors import PluginError, did_you_mean
+from visiontl.signatures import arguments_of, misfit
 
 if TYPE_CHECKING:
     import argparse
 
+    import torch
+    from PIL import Image
     from pydantic import BaseModel
+
+    from visiontl.backbone import Backbone
+    from visiontl.entry import ImageSpec
+    from visiontl.report.items import Figure, Finding, Pictures, Seen, Table
 
 CONTRACT = 1  # a task written for another version of the contract is refused by name
 
@@ -21,17 +31,51 @@ class lazy:
     """A function named by its place, imported at the first call: `lazy("package.module:function")`.
 
     Lets a plugin's top module describe its task without importing torch, and pickles by name, so that
-    workers started by spawn can be handed one.
+    workers started by spawn can be handed one. What it is a step of (`bound`) is checked at the first call.
     """
 
     place: str
+    owner: str = field(default="", repr=False)  # "task 'x'"
+    step: str = field(default="", repr=False)  # "loss"
+    arguments: tuple[str, ...] | None = field(default=None, repr=False)  # ("cfg", "outputs", "batch", "meta")
+
+    def __post_init__(self) -> None:
+        module, colon, name = self.place.partition(":")
+        if not (module and colon and name.isidentifier()):
+            raise PluginError(f"lazy({self.place!r}): a place is written 'package.module:function'")
+
+    def bound(self, owner: str, step: str, arguments: tuple[str, ...]) -> lazy:
+        """The same place, as a step that is called with these arguments."""
+        return replace(self, owner=owner, step=step, arguments=arguments)
 
     def resolve(self) -> Callable[..., Any]:
+        """The function. Raises PluginError where the place does not exist, or its signature is another one."""
+        _check_place(self)
         module, _, name = self.place.partition(":")
         return getattr(importlib.import_module(module), name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.resolve()(*args, **kwargs)
+
+
+@cache
+def _check_place(named: lazy) -> None:
+    """Once per place and step; a refusal is said each time."""
+    module, _, name = named.place.partition(":")
+    where = f"{named.owner}: {named.step} is {named!r}" if named.owner else repr(named)
+    try:
+        imported = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise PluginError(f"{where}: importing {module} failed: {error}; install what it needs") from error
+        raise PluginError(f"{where}: there is no module {error.name!r}") from None
+    if not hasattr(imported, name):
+        names = [one for one in vars(imported) if not one.startswith("_")]
+        raise PluginError(f"{where}: {module} has no {name!r}{did_you_mean(name, names)}")
+    if named.arguments is not None:
+        problem = misfit(named.step, getattr(imported, name), named.arguments)
+        if problem:
+            raise PluginError(f"{named.owner}: {problem}")
 
 
 class SampleDataset(Protocol):
@@ -53,6 +97,13 @@ class SampleDataset(Protocol):
         ...
 
 
+class BatchesStep(Protocol):
+    """Lists of ids, each one rank's batch: rank r takes r, r + world, ...; the ragged tail is dropped; there are as
+    many in every epoch."""
+
+    def __call__(self, split: str, seed: int, epoch: int, batch_size: int, /) -> list[list[int]]: ...
+
+
 @dataclass(frozen=True)
 class Data:
     """The splits of a data set. All but `train` may be absent; when evaluating elsewhere, `train` too.
@@ -60,8 +111,7 @@ class Data:
     still: the images of train, with the same ids, without augmentation: what Task.start is shown. None: train as it is.
     meta: JSON values that the model needs to be rebuilt and its answers to be named (class names, counts).
         It goes through JSON once before anything sees it.
-    batches: (split, seed, epoch, batch_size) -> list of id lists, each one rank's batch; rank r takes
-        r, r + world, ...; the ragged tail is dropped; the list has the same length in every epoch.
+    batches: what replaces the plain shuffled order.
     notes: what was skipped, counted or assumed, in sentences; printed and kept in the report.
     """
 
@@ -70,12 +120,174 @@ class Data:
     test: SampleDataset | None = None
     still: SampleDataset | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
-    batches: Callable[[str, int, int, int], list[list[int]]] | None = None
+    batches: BatchesStep | None = None
     notes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.batches is not None:
+            settle(self, "Data", {"batches": (self.batches, BatchesStep)})
 
     def splits(self) -> dict[str, SampleDataset]:
         named = {"train": self.train, "val": self.val, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
+
+
+class DataStep(Protocol):
+    """The splits of the data set.
+
+    meta: None in training; given when evaluating elsewhere, and class order then comes from it.
+    Raises DataError, naming the file or folder, for data that cannot be used.
+    """
+
+    def __call__(self, cfg: Any, spec: ImageSpec, meta: Mapping[str, Any] | None, /) -> Data: ...
+
+
+class SampleStep(Protocol):
+    """How a photo to predict is prepared: PIL RGB image with EXIF applied -> sample, as `collate` takes it, carrying
+    `size`, the photo's own (H, W) in pixels."""
+
+    def __call__(
+        self, cfg: Any, spec: ImageSpec, meta: Mapping[str, Any], /
+    ) -> Callable[[Image.Image], dict[str, Any]]: ...
+
+
+class CollateStep(Protocol):
+    """Samples -> batch. Picklable.
+
+    generator: for what is drawn for the batch as a whole (mixup); None in evaluation and prediction.
+    """
+
+    def __call__(
+        self, cfg: Any, samples: list[Any], generator: torch.Generator | None, meta: Mapping[str, Any], /
+    ) -> dict[str, Any]: ...
+
+
+class ModelStep(Protocol):
+    """An nn.Module with forward(batch) -> outputs. Reads no file, and holds the backbone once.
+
+    Raises BackboneError for a backbone that cannot serve the task.
+    """
+
+    def __call__(self, cfg: Any, backbone: Backbone, meta: Mapping[str, Any], /) -> torch.nn.Module: ...
+
+
+class LossStep(Protocol):
+    """{"loss": mean over the batch, a tensor (), ...parts to log: such tensors or floats}. Pure; in training mode."""
+
+    def __call__(self, cfg: Any, outputs: Any, batch: dict[str, Any], meta: Mapping[str, Any], /) -> dict[str, Any]: ...
+
+
+class RowsStep(Protocol):
+    """One small picklable record per image, in the order of the batch, no device tensors. In evaluation mode."""
+
+    def __call__(self, cfg: Any, outputs: Any, batch: dict[str, Any], meta: Mapping[str, Any], /) -> Sequence[Any]: ...
+
+
+class ScoreStep(Protocol):
+    """{"accuracy": 0.93, ...}. Pure.
+
+    rows: of every image of the split exactly once, in the order of the ids.
+    """
+
+    def __call__(self, cfg: Any, rows: Sequence[Any], meta: Mapping[str, Any], /) -> dict[str, Any]: ...
+
+
+class PredictStep(Protocol):
+    """One dict per image, in order, in the photo's own pixels: JSON values, NumPy arrays (vectors together in one
+    .safetensors, others as .npy) and PIL images (.png). Runs under no_grad.
+
+    options: of the class Task.options; None for a task without.
+    """
+
+    def __call__(
+        self, cfg: Any, model: Any, batches: Iterator[dict[str, Any]], meta: Mapping[str, Any], options: Any, /
+    ) -> Iterable[dict[str, Any]]: ...
+
+
+class StartStep(Protocol):
+    """Sets parameters and buffers of the fresh model from the training data (centers, whitening, prototypes), once,
+    before the first update.
+
+    batches: of all training images in id order, without augmentation (Data.still).
+    Eval mode, no gradients. Runs on the main process; the others get its bits.
+    """
+
+    def __call__(self, cfg: Any, model: Any, batches: Iterator[dict[str, Any]], meta: Mapping[str, Any], /) -> None: ...
+
+
+class DrawStep(Protocol):
+    """The photo (PIL, RGB) with what was predicted, for people."""
+
+    def __call__(self, image: Image.Image, prediction: dict[str, Any], meta: Mapping[str, Any], /) -> Image.Image: ...
+
+
+class FilesStep(Protocol):
+    """{name: text}: what `visiontl predict` also writes, such as a field's own exchange format.
+
+    records: (the photo's file, its prediction), where arrays and images are named by their files.
+    """
+
+    def __call__(
+        self, cfg: Any, records: list[tuple[str, dict[str, Any]]], meta: Mapping[str, Any], /
+    ) -> Mapping[str, str]: ...
+
+
+class ReportStep(Protocol):
+    """What the report shows of a split. image: id -> photo (PIL, RGB)."""
+
+    def __call__(
+        self, cfg: Any, rows: Sequence[Any], meta: Mapping[str, Any], image: Callable[[int], Image.Image], /
+    ) -> Sequence[Figure | Table | Pictures]: ...
+
+
+class PreviewStep(Protocol):
+    """Made at each evaluation of val while training and kept in `previews/`; the report shows how they grew."""
+
+    def __call__(
+        self, cfg: Any, rows: Sequence[Any], meta: Mapping[str, Any], image: Callable[[int], Image.Image], /
+    ) -> Pictures: ...
+
+
+class RefuseStep(Protocol):
+    """Why a freeze policy makes no sense for this task, or None. policy: its name."""
+
+    def __call__(self, cfg: Any, policy: str, /) -> str | None: ...
+
+
+class ExampleStep(Protocol):
+    """Makes a small data set in the folder and returns the value of `task.data` that reads it.
+    `task.data: example` asks for it; quick start and conformance checks live on it."""
+
+    def __call__(self, folder: Path, /) -> Any: ...
+
+
+class CheckStep(Protocol):
+    """What of the annotations should be known before training, for `visiontl doctor`.
+
+    data: what `data` returned. seen: what reading all images has shown. Opens no image, changes nothing.
+    """
+
+    def __call__(self, cfg: Any, data: Data, meta: Mapping[str, Any], seen: Seen, /) -> Sequence[Finding | Table]: ...
+
+
+STEPS: Mapping[str, type] = {
+    "data": DataStep,
+    "sample": SampleStep,
+    "collate": CollateStep,
+    "model": ModelStep,
+    "loss": LossStep,
+    "rows": RowsStep,
+    "score": ScoreStep,
+    "predict": PredictStep,
+    "start": StartStep,
+    "draw": DrawStep,
+    "files": FilesStep,
+    "report": ReportStep,
+    "preview": PreviewStep,
+    "refuse": RefuseStep,
+    "example": ExampleStep,
+    "check": CheckStep,
+}  # the fields of Task that are functions
 
 
 @dataclass(frozen=True)
@@ -96,63 +308,63 @@ class Command:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A task as the engine sees it. cfg is the validated `task:` section; its validators touch no disk.
+    """A task as the engine sees it: its steps are plain functions, called with their arguments by position.
 
-    Shapes: a batch is a dict; the core owns `image` ((B, 3, H, W) uint8 or 0..1 float, or a list of
-    (3, H, W)), `id` (B,) int64, `step` int and `progress` float 0..1. Outputs are dicts, lists, tensors.
+    Everywhere: cfg is the validated `task:` section (its validators touch no disk); meta is Data.meta; a batch is a
+    dict, of which the core owns `image` ((B, 3, H, W) uint8 or 0..1 float, or a list of (3, H, W)), `id` (B,) int64,
+    `step` int and `progress` float 0..1; outputs are dicts, lists, tensors.
+
+    Raises PluginError for a step whose signature is another one; a lazy step is checked at its first call.
     """
 
     name: str
     config: type[BaseModel]
-    data: Callable[..., Data]
-    """(cfg, ImageSpec, meta=None) -> Data. Given meta (evaluating elsewhere), class order comes from it."""
-    sample: Callable[..., Callable[..., dict[str, Any]]]
-    """(cfg, ImageSpec, meta) -> (PIL RGB image with EXIF applied -> sample carrying `size`, the photo's (H, W))."""
-    collate: Callable[..., dict[str, Any]]
-    """(cfg, samples, generator, meta) -> batch. generator is None in evaluation. Picklable."""
-    model: Callable[..., Any]
-    """(cfg, Backbone, meta) -> nn.Module with forward(batch) -> outputs; reads no file; holds the backbone once."""
-    loss: Callable[..., dict[str, Any]]
-    """(cfg, outputs, batch, meta) -> {"loss": mean over the batch, ...parts}. Pure; training mode."""
-    rows: Callable[..., list[Any]]
-    """(cfg, outputs, batch, meta) -> one small picklable record per image, in batch order, no device tensors."""
-    score: Callable[..., dict[str, Any]]
-    """(cfg, rows, meta) -> {"accuracy": 0.93, ...}. Pure; every image of the split exactly once, in id order."""
-    best: tuple[str, str]
-    """The score that picks the best checkpoint, and "max" or "min"."""
-    predict: Callable[..., Any]
-    """(cfg, model, batches, meta, options) -> iterator of dicts, one per image, in the photo's own pixels:
-    JSON values, NumPy arrays (vectors together in one .safetensors, others as .npy) and PIL images (.png). Runs under
-    no_grad."""
+    data: DataStep
+    sample: SampleStep
+    collate: CollateStep
+    model: ModelStep
+    loss: LossStep
+    rows: RowsStep
+    score: ScoreStep
+    best: tuple[str, Literal["max", "min"]]
+    """The score that picks the best checkpoint, and which way is better."""
+    predict: PredictStep
 
-    start: Callable[..., None] | None = None
-    """(cfg, model, batches, meta) -> None: sets parameters and buffers of the fresh model from the training data
-    (centers, whitening, prototypes), once, before the first update. Eval mode, no gradients; batches are of all
-    training images in id order, without augmentation (Data.still). Runs on the main process; the others get its
-    bits."""
+    start: StartStep | None = None
     options: type[BaseModel] | None = None
     """What a user may ask of predict (threshold, top_k ...)."""
-    draw: Callable[..., Any] | None = None
-    """(PIL image, prediction, meta) -> PIL image for people."""
-    files: Callable[..., Mapping[str, str]] | None = None
-    """(cfg, [(photo's file, prediction)], meta) -> {name: text}: what `visiontl predict` also writes, such as a
-    field's own exchange format. Arrays and images in a prediction are named by their files."""
-    report: Callable[..., list[Any]] | None = None
-    """(cfg, rows, meta, image: id -> PIL) -> [visiontl.Figure | Table | Pictures]."""
-    preview: Callable[..., Any] | None = None
-    """(cfg, rows, meta, image: id -> PIL) -> visiontl.Pictures, made at each evaluation of val while
-    training and kept in `previews/`; the report shows how they grew."""
-    refuse: Callable[[Any, str], str | None] | None = None
-    """(cfg, name of the freeze policy) -> why it makes no sense for this task, or None."""
-    example: Callable[[Path], Any] | None = None
-    """Makes a small data set in the folder and returns the value of `task.data` that reads it.
-    `task.data: example` asks for it; quick start and conformance tests live on it."""
+    draw: DrawStep | None = None
+    files: FilesStep | None = None
+    report: ReportStep | None = None
+    preview: PreviewStep | None = None
+    refuse: RefuseStep | None = None
+    example: ExampleStep | None = None
     small: Mapping[str, Any] = field(default_factory=dict)
     """Values of its config with which the task trains on its example in a second; conformance checks use them."""
-    check: Callable[..., list[Any]] | None = None
-    """(cfg, Data, meta, visiontl.Seen) -> [visiontl.Finding | Table]: what of the annotations should be
-    known before training, for `visiontl doctor`. Data is what `data` returned. Opens no image, changes nothing."""
+    check: CheckStep | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Core config values that this task prefers where the file is silent: {"freeze.norm_stats": "fixed"}."""
     commands: Sequence[Command] = ()
     contract: int = CONTRACT
+
+    def __post_init__(self) -> None:
+        if self.contract != CONTRACT:  # its steps may be others; it is refused by name when it is registered
+            return
+        may_be_none = {one.name for one in fields(self) if one.default is None}
+        steps = {step: getattr(self, step) for step in STEPS}
+        wanted = {step: made for step, made in steps.items() if made is not None or step not in may_be_none}
+        settle(self, f"task {self.name!r}", {step: (made, STEPS[step]) for step, made in wanted.items()})
+
+
+def settle(described: Any, owner: str, steps: Mapping[str, tuple[Any, type]]) -> None:
+    """Check the functions of a frozen dataclass that was just made: {field: (function, protocol)}. Those that are
+    lazy are told whose step they are, to be checked at the first call. Raises PluginError naming all that misfit."""
+    problems: list[str] = []
+    for step, (function, protocol) in steps.items():
+        arguments = arguments_of(protocol)
+        if isinstance(function, lazy):
+            object.__setattr__(described, step, function.bound(owner, step, arguments))
+        elif problem := misfit(step, function, arguments):
+            problems.append(problem)
+    if problems:
+        raise PluginError(f"{owner}: {'; '.join(problems)}")

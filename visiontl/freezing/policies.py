@@ -11,13 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from visiontl.errors import PolicyError, did_you_mean
-from visiontl.hookspecs import hookimpl
-
-Mode = Literal["train", "norm_and_bias", "frozen"]
-Policy = Callable[[int, Sequence[str]], Mapping[str, Mode]]
+from visiontl.hookspecs import Mode, Policy, PolicyFactory, hookimpl
 
 
 def cut(stages: Sequence[str], frozen: int) -> dict[str, Mode]:
@@ -115,7 +112,7 @@ class Schedule:
         return dict(self.entries)[current](epoch - current, stages)
 
 
-def _no_argument(name: str, policy: type) -> Callable[[Any], Policy]:
+def _no_argument(name: str, policy: Callable[[], Policy]) -> PolicyFactory:
     def factory(argument: Any = None) -> Policy:
         if argument is not None:
             raise PolicyError(f"freeze.policy: {name} takes no argument; got {argument!r}")
@@ -182,7 +179,7 @@ first.__doc__, until.__doc__, gradual.__doc__, schedule.__doc__ = (
     policy.__doc__ for policy in (First, Until, Gradual, Schedule)
 )
 
-FACTORIES: dict[str, Callable[[Any], Policy]] = {
+FACTORIES: dict[str, PolicyFactory] = {
     "none": _no_argument("none", NoFreeze),
     "all": _no_argument("all", FreezeAll),
     "first": first,
@@ -194,7 +191,7 @@ FACTORIES: dict[str, Callable[[Any], Policy]] = {
 
 
 @hookimpl
-def visiontl_freeze_policies() -> Mapping[str, Callable[[Any], Policy]]:
+def visiontl_freeze_policies() -> Mapping[str, PolicyFactory]:
     return FACTORIES
 
 
@@ -203,7 +200,7 @@ def _split(value: str) -> tuple[str, Any]:
     return name.strip(), (argument.strip() if colon else None)
 
 
-def make_policy(value: str | Mapping[str, Any], factories: Mapping[str, Callable[[Any], Policy]] = FACTORIES) -> Policy:
+def make_policy(value: str | Mapping[str, Any], factories: Mapping[str, PolicyFactory] = FACTORIES) -> Policy:
     """What stands in the config -> the policy. Raises PolicyError naming the closest policy."""
     if value is None:  # YAML reads a bare `null`; people also mean none by it
         value = "none"

@@ -61,12 +61,6 @@ def visiontl_commands() -> Sequence[Command]:
 
 
 @hookspec
-def visiontl_started(report: Mapping[str, Any]) -> None:
-    """Called once on the main process when all is set up, before the first number: with what report.json will begin
-    with. `report["config"]` is the config (YAML text), `report["run"]` the run folder."""
-
-
-@hookspec
 def visiontl_logged(step: int, values: Mapping[str, float]) -> None:
     """Called on the main process whenever numbers are logged. `step` counts optimizer updates."""
 

@@ -125,7 +125,7 @@ class Data:
 
     def __post_init__(self) -> None:
         if self.batches is not None:
-            settle(self, "Data", {"batches": (self.batches, BatchesStep)})
+            settle(self, "Data", {"batches": (self.batches, arguments_of(BatchesStep))})
 
     def splits(self) -> dict[str, SampleDataset]:
         named = {"train": self.train, "val": self.val, "test": self.test}
@@ -305,6 +305,10 @@ class Command:
     run: Callable[[argparse.Namespace], int | None]
     epilog: str | Callable[[Sequence[str]], str] = ""
 
+    def __post_init__(self) -> None:
+        steps = {"arguments": (self.arguments, ("parser",)), "run": (self.run, ("given",))}
+        settle(self, f"command {self.name!r}", steps)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
@@ -353,15 +357,16 @@ class Task:
         may_be_none = {one.name for one in fields(self) if one.default is None}
         steps = {step: getattr(self, step) for step in STEPS}
         wanted = {step: made for step, made in steps.items() if made is not None or step not in may_be_none}
-        settle(self, f"task {self.name!r}", {step: (made, STEPS[step]) for step, made in wanted.items()})
+        arguments = {step: (made, arguments_of(STEPS[step])) for step, made in wanted.items()}
+        settle(self, f"task {self.name!r}", arguments)
 
 
-def settle(described: Any, owner: str, steps: Mapping[str, tuple[Any, type]]) -> None:
-    """Check the functions of a frozen dataclass that was just made: {field: (function, protocol)}. Those that are
-    lazy are told whose step they are, to be checked at the first call. Raises PluginError naming all that misfit."""
+def settle(described: Any, owner: str, steps: Mapping[str, tuple[Any, tuple[str, ...]]]) -> None:
+    """Check the functions of a frozen dataclass that was just made: {field: (function, names of its arguments)}. Those
+    that are lazy are told whose step they are, to be checked at the first call. Raises PluginError naming all that
+    misfit."""
     problems: list[str] = []
-    for step, (function, protocol) in steps.items():
-        arguments = arguments_of(protocol)
+    for step, (function, arguments) in steps.items():
         if isinstance(function, lazy):
             object.__setattr__(described, step, function.bound(owner, step, arguments))
         elif problem := misfit(step, function, arguments):

@@ -34,11 +34,12 @@ CHAIN = [
         "kit": "what authors of tasks share by calling it",
         "freezing": "what trains, when and how fast",
     },
+    {"hookspecs": "the hooks"},
+    {"task": "the contract of a task"},
     {"backbone": "the contract of a backbone"},
     {"entry": "what a backbone states before it is built"},
     {"processes": "what ranks say to each other", "report": "what a run shows"},
-    {"task": "the contract of a task", "hookspecs": "the hooks"},
-    {"errors": "what can go wrong, in words"},
+    {"errors": "what can go wrong, in words", "signatures": "whether a function can be called as it will be"},
 ]
 LEVEL = {name: level for level, rooms in enumerate(reversed(CHAIN)) for name in rooms}
 

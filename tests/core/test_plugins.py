@@ -23,6 +23,7 @@ def task(name, **more):
                 best=("accuracy", "max"), predict=f), **more})
 """
 
+LOSS = "expected loss(cfg, outputs, batch, meta)"
 OFFER = "\n@hookimpl\ndef visiontl_tasks(): return [{}]\n"
 
 # package -> (version, source)
@@ -52,6 +53,8 @@ PACKAGES = {
         "6.2",
         TASK + "class Named(Section): name: str = 'x'\n" + OFFER.format('task("named", config=Named)'),
     ),
+    "wrong_step": ("6.3", TASK + "def loss(outputs, batch): pass\nTASKS = [task('w', loss=loss)]\n"),
+    "wrong_in_hook": ("6.4", TASK + "def loss(outputs, batch): pass\n" + OFFER.format("task('v', loss=loss)")),
     "policy": (
         "7.0",
         "from visiontl import hookimpl\n@hookimpl\ndef visiontl_freeze_policies(): return {'mine': lambda a: a}\n",
@@ -160,6 +163,8 @@ def test_a_broken_package_is_named_and_stops_nobody(found):
         "old_contract": ["old_contract-package 6.0", "'old' was written for contract 0", "speaks contract 1"],
         "lax": ["lax-package 6.1", "lets unknown keys pass; derive it from visiontl.Section"],
         "named": ["named-package 6.2", "has a key `name`"],
+        "wrong_step": ["wrong_step-package 6.3) is broken: task 'w': loss is loss(outputs, batch) at ", LOSS],
+        "wrong_in_hook": ["wrong_in_hook-package 6.4", "visiontl_tasks: task 'v': loss is loss(outputs, batch)", LOSS],
     }
     assert set(case["broken"]) == set(expected)
     for name, parts in expected.items():

@@ -1,0 +1,155 @@
+"""The steps of the five tasks as plain functions, for pyright: each must be what its protocol says."""
+
+from __future__ import annotations
+
+import visiontl_classification.batches
+import visiontl_classification.charts
+import visiontl_classification.checks
+import visiontl_classification.config
+import visiontl_classification.data
+import visiontl_classification.example
+import visiontl_classification.losses
+import visiontl_classification.model
+import visiontl_classification.predictions
+import visiontl_classification.scores
+import visiontl_classification.views
+import visiontl_detection.batches
+import visiontl_detection.charts
+import visiontl_detection.checks
+import visiontl_detection.config
+import visiontl_detection.data
+import visiontl_detection.drawing
+import visiontl_detection.example
+import visiontl_detection.losses
+import visiontl_detection.model
+import visiontl_detection.predictions
+import visiontl_detection.scores
+import visiontl_detection.views
+import visiontl_face.batches
+import visiontl_face.charts
+import visiontl_face.checks
+import visiontl_face.config
+import visiontl_face.data
+import visiontl_face.example
+import visiontl_face.losses
+import visiontl_face.model
+import visiontl_face.predictions
+import visiontl_face.scores
+import visiontl_face.start
+import visiontl_face.views
+import visiontl_segmentation.batches
+import visiontl_segmentation.charts
+import visiontl_segmentation.checks
+import visiontl_segmentation.config
+import visiontl_segmentation.data
+import visiontl_segmentation.drawing
+import visiontl_segmentation.example
+import visiontl_segmentation.losses
+import visiontl_segmentation.model
+import visiontl_segmentation.predictions
+import visiontl_segmentation.scores
+import visiontl_segmentation.views
+import visiontl_style.batches
+import visiontl_style.charts
+import visiontl_style.checks
+import visiontl_style.config
+import visiontl_style.data
+import visiontl_style.example
+import visiontl_style.losses
+import visiontl_style.model
+import visiontl_style.predictions
+import visiontl_style.scores
+import visiontl_style.views
+
+from visiontl import Task
+
+CLASSIFICATION = Task(
+    name="classification",
+    config=visiontl_classification.config.ClassificationConfig,
+    best=("accuracy", "max"),
+    data=visiontl_classification.data.data,
+    sample=visiontl_classification.views.sample,
+    collate=visiontl_classification.batches.collate,
+    model=visiontl_classification.model.model,
+    loss=visiontl_classification.losses.loss,
+    rows=visiontl_classification.scores.rows,
+    score=visiontl_classification.scores.score,
+    predict=visiontl_classification.predictions.predict,
+    draw=visiontl_classification.predictions.draw,
+    report=visiontl_classification.charts.report,
+    check=visiontl_classification.checks.check,
+    example=visiontl_classification.example.example,
+)
+DETECTION = Task(
+    name="detection",
+    config=visiontl_detection.config.DetectionConfig,
+    best=("mAP", "max"),
+    data=visiontl_detection.data.data,
+    sample=visiontl_detection.views.sample,
+    collate=visiontl_detection.batches.collate,
+    model=visiontl_detection.model.model,
+    loss=visiontl_detection.losses.loss,
+    rows=visiontl_detection.scores.rows,
+    score=visiontl_detection.scores.score,
+    predict=visiontl_detection.predictions.predict,
+    draw=visiontl_detection.drawing.draw,
+    files=visiontl_detection.predictions.files,
+    report=visiontl_detection.charts.report,
+    check=visiontl_detection.checks.check,
+    example=visiontl_detection.example.example,
+)
+FACE = Task(
+    name="face",
+    config=visiontl_face.config.FaceConfig,
+    best=("auc", "max"),
+    data=visiontl_face.data.data,
+    sample=visiontl_face.views.sample,
+    collate=visiontl_face.batches.collate,
+    model=visiontl_face.model.model,
+    start=visiontl_face.start.start,
+    loss=visiontl_face.losses.loss,
+    rows=visiontl_face.scores.rows,
+    score=visiontl_face.scores.score,
+    predict=visiontl_face.predictions.predict,
+    report=visiontl_face.charts.report,
+    check=visiontl_face.checks.check,
+    example=visiontl_face.example.example,
+)
+SEGMENTATION = Task(
+    name="segmentation",
+    config=visiontl_segmentation.config.SegmentationConfig,
+    best=("miou", "max"),
+    data=visiontl_segmentation.data.data,
+    sample=visiontl_segmentation.views.sample,
+    collate=visiontl_segmentation.batches.collate,
+    model=visiontl_segmentation.model.model,
+    loss=visiontl_segmentation.losses.loss,
+    rows=visiontl_segmentation.scores.rows,
+    score=visiontl_segmentation.scores.score,
+    predict=visiontl_segmentation.predictions.predict,
+    draw=visiontl_segmentation.drawing.draw,
+    report=visiontl_segmentation.charts.report,
+    check=visiontl_segmentation.checks.check,
+    example=visiontl_segmentation.example.example,
+)
+STYLE = Task(
+    name="style",
+    config=visiontl_style.config.StyleConfig,
+    best=("objective", "min"),
+    data=visiontl_style.data.data,
+    sample=visiontl_style.views.sample,
+    collate=visiontl_style.batches.collate,
+    model=visiontl_style.model.model,
+    loss=visiontl_style.losses.loss,
+    rows=visiontl_style.scores.rows,
+    score=visiontl_style.scores.score,
+    predict=visiontl_style.predictions.predict,
+    draw=visiontl_style.predictions.draw,
+    report=visiontl_style.charts.report,
+    preview=visiontl_style.charts.preview,
+    check=visiontl_style.checks.check,
+    example=visiontl_style.example.example,
+    refuse=visiontl_style.config.refuse,
+)
+
+TASKS = [CLASSIFICATION, DETECTION, FACE, SEGMENTATION, STYLE]

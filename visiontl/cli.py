@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from visiontl.commands import COMMANDS
 from visiontl.commands.arguments import rank
 from visiontl.errors import ConfigError, RankFailed, Stopped, VisionTLError, did_you_mean
-from visiontl.report.console import clean
+from visiontl.report.formats import clean
 from visiontl.task import Command
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
@@ -9,11 +10,14 @@ import pty
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
+from visiontl.report import bar as bar_module
 from visiontl.report import console as console_module
-from visiontl.report.console import Console, cell, duration, human, number, scientific
+from visiontl.report.console import Console
+from visiontl.report.formats import cell, duration, human, number, scientific
 
 LINE = re.compile(r"epoch 2/10  step 120/600  loss 0\.4312  lr 1\.0e-3  grad 0\.82  \d+(\.\d+)? img/s  ETA \d+:\d\d")
 
@@ -31,6 +35,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
+    monkeypatch.setattr(bar_module, "time", clock)
     monkeypatch.setattr(console_module, "time", clock)
     return clock
 
@@ -286,6 +291,77 @@ def test_on_a_terminal_a_live_line_is_drawn_and_taken_away() -> None:
     hidden, shown = text.rfind("\x1b[?25l"), text.rfind("\x1b[?25h")
     assert shown > hidden  # the cursor is back
     assert re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).splitlines()[-1] == "stopped"
+
+
+def refusing(code: int, times: int) -> Any:
+    """A stream whose first `times` writes fail."""
+
+    class Stream(io.StringIO):
+        left = times
+
+        def write(self, text: str) -> int:
+            if self.left:
+                self.left -= 1
+                raise OSError(code, os.strerror(code))
+            return super().write(text)
+
+    return Stream()
+
+
+def test_what_cannot_be_printed_is_lost_and_noted_once() -> None:
+    stream = refusing(errno.ENOSPC, 3)
+    console = Console(stream=stream)
+    console.say("kept", keep=True)
+    console.table("t", ["a"], [[1]])
+    with console.progress(total=2) as bar:
+        bar.update(1)
+        bar.update(2)  # there is room again
+    console.warn("careful")
+    assert stream.getvalue().splitlines() == ["step 2/2", "warning: careful"]
+    lost, *others = [note for note in console.notes if "could not be printed" in note]
+    assert "No space left" in lost
+    assert lost.startswith("warning: ")
+    assert not others
+    assert {"kept", "warning: careful"} <= set(console.notes)
+
+
+def test_a_closed_stream_and_none_at_all_end_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    console, stream = plain()
+    console.say("one")
+    stream.close()
+    console.say("two")
+    console.say("three")
+    assert len(console.notes) == 1
+    monkeypatch.setattr(sys, "stdout", None)
+    silent = Console()
+    silent.say("nowhere")
+    assert silent.notes == []
+
+
+TALKING = """
+import sys
+from visiontl.report.console import Console
+console = Console()
+for number in range(20_000):
+    console.say(f"line {number}")
+sys.stdout.flush()
+print(len(console.notes), "noted", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("where", ["a closed pipe", "a full disk"])
+def test_a_process_ends_well_where_nobody_listens(where: str) -> None:
+    """Python itself flushes what is left when it ends, and would end with 120."""
+    if where == "a full disk":
+        if not os.path.exists("/dev/full"):
+            pytest.skip("this system has no /dev/full")
+        target = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, target = os.pipe()
+        os.close(reader)
+    done = subprocess.run([sys.executable, "-c", TALKING], stdout=target, stderr=subprocess.PIPE, text=True)
+    os.close(target)
+    assert (done.returncode, done.stderr) == (0, "1 noted\n")
 
 
 def test_console_imports_neither_torch_nor_rich() -> None:

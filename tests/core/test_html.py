@@ -15,7 +15,10 @@ import pytest
 from PIL import Image
 
 from visiontl import Figure, Pictures, Table
-from visiontl.report.page import render_figure, slug, write_report
+from visiontl.report import page as pages
+from visiontl.report.figures import render_figure
+from visiontl.report.page import slug
+from visiontl.report.run import Report
 
 EVIL = "<script>alert(1)</script>"
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -61,7 +64,7 @@ def trainability(epoch: int, trainable: int) -> dict[str, Any]:
     return {
         "epoch": epoch,
         "rows": [
-            {"stage": "stem", "mode": "frozen", "parameters": 1000, "trainable": 0, "lr": None},
+            {"stage": "stem", "mode": "frozen", "parameters": 1000, "trainable": 0, "lr": 0.0},
             {"stage": "head", "mode": "train", "parameters": 500, "trainable": trainable, "lr": 1.25e-4},
         ],
     }
@@ -80,7 +83,7 @@ def full_report() -> dict[str, Any]:
         "environment": {"python": "3.11", "processes": 2, "precision": "bf16", "channels_last": True},
         "data": {"train": 2440, "val": 612},
         "notes": ["warning: 7 files <b>skipped</b>", "the split is stratified"],
-        "backbone": {"name": "timm/resnet18", "weights": "a1_in1k", "matched": 1.0, "parameters": 11689512},
+        "backbone": {"name": "timm/resnet18", "weights": "a1_in1k", "parameters": 11689512},
         "policy": "gradual: 2 epochs",
         "trainability": [trainability(0, 500), trainability(2, 400)],
         "best": {"score": "accuracy", "value": 0.9421, "step": 20, "epoch": 2},
@@ -127,6 +130,10 @@ def records() -> list[dict[str, Any]]:
     return [*train, *val]
 
 
+def write_report(folder: Path, report: dict[str, Any], *more: Any) -> Path:
+    return pages.write_report(folder, Report.from_json(report), *more)
+
+
 def broken(ax: Any) -> None:
     raise ValueError("no <b>data</b>")
 
@@ -165,6 +172,24 @@ def test_all_sections_are_there(written: tuple[Path, Page, str]) -> None:
         assert text in headline
     for text in ("timm/resnet18", "a1_in1k", "11.7 M", "gradual: 2 epochs", "12345", "epoch 2, step 20"):
         assert text in headline
+
+
+@pytest.mark.parametrize(
+    ("loaded", "text"),
+    [
+        (None, "a1_in1k"),
+        ({"values": {"matched": 90, "total": 90}}, "a1_in1k, all of the backbone loaded"),
+        ({"values": {"matched": 81, "total": 90}}, "a1_in1k, 90.0% of the backbone's values loaded"),
+        (
+            {"values": {"matched": 99_999, "total": 100_000}, "tensors": {"matched": 61, "total": 62}},
+            "a1_in1k, 99.9% of the backbone's values loaded (61 of 62 tensors)",  # nothing is rounded up to all
+        ),
+    ],
+)
+def test_the_headline_says_what_share_of_the_weights_was_loaded(tmp_path: Path, loaded: Any, text: str) -> None:
+    backbone = {"name": "timm/resnet18", "weights": "a1_in1k", "loaded": loaded}
+    page = Page(write_report(tmp_path, {"backbone": backbone}).read_text(encoding="utf-8"))
+    assert f"weights{text}" in page.text["headline"].split("\n")
 
 
 def test_scores_stand_per_split_and_big_things_are_left_out(written: tuple[Path, Page, str]) -> None:

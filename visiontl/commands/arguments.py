@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from visiontl.report.console import clean
+from visiontl.report.formats import clean
 
 ASSIGNED = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 OVERRIDES = """a.b=c replaces one value of the config: train.epochs=5 freeze.policy='{first: 2}'.

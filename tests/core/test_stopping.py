@@ -274,8 +274,8 @@ def test_a_run_that_ended_before_its_first_checkpoint_starts_anew_in_its_folder(
 def test_a_run_that_another_process_trains_is_not_touched(case, tmp_path):
     stopped(case, 5, signal.SIGTERM)
     folder = tmp_path / "runs/run"
-    hold = "from visiontl import runs; from pathlib import Path; import sys\nruns.lock(Path(sys.argv[1])); print(1)"
-    command = [sys.executable, "-c", f"{hold}\nsys.stdout.flush(); input()", str(folder)]
+    hold = "import sys; from pathlib import Path; from visiontl.runs.folders import lock"
+    command = [sys.executable, "-c", f"{hold}\nlock(Path(sys.argv[1])); print(1, flush=True); input()", str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "1\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from visiontl.commands import COMMANDS
-from visiontl.commands.arguments import rank
+from visiontl.commands.arguments import rank, split_arguments
 from visiontl.errors import ConfigError, RankFailed, Stopped, VisionTLError, did_you_mean
 from visiontl.report.formats import clean
 from visiontl.task import Command
@@ -113,15 +113,56 @@ def parse_command(program: str, command: Command, arguments: Sequence[str]) -> C
     parser.add_argument("-h", "--help", action="store_true", help="show this help")
     command.arguments(parser)
     if {"-h", "--help"} & set(arguments):
-        parser.epilog = command.epilog if isinstance(command.epilog, str) else command.epilog(arguments)
+        parser.epilog = below_help(command, arguments)
         return printing(parser.format_help().rstrip("\n"))
+    refuse_unknown_flags(parser, command, arguments)
+    words, assigned = list(arguments), []
+    if command.options is not None:
+        words, assigned = apart(parser, arguments)
     # positionals and options may alternate: train x.yaml train.epochs=1 --dry-run optim.lr=0.1
-    given, unknown = parser.parse_known_intermixed_args(list(arguments))
+    given, unknown = parser.parse_known_intermixed_args(words)
     if unknown:
-        options = [option for action in parser._actions for option in action.option_strings]
-        near = did_you_mean(unknown[0], options)
-        raise ConfigError(f"unknown argument {unknown[0]!r}{near or f'; see `{program} --help`'}")
+        raise ConfigError(f"unknown argument {unknown[0]!r}; see `{program} --help`")
+    if command.options is not None:
+        from visiontl.config.overrides import option_values, parse_options
+
+        given.options = parse_options(command.options, option_values(assigned, program), program)
     return command, given
+
+
+def apart(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(the other words, name=value): the value of a flag and an existing path are none, whatever is in them."""
+    takes = {flag for action in parser._actions if action.nargs != 0 for flag in action.option_strings}
+    free = [word for i, word in enumerate(arguments) if i == 0 or arguments[i - 1] not in takes]
+    assigned = split_arguments(free)[1]
+    return [word for word in arguments if word not in assigned], assigned
+
+
+def refuse_unknown_flags(parser: argparse.ArgumentParser, command: Command, arguments: Sequence[str]) -> None:
+    """Raise ConfigError for a flag that the command does not have: `a.b=c` may be meant, or a word without a name."""
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    for flag in (word.partition("=")[0] for word in arguments[:end] if word.startswith("--")):
+        if flag in flags:
+            continue
+        key = flag.lstrip("-").replace("-", "_")
+        near = did_you_mean(flag, flags)
+        if command.options is not None and key in command.options.model_fields:
+            near = f"; it is an option: {key}=VALUE"
+        elif key in (places := {action.dest: action.metavar for action in parser._actions}):
+            near = f"; {places[key]} stands without a name: {' '.join(parser.format_usage().split())}"
+        elif "." in flag:
+            near = f"; write {flag.lstrip('-')}=VALUE"
+        raise ConfigError(f"unknown argument {flag!r}{near or f'; see `{parser.prog} --help`'}")
+
+
+def below_help(command: Command, arguments: Sequence[str]) -> str:
+    text = command.epilog if isinstance(command.epilog, str) else command.epilog(arguments)
+    if command.options is None:
+        return text
+    from visiontl.config.overrides import option_lines
+
+    return "\n".join(filter(None, ["name=value:", *option_lines(command.options), text]))
 
 
 def parse_task_command(task: Task, arguments: Sequence[str]) -> Call:

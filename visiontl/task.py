@@ -295,7 +295,9 @@ class Command:
     """A command: `visiontl NAME ...` where a plugin offers it under visiontl_commands, `visiontl TASK NAME ...` where
     it is a task's.
 
-    help: one sentence without a full stop. epilog: what stands below `--help`; a function of the words given with it
+    help: one sentence without a full stop. options: what `name=value` words may change, in the way of a config's
+    `a.b=c`: they may stand anywhere, and `run` finds them validated as `given.options`; flags are for how the command
+    behaves, not for what it computes. epilog: what stands below `--help`; a function of the words given with it
     where it depends on them. run returns the exit code, None for 0; errors of visiontl are printed without a trace.
     """
 
@@ -304,6 +306,7 @@ class Command:
     arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int | None]
     epilog: str | Callable[[Sequence[str]], str] = ""
+    options: type[BaseModel] | None = None
 
     def __post_init__(self) -> None:
         steps = {"arguments": (self.arguments, ("parser",)), "run": (self.run, ("given",))}

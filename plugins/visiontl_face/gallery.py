@@ -47,7 +47,7 @@ def make_gallery(embeddings: Mapping[str, Sequence[np.ndarray]], model: str) -> 
 def write_gallery(gallery: Gallery, folder: Path) -> None:
     """A new folder that appears at once. Raises DataError for one that exists."""
     if folder.exists():
-        raise DataError(f"{folder} exists already and is never overwritten; choose another --out")
+        raise DataError(f"{folder} exists already and is never overwritten; choose another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
     try:

@@ -18,6 +18,7 @@ from visiontl import Console, DataError, find_images
 from visiontl.kit.images import open_image
 from visiontl.kit.words import count, plural, some
 from visiontl_face import alignment
+from visiontl_face.commands import ThresholdOptions
 from visiontl_face.gallery import Gallery, digest, make_gallery, read_gallery, write_gallery
 from visiontl_face.identification import best_matches
 from visiontl_face.listing import WHOLE, folder_listing
@@ -26,28 +27,27 @@ UNKNOWN = "unknown"
 
 
 def align(arguments: argparse.Namespace) -> int:
-    """Crops below --out, by the same relative paths, as PNG. What cannot be aligned is named, and the others go on."""
+    """Crops below CROPS, by the same relative paths, as PNG. What cannot be aligned is named, and the others go on."""
     root, out, console = Path(arguments.images), Path(arguments.out), Console()
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
-    if not 16 <= arguments.size <= 4096:
-        raise DataError(f"--size {arguments.size}: 16 to 4096 pixels were expected; 112 is what ArcFace's models take")
+    size = arguments.options.size
     landmarks = alignment.read_landmarks(Path(arguments.landmarks))
     names = alignment.crop_names(list(landmarks))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"--out: {out} exists and is not empty; crops never overwrite")
+        raise DataError(f"{out} exists and is not empty; crops never overwrite")
     failed: dict[str, str] = {}
     with console.progress(total=len(names), unit="image", what="align") as bar:
         for done, (file, name) in enumerate(names.items(), start=1):
             try:
-                crop = alignment.align(open_image(root / file), landmarks[file], arguments.size)
+                crop = alignment.align(open_image(root / file), landmarks[file], size)
             except (DataError, ValueError) as error:
                 failed[file] = str(error)
                 console.warn(f"{file}: {error}" if isinstance(error, ValueError) else str(error))
             else:
                 save_picture(crop, out / name)
             bar.update(done, images=1)
-    console.say(f"{count(len(names) - len(failed), 'crop')} of {arguments.size} x {arguments.size} pixels in {out}")
+    console.say(f"{count(len(names) - len(failed), 'crop')} of {size} x {size} pixels in {out}")
     if failed:
         console.say(f"{count(len(failed), 'image')} could not be aligned: {some(failed)}")
     return 0 if len(failed) < len(names) else 2
@@ -64,7 +64,7 @@ def save_picture(picture: Image.Image, path: Path) -> None:
 def compare(arguments: argparse.Namespace) -> int:
     """Prints the similarity of two images, the threshold, and the verdict."""
     predictor = load(arguments.run)
-    level, told = threshold(predictor, arguments)
+    level, told = threshold(predictor, arguments.options)
     first, second = (answer["embedding"] for answer in predictor.predict([arguments.first, arguments.second]))
     similarity = float(first @ second)
     verdict = "the same person" if similarity >= level else "different people"
@@ -78,7 +78,7 @@ def enroll(arguments: argparse.Namespace) -> int:
     """A gallery of the people in a folder, one embedding each."""
     out, console = Path(arguments.out), Console()
     if out.exists():
-        raise DataError(f"{out} exists already and is never overwritten; choose another --out")
+        raise DataError(f"{out} exists already and is never overwritten; choose another folder")
     people = people_of(arguments.people)
     predictor = load(arguments.run)
     gallery = make_gallery(embeddings_of(predictor, people, console, "enroll"), weights_digest(arguments.run))
@@ -91,8 +91,6 @@ def enroll(arguments: argparse.Namespace) -> int:
 def identify(arguments: argparse.Namespace) -> int:
     """For each photo who of the gallery is most similar, or "unknown" below the threshold."""
     console = Console()
-    if arguments.top < 1:
-        raise DataError(f"--top {arguments.top}: at least 1 was expected")
     if arguments.out is not None and Path(arguments.out).exists():
         raise DataError(f"{arguments.out} exists already and is never overwritten; choose another --out")
     gallery = read_gallery(Path(arguments.gallery))
@@ -102,7 +100,7 @@ def identify(arguments: argparse.Namespace) -> int:
             "something else; enroll again with this one"
         )
     predictor = load(arguments.run)
-    level, told = threshold(predictor, arguments)
+    level, told = threshold(predictor, arguments.options)
     files, notes = find_images(arguments.images)
     for note in notes:
         console.say(note)
@@ -115,7 +113,7 @@ def identify(arguments: argparse.Namespace) -> int:
                 failed[str(file)] = str(error)
                 console.warn(str(error))
             else:
-                answers.append({"file": str(file), **answer(embedding, gallery, level, arguments.top)})
+                answers.append({"file": str(file), **answer(embedding, gallery, level, arguments.options.top)})
             bar.update(done, images=1)
     console.table(
         f"threshold {level:.4f} ({told})",
@@ -161,7 +159,7 @@ def add(arguments: argparse.Namespace) -> int:
 
     out, console = Path(arguments.out), Console()
     if out.exists():
-        raise DataError(f"{out} exists already and is never overwritten; choose another --out")
+        raise DataError(f"{out} exists already and is never overwritten; choose another folder")
     people = people_of(arguments.people)
     predictor = load(arguments.run)
     built: Any = predictor.built
@@ -237,27 +235,21 @@ def embeddings_of(
     return found
 
 
-def threshold(predictor: visiontl.Predictor, arguments: argparse.Namespace) -> tuple[float, str]:
+def threshold(predictor: visiontl.Predictor, options: ThresholdOptions) -> tuple[float, str]:
     """(cosine, where it comes from). Raises DataError where the validation run measured none for the FAR."""
-    if arguments.threshold is not None:
-        if arguments.far is not None:
-            raise DataError("--far and --threshold: give one of the two")
-        if not -1 <= arguments.threshold <= 1:
-            raise DataError(f"--threshold {arguments.threshold}: a cosine, -1 to 1, was expected")
-        return arguments.threshold, "given"
+    if options.threshold is not None:
+        return options.threshold, "given"
     named = predictor.scores.get("threshold_at_far") or {}
     measured = {float(far): value for far, value in named.items() if isinstance(value, int | float)}
     if not measured:
         raise DataError(
-            "the model has no threshold: its run had no val split, or one with too few pairs; give --threshold"
+            "the model has no threshold: its run had no val split, or one with too few pairs; give threshold=COSINE"
         )
-    if arguments.far is not None and arguments.far not in measured:
+    if options.far is not None and options.far not in measured:
         listed = ", ".join(f"{far:g}" for far in sorted(measured))
-        raise DataError(
-            f"--far {arguments.far:g}: the validation run had pairs enough for {listed}; choose one of these"
-        )
+        raise DataError(f"far={options.far:g}: the validation run had pairs enough for {listed}; choose one of these")
     cfg: Any = predictor.built.resolved.cfg
-    wanted = cfg.far if arguments.far is None else arguments.far
+    wanted = cfg.far if options.far is None else options.far
     far = min((one for one in measured if one >= wanted - 1e-12), default=max(measured))
     pairs = predictor.scores.get("pairs", {}).get("different", "?")
     return measured[far], f"FAR {far:g} on {pairs} pairs of different people in validation"

@@ -18,6 +18,7 @@ import visiontl
 from visiontl import ConfigError, DataError
 from visiontl.kit.images import open_image, to_tensor
 from visiontl.kit.words import did_you_mean
+from visiontl_style.commands import JudgeOptions
 from visiontl_style.formulas import (
     checkerboard,
     flatness,
@@ -127,10 +128,10 @@ def share_nearest(pictures: Sequence[dict[str, Tensor]], canvases: Sequence[dict
 def matched(photos: Sequence[str], folder: Path) -> list[tuple[str, str]]:
     """(photo, its result): a result has its photo's name. Raises DataError where fewer than two match."""
     if not photos:
-        raise DataError("--photos: none is named; the results of these photos are matched by their names")
+        raise DataError("no photos are named; the results of these photos are matched by their names")
     results, _ = pictures_in([str(folder)], "RESULTS")
     by_name = {Path(result).stem: result for result in results if "previews" not in Path(result).parts}
-    files, _ = pictures_in(photos, "--photos")
+    files, _ = pictures_in(photos, "PHOTO")
     pairs = [(photo, by_name[Path(photo).stem]) for photo in files if Path(photo).stem in by_name]
     if not pairs:
         raise DataError(
@@ -146,10 +147,10 @@ def held_out(arguments: argparse.Namespace) -> list[tuple[str, str]]:
     if not files:
         listed = arguments.results / "splits" / "val.txt"
         if not listed.is_file():
-            raise DataError(f"{arguments.results}: a run without val photos; name some with --photos")
+            raise DataError(f"{arguments.results}: a run without val photos; name some after it")
         # not splitlines, which also ends a line at characters that names may hold
         files = [json.loads(line) for line in listed.read_text(encoding="utf-8").split("\n") if line]
-    photos, _ = pictures_in(files, "--photos")
+    photos, _ = pictures_in(files, "PHOTO")
     return [(photo, photo) for photo in photos]
 
 
@@ -165,7 +166,7 @@ def painted(run: Path, photos: Sequence[Tensor], style: str) -> list[Tensor]:
         options = {"style": name if name in names else names[0]}
     else:
         raise ConfigError(
-            f"--style {style}: {run} paints {', '.join(names)}, and which of them is judged goes by the picture's name"
+            f"style={style}: {run} paints {', '.join(names)}, and which of them is judged goes by the picture's name"
             f"{did_you_mean(name, names)}"
         )
     found = predictor.predict([to_pil(photo[0]) for photo in photos], **options)
@@ -174,34 +175,32 @@ def painted(run: Path, photos: Sequence[Tensor], style: str) -> list[Tensor]:
 
 def command(arguments: argparse.Namespace) -> int:
     """`visiontl style judge`"""
-    for key in ("size", "style_size"):
-        if getattr(arguments, key) < 32:
-            raise ConfigError(f"--{key.replace('_', '-')} {getattr(arguments, key)} is below 32")
+    options: JudgeOptions = arguments.options
     trained = (arguments.results / "model").is_dir()
     pairs = held_out(arguments) if trained else matched(arguments.photos, arguments.results)
     if len(pairs) < 2:
         raise DataError(
             f"{arguments.results}: 1 result; 2 or more are needed, because unrelated photos are compared too"
         )
-    judge = judge_of(arguments)
+    judge = judge_of(options)
     device = next(judge.buffers()).device
-    files, _ = pictures_in(arguments.paintings, "--paintings") if arguments.paintings else ([], [])
-    files = [file for file in files if Path(file).resolve() != Path(arguments.style).resolve()]
+    files, _ = pictures_in(options.paintings, "paintings") if options.paintings else ([], [])
+    files = [file for file in files if Path(file).resolve() != Path(options.style).resolve()]
 
     def shown(image: Image.Image) -> Tensor:
-        return square(image, arguments.size)["image"][None].float() / 255
+        return square(image, options.size)["image"][None].float() / 255
 
     def canvas(file: str) -> Tensor:
-        return to_tensor(sized(open_style(file, "--style")[0], arguments.style_size))[None].to(device).float() / 255
+        return to_tensor(sized(open_style(file, "style")[0], options.style_size))[None].to(device).float() / 255
 
     photos = [shown(open_image(photo)) for photo, _ in pairs]
     if trained:
-        results = painted(arguments.results, photos, arguments.style)
+        results = painted(arguments.results, photos, options.style)
     else:
         results = [shown(open_image(result)) for _, result in pairs]
     photos, results = ([one.to(device) for one in group] for group in (photos, results))
-    found = measure(judge, photos, results, canvas(arguments.style), [canvas(file) for file in files])
-    text = table(found, arguments.backbone, arguments.size)
+    found = measure(judge, photos, results, canvas(options.style), [canvas(file) for file in files])
+    text = table(found, options.backbone, options.size)
     print(text, end="")
     if arguments.out is not None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from visiontl import Backbone, ConfigError, DataError, load_backbone
 from visiontl.kit.images import open_image, to_tensor
 from visiontl_style.colors import with_colors_of
+from visiontl_style.commands import JudgeSection, OptimizeOptions
 from visiontl_style.formulas import content_distance, gram, gram_distance, total_variation
 from visiontl_style.loss_network import Layers, LossNetwork, choose_layers, drawn_shift, shifted
 from visiontl_style.pictures import open_style, sized, to_pil
@@ -119,7 +120,7 @@ def optimize(
         optimizer.step(evaluated)
     result = picture.detach().clamp(0, 1)
     if not torch.isfinite(result).all():
-        raise ConfigError("the picture has values that are not finite; try a smaller --lr or --style-weight")
+        raise ConfigError("the picture has values that are not finite; try a smaller lr or style_weight")
     return result
 
 
@@ -129,53 +130,35 @@ def layers_of(backbone: Backbone, content: Sequence[str] | None, style: Sequence
     return choose_layers(backbone, contents, styles)
 
 
-def judge_of(arguments: argparse.Namespace) -> LossNetwork:
-    backbone = load_backbone(arguments.backbone, arguments.weights)
-    judge = LossNetwork(backbone, layers_of(backbone, arguments.content_layers, arguments.style_layers))
+def judge_of(options: JudgeSection) -> LossNetwork:
+    backbone = load_backbone(options.backbone, options.weights)
+    judge = LossNetwork(backbone, layers_of(backbone, options.content_layers, options.style_layers))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return judge.to(device).requires_grad_(False).eval()
 
 
-def check(arguments: argparse.Namespace) -> None:
-    """All mistakes in the numbers at once."""
-    low = {"size": 32, "steps": 1, "jitter": 0, "preview_every": 0, "content_weight": 0, "tv_weight": 0}
-    wrong = [
-        f"--{key.replace('_', '-')} {getattr(arguments, key)} is below {least}"
-        for key, least in low.items()
-        if not getattr(arguments, key) >= least
-    ]
-    if not arguments.style_weight > 0:
-        wrong.append(f"--style-weight {arguments.style_weight} is not above 0")
-    if arguments.style_size is not None and arguments.style_size < 32:
-        wrong.append(f"--style-size {arguments.style_size} is below 32")
-    if arguments.lr is not None and not arguments.lr > 0:
-        wrong.append(f"--lr {arguments.lr} is not above 0")
-    if not wrong and arguments.jitter >= arguments.size // 2:
-        wrong.append(f"--jitter {arguments.jitter} is not below half of --size {arguments.size}")
-    if arguments.out.exists() and (not arguments.out.is_dir() or any(arguments.out.iterdir())):
-        wrong.append(f"--out {arguments.out} is there already and not an empty folder; nothing is overwritten")
-    if wrong:
-        raise ConfigError(wrong, "optimize")
-
-
 def command(arguments: argparse.Namespace) -> int:
-    """`visiontl style optimize`: NAME.png, losses.csv and previews/step-*.jpg in --out."""
-    check(arguments)
+    """`visiontl style optimize`: NAME.png, losses.csv and previews/step-*.jpg in DIR."""
+    options: OptimizeOptions = arguments.options
+    if arguments.preview_every < 0:
+        raise ConfigError(f"--preview-every {arguments.preview_every} is below 0")
+    if arguments.out.exists() and (not arguments.out.is_dir() or any(arguments.out.iterdir())):
+        raise DataError(f"{arguments.out} is there already and not an empty folder; nothing is overwritten")
     photo = open_image(arguments.photo)
     if min(photo.size) < 16:
         raise DataError(f"{arguments.photo}: has {photo.width} x {photo.height} pixels; 16 are needed on each side")
     styles = []
-    for file in arguments.style:
-        picture, notes = open_style(file, "--style")
+    for file in options.style:
+        picture, notes = open_style(file, "style")
         print(*notes, sep="\n", end="\n" if notes else "")
-        styles.append(sized(picture, arguments.style_size or arguments.size))
-    judge = judge_of(arguments)
+        styles.append(sized(picture, options.style_size or options.size))
+    judge = judge_of(options)
     device = next(judge.buffers()).device
-    scale = arguments.size / max(photo.size)
+    scale = options.size / max(photo.size)
     photo = photo.resize((max(16, round(photo.width * scale)), max(16, round(photo.height * scale))))
     pixels = reduced(to_tensor(photo), max(photo.size)).to(device)  # (1, 3, H, W)
     keys = ("content_weight", "style_weight", "tv_weight", "optimizer", "steps", "lr", "jitter", "start", "seed")
-    settings = Settings(**{key: getattr(arguments, key) for key in keys})
+    settings = Settings(**{key: getattr(options, key) for key in keys})
     arguments.out.mkdir(parents=True, exist_ok=True)
     began, lines = time.perf_counter(), []
 
@@ -193,7 +176,7 @@ def command(arguments: argparse.Namespace) -> int:
 
     made = optimize(judge, pixels, [reduced(to_tensor(s), max(s.size)).to(device) for s in styles], settings, watch)
     result = to_pil(made[0])
-    if arguments.keep_colors:
+    if options.keep_colors:
         result = with_colors_of(photo, result)
     target = arguments.out / f"{Path(arguments.photo).stem}.png"
     result.save(target)

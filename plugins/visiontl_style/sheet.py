@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from visiontl import ConfigError, DataError
 from visiontl.kit.images import open_image
+from visiontl_style.commands import SheetOptions
 from visiontl_style.pictures import pictures_in
 
 GAP, TITLE = 6, 26  # pixels
@@ -16,24 +17,19 @@ GAP, TITLE = 6, 26  # pixels
 
 def command(arguments: argparse.Namespace) -> int:
     """`visiontl style sheet`: a row for each photo, a column for each folder of results."""
-    wrong = [column for column in arguments.column if not column.partition("=")[2]]
-    if wrong:
-        raise ConfigError(f"--column {wrong[0]!r}: expected TITLE=FOLDER, such as --column 'AdaIN=runs/x/stylized'")
-    if arguments.side < 32:
-        raise ConfigError(f"--side {arguments.side} is below 32")
+    options: SheetOptions = arguments.options
     if arguments.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ConfigError(f"{arguments.out}: expected a name that ends in .png or .jpg")
-    photos, _ = pictures_in(arguments.photos, "--photos")
+    photos, _ = pictures_in(arguments.photos, "PHOTO")
     columns = [("photo", {Path(photo).stem: photo for photo in photos})]
-    for column in arguments.column:
-        title, _, folder = column.partition("=")
-        files, _ = pictures_in([folder], f"--column {title}")
+    for title, folder in options.columns.items():
+        files, _ = pictures_in([folder], f"columns.{title}")
         found = {Path(file).stem: file for file in files if "previews" not in Path(file).parts}
         if not any(Path(photo).stem in found for photo in photos):
-            raise DataError(f"--column {title}: {folder}: holds no result of any of the photos; names must match")
+            raise DataError(f"columns.{title}: {folder}: holds no result of any of the photos; names must match")
         columns.append((title, found))
     shape = open_image(photos[0]).size
-    width, height = arguments.side, max(16, round(arguments.side * min(2.0, shape[1] / shape[0])))
+    width, height = options.side, max(16, round(options.side * min(2.0, shape[1] / shape[0])))
     sheet = Image.new("RGB", (len(columns) * (width + GAP), TITLE + len(photos) * (height + GAP)), "white")
     pen, face = ImageDraw.Draw(sheet), ImageFont.load_default(16)
     for x, (title, found) in enumerate(columns):

@@ -22,6 +22,7 @@ PLUGINS = ROOT / "plugins"
 # each other. Each with the one sentence that says what it is for.
 CHAIN = [
     {"testing": "the contract as checks, for whoever writes a plugin"},
+    {"__main__": "python -m visiontl"},
     {"cli": "arguments, errors in words, exit codes"},
     {"commands": "one file per command"},
     {"doctor": "what is wrong with the data, before the first training second"},

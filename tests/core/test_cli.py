@@ -205,6 +205,11 @@ def test_a_command_from_outside_is_one_like_ours(capsys, monkeypatch):
     assert "commands: hello" in run(capsys, "list", "plugins")[1]
     assert "greet somebody" in run(capsys, "list", "commands", "hello")[1]
     assert run(capsys, "hello", "ann", "--loud", "bob") == (0, "HELLO, ANN\nHELLO, BOB\n", "")
+    assert run(capsys, "hello", "times=2", "ann") == (0, "hello, ann and ann\n", "")
+    assert "  times=1  how often" in run(capsys, "hello", "--help")[1]
+    assert "option times=0: times: got 0; expected a number of at least 1" in run(capsys, "hello", "ann", "times=0")[2]
+    assert "'--times'; it is an option: times=VALUE" in run(capsys, "hello", "ann", "--times", "2")[2]
+    assert "write train.epochs=VALUE" in run(capsys, "train", "x.yaml", "--train.epochs", "2")[2]
     assert run(capsys, "hello", "--help")[1].startswith("usage: visiontl hello")
     assert run(capsys, "hello", "4") == (2, "", "error: '4' is no name; letters were expected\n")
     code, _, err = run(capsys, "hello")

@@ -352,9 +352,14 @@ def test_init_refuses_another_backbone_and_a_folder_without_a_model(case, tmp_pa
 def test_resume_command_of_several_processes(tmp_path, monkeypatch):
     monkeypatch.setattr("visiontl.processes.ranks.world", lambda: 4)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    monkeypatch.setattr(sys, "argv", ["tools/train.py", "x.yaml"])
-    command = "torchrun --nproc_per_node 4 tools/train.py runs/a/config.yaml resume=runs/a"
-    assert folders.resume_command(Path("runs/a")) == command
+    for begun, target in (("tools/train.py", "tools/train.py"), ("/env/visiontl/__main__.py", "-m visiontl train")):
+        monkeypatch.setattr(sys, "argv", [begun, "x.yaml"])
+        command = f"torchrun --nproc_per_node 4 {target} runs/a/config.yaml resume=runs/a"
+        assert folders.resume_command(Path("runs/a")) == command
+    monkeypatch.setattr("visiontl.processes.ranks.world", lambda: 1)
+    assert folders.resume_command(Path("a b")) == "python -m visiontl train 'a b/config.yaml' 'resume=a b'"
+    monkeypatch.setattr(sys, "argv", ["/env/bin/visiontl", "train"])
+    assert folders.resume_command(Path("runs/a")) == "visiontl train runs/a/config.yaml resume=runs/a"
 
 
 def test_a_rank_that_fails_dies_or_is_stopped_ends_all_and_the_run_resumes(tmp_path):
@@ -368,7 +373,7 @@ def test_a_rank_that_fails_dies_or_is_stopped_ends_all_and_the_run_resumes(tmp_p
         )
 
     folder = tmp_path / "runs/run"
-    again = f"to go on from the last checkpoint: torchrun --nproc_per_node 2 tools/train.py {folder}/config.yaml"
+    again = f"to go on from the last checkpoint: torchrun --nproc_per_node 2 -m visiontl train {folder}/config.yaml"
     raised = launch("raise")
     assert raised.returncode == 1
     assert "error: rank 1 failed: ValueError: a shape nobody expected" in raised.stderr
@@ -388,5 +393,5 @@ def test_a_rank_that_fails_dies_or_is_stopped_ends_all_and_the_run_resumes(tmp_p
     assert ended.returncode == 0, ended.stdout + ended.stderr
     for rank in (0, 1):
         assert f"rank {rank}: stopped by SIGUSR1 at step " in ended.stdout
-    assert f"saved; to continue: torchrun --nproc_per_node 2 tools/train.py {folder}/config.yaml" in ended.stdout
+    assert f"saved; to continue: torchrun --nproc_per_node 2 -m visiontl train {folder}/config.yaml" in ended.stdout
     assert "the same weights" in ended.stdout

@@ -101,13 +101,13 @@ def test_the_command_writes_crops_and_names_what_it_cannot_align(tmp_path, capsy
         points = points * 0 + 5 if name == "flat.png" else points
         lines.append(f"{name}," + ",".join(f"{v:.3f}" for v in points.flatten()))
     (tmp_path / "landmarks.csv").write_text("\n".join(lines))
-    arguments = ["face", "align", str(tmp_path / "photos"), "--landmarks", str(tmp_path / "landmarks.csv")]
-    assert cli.main([*arguments, "--out", str(tmp_path / "crops")]) == 0
+    arguments = ["face", "align", str(tmp_path / "photos"), str(tmp_path / "landmarks.csv")]
+    assert cli.main([*arguments, str(tmp_path / "crops")]) == 0
     said = capsys.readouterr().out
     assert "2 crops of 112 x 112" in said
     assert "gone.png: no such file" in said
     assert "flat.png: all points are in one place" in said
     assert {path.name for path in (tmp_path / "crops").rglob("*") if path.is_file()} == {"1.png", "2.png"}
     assert Image.open(tmp_path / "crops/anna/2.png").size == (112, 112)
-    assert cli.main([*arguments, "--out", str(tmp_path / "crops")]) == 2
+    assert cli.main([*arguments, str(tmp_path / "crops")]) == 2
     assert "never overwrite" in capsys.readouterr().err

@@ -261,14 +261,16 @@ def test_a_gallery_is_never_overwritten_and_never_holds_what_is_not_finite(tmp_p
 
 COMMANDS = [
     (("compare", "NO", "a.png", "b.png"), "no such run folder"),
-    (("enroll", "NO", "NO", "--out", "ROOT"), "never overwritten"),
-    (("enroll", "NO", "NO", "--out", "ROOT/new"), "no such folder"),
+    (("enroll", "NO", "NO", "ROOT"), "never overwritten"),
+    (("enroll", "NO", "NO", "ROOT/new"), "no such folder"),
     (("identify", "NO", "NO", "x.png"), "is no gallery"),
-    (("identify", "NO", "NO", "x.png", "--top", "0"), "--top 0"),
-    (("add", "NO", "ROOT/train", "--out", "ROOT/new"), "no such run folder"),
-    (("align", "NO", "--landmarks", "x.csv", "--out", "ROOT/new"), "no such folder"),
-    (("align", "ROOT", "--landmarks", "x.csv", "--out", "ROOT/new", "--size", "4"), "--size 4"),
-    (("align", "ROOT", "--landmarks", "x.csv", "--out", "ROOT/new"), "no such file"),
+    (("identify", "NO", "NO", "x.png", "top=0"), "top: got 0; expected a number of at least 1"),
+    (("identify", "NO", "NO", "x.png", "--top", "1"), "'--top'; it is an option: top=VALUE"),
+    (("enroll", "NO", "NO", "--out", "ROOT/new"), "GALLERY stands without a name: usage: visiontl face enroll"),
+    (("add", "NO", "ROOT/train", "ROOT/new"), "no such run folder"),
+    (("align", "NO", "x.csv", "ROOT/new"), "no such folder"),
+    (("align", "ROOT", "x.csv", "ROOT/new", "size=4"), "size: got 4; expected a number of at least 16"),
+    (("align", "ROOT", "x.csv", "ROOT/new"), "no such file"),
     (("align", "ROOT"), "required"),
     (("recognize",), "has no command"),
 ]

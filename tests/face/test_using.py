@@ -65,21 +65,21 @@ def test_compare_states_similarity_threshold_and_verdict(run, people, capsys):
     predictor = visiontl.load(run)
     similarity = float(np.dot(*(one["embedding"] for one in predictor.predict([images[0], images[1]]))))
     threshold = predictor.scores["threshold_at_far"]["0.1"]
-    code, out, _ = face(capsys, "compare", run, images[0], images[1], "--far", "0.1")
+    code, out, _ = face(capsys, "compare", run, images[0], images[1], "far=0.1")
     assert code == 0
     assert f"similarity {similarity:.4f}, threshold {threshold:.4f} (FAR 0.1 on 216 pairs" in out
     assert ("the same person" in out) == (similarity >= threshold)
     assert "verdict: the same person" in face(capsys, "compare", run, images[0], images[0])[1]
-    assert "verdict: different people" in face(capsys, "compare", run, images[0], images[1], "--threshold", "1")[1]
+    assert "verdict: different people" in face(capsys, "compare", run, images[0], images[1], "threshold=1")[1]
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--far", "0.001"), "had pairs enough for 0.01, 0.1"),
-        (("--far", "0.1", "--threshold", "0.1"), "one of the two"),
-        (("--threshold", "7"), "-1 to 1"),
-        (("--threshold", "x"), "invalid float"),
+        (("far=0.001",), "had pairs enough for 0.01, 0.1"),
+        (("far=0.1", "threshold=0.1"), "one of the two"),
+        (("threshold=7",), "expected a number of at most 1"),
+        (("threshold=x",), "expected a number"),
     ],
 )
 def test_thresholds_that_nobody_measured_are_refused(run, people, arguments, words, capsys):
@@ -109,14 +109,14 @@ def test_enroll_and_identify(run, people, tmp_path, capsys):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(people / person / f"{number:02d}.png", target)
     write(tmp_path / "known/person_17/broken.png", b"not a picture")
-    code, out, _ = face(capsys, "enroll", run, tmp_path / "known", "--out", tmp_path / "gallery")
+    code, out, _ = face(capsys, "enroll", run, tmp_path / "known", tmp_path / "gallery")
     assert code == 0
     assert "2 identities from 8 images enrolled" in out
     assert "broken.png" in out
     photos = [people / "person_16/05.png", people / "person_17/05.png", people / "person_19/00.png"]
     answers = tmp_path / "answers.jsonl"
     arguments = ["identify", run, tmp_path / "gallery", *photos]
-    code, out, _ = face(capsys, *arguments, "--out", answers, "--threshold", "-1")
+    code, out, _ = face(capsys, *arguments, "--out", answers, "threshold=-1")
     assert code == 0
     records = [json.loads(line) for line in answers.read_text().splitlines()]
     predictor = visiontl.load(run)
@@ -131,13 +131,13 @@ def test_enroll_and_identify(run, people, tmp_path, capsys):
         assert {one["person"]: one["similarity"] for one in record["nearest"]} == {
             who: pytest.approx(value, abs=1e-4) for who, value in means.items()
         }
-    code, out, _ = face(capsys, *arguments, "--threshold", "1")
+    code, out, _ = face(capsys, *arguments, "threshold=1")
     assert out.count("unknown") == 3
-    assert face(capsys, *arguments, "--out", answers, "--threshold", "0")[0] == 2, "answers are never overwritten"
+    assert face(capsys, *arguments, "--out", answers, "threshold=0")[0] == 2, "answers are never overwritten"
 
 
 def test_a_gallery_of_another_model_is_refused(run, people, tmp_path, capsys):
-    assert face(capsys, "enroll", run, people, "--out", tmp_path / "gallery")[0] == 0
+    assert face(capsys, "enroll", run, people, tmp_path / "gallery")[0] == 0
     built = visiontl.load(run).built
     with torch.no_grad():
         built.model.get_parameter("neck.linear.weight").mul_(0.9)
@@ -148,7 +148,7 @@ def test_a_gallery_of_another_model_is_refused(run, people, tmp_path, capsys):
 
 
 def test_added_people_are_known_to_the_head_and_can_be_trained_on(run, people, tmp_path, capsys):
-    code, out, _ = face(capsys, "add", run, people, "--out", tmp_path / "larger")
+    code, out, _ = face(capsys, "add", run, people, tmp_path / "larger")
     assert code == 0
     assert "4 identities added to 12" in out
     before, after = visiontl.load(run).built, visiontl.load(tmp_path / "larger").built
@@ -167,7 +167,7 @@ def test_added_people_are_known_to_the_head_and_can_be_trained_on(run, people, t
     started = case.run(f"init={tmp_path / 'larger'}")
     assert torch.equal(started.built.model.get_parameter("head.weight"), new)
     assert same(state(started), dict(after.model.state_dict())) == []
-    code, _, err = face(capsys, "add", run, people.parent / "train", "--out", tmp_path / "again")
+    code, _, err = face(capsys, "add", run, people.parent / "train", tmp_path / "again")
     assert code == 2
     assert "in the model already" in err
 

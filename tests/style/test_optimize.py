@@ -75,17 +75,15 @@ def run(*arguments: object) -> int:
     return cli.main(["style", *map(str, arguments)])
 
 
-TINY = ("--backbone", "visiontl/tiny", "--weights", "none")
+TINY = ("backbone=visiontl/tiny", "weights=none")
 
 
 def test_the_command_leaves_picture_losses_and_previews(tmp_path, capsys):
     photo(90, 60).save(tmp_path / "house.png")
     waves().save(tmp_path / "waves.png")
     out = tmp_path / "out"
-    options = ("--size", 48, "--steps", 6, "--preview-every", 3, "--keep-colors", "--jitter", 4)
-    assert (
-        run("optimize", tmp_path / "house.png", "--style", tmp_path / "waves.png", "--out", out, *TINY, *options) == 0
-    )
+    options = (f"style={tmp_path / 'waves.png'}", "size=48", "steps=6", "keep_colors=true", "jitter=4")
+    assert run("optimize", tmp_path / "house.png", out, *TINY, *options, "--preview-every", 3) == 0
     assert Image.open(out / "house.png").size == (48, 32)
     with (out / "losses.csv").open() as file:
         lines = list(csv.DictReader(file))
@@ -138,15 +136,15 @@ def test_judge_and_sheet_match_results_by_name(tmp_path, capsys):
     waves().save(tmp_path / "results/previews/1.png")
     waves().save(tmp_path / "waves.png")
     dots().save(tmp_path / "dots.png")
-    given = ("--photos", tmp_path / "photos", "--style", tmp_path / "waves.png", "--paintings", tmp_path / "dots.png")
-    sizes = ("--size", 48, "--style-size", 64, "--out", tmp_path / "table.md")
+    given = (tmp_path / "photos", f"style={tmp_path / 'waves.png'}", f"paintings={tmp_path / 'dots.png'}")
+    sizes = ("size=48", "style_size=64", "--out", tmp_path / "table.md")
     assert run("judge", tmp_path / "results", *given, *TINY, *sizes) == 0
     table = (tmp_path / "table.md").read_text()
     assert table in capsys.readouterr().out
     assert "3 photos at 48 px, judged by visiontl/tiny" in table
     assert "| right painting found among 2 | 100.0%" in table
-    columns = ("--column", f"tiny={tmp_path / 'results'}", "--side", 64)
-    assert run("sheet", tmp_path / "sheet.png", "--photos", tmp_path / "photos", *columns) == 0
+    columns = (f"columns.tiny={tmp_path / 'results'}", "side=64")
+    assert run("sheet", tmp_path / "sheet.png", tmp_path / "photos", *columns) == 0
     sheet = Image.open(tmp_path / "sheet.png")
     assert sheet.width == 2 * (64 + 6)
     assert sheet.height > 3 * 45

@@ -152,14 +152,15 @@ def is_locked(folder: Path) -> bool:
 
 
 def resume_command(folder: Path) -> str:
-    """The command that continues the run, on as many processes as now."""
+    """The command that continues the run, on as many processes as now; in the way that this one was started."""
     rest = [str(folder / "config.yaml"), f"resume={folder}"]
-    world = ranks.world()
+    world, begun = ranks.world(), Path(sys.argv[0] if sys.argv else "")
+    module = ["-m", "visiontl", "train"]
     if world == 1:
-        return shlex.join(["visiontl", "train", *rest])
+        return shlex.join([*(["python", *module] if begun.name == "__main__.py" else ["visiontl", "train"]), *rest])
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
-    script = sys.argv[0] if sys.argv and sys.argv[0].endswith("train.py") else "tools/train.py"
-    command = shlex.join(["torchrun", "--nproc_per_node", str(local), script, *rest])
+    target = [str(begun)] if begun.name == "train.py" else module
+    command = shlex.join(["torchrun", "--nproc_per_node", str(local), *target, *rest])
     return command if local == world else f"{command} (with the options for several machines as before)"
 
 

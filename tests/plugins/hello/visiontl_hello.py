@@ -2,7 +2,13 @@
 
 import argparse
 
-from visiontl import Command, DataError, hookimpl
+from pydantic import Field
+
+from visiontl import Command, DataError, Section, hookimpl
+
+
+class Options(Section):
+    times: int = Field(1, ge=1, description="how often")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,10 +20,10 @@ def greet(given: argparse.Namespace) -> None:
     for name in given.names:
         if not name.isalpha():
             raise DataError(f"{name!r} is no name; letters were expected")
-        said = f"hello, {name}"
+        said = f"hello, {name}" + f" and {name}" * (given.options.times - 1)
         print(said.upper() if given.loud else said)
 
 
 @hookimpl
 def visiontl_commands() -> list[Command]:
-    return [Command("hello", "greet somebody", arguments, greet)]
+    return [Command("hello", "greet somebody", arguments, greet, options=Options)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +68,6 @@ class Backbone(nn.Module):
         self.name = name
         self.in_channels = in_channels
         self._replayed: Features | None = None
-        self.calls: list[Any] | None = None  # the probe sets a list here and reads what forward was given
         self.register_buffer("mean", torch.zeros(1, in_channels, 1, 1))
         self.register_buffer("std", torch.ones(1, in_channels, 1, 1))
         self.set_spec(spec)
@@ -95,8 +93,6 @@ class Backbone(nn.Module):
         self, image: Tensor, maps: Sequence[int] = (), pooled: bool = False, layers: Sequence[str] = ()
     ) -> Features:
         """image: (B, C, H, W) uint8 or 0..1. Runs no further than the deepest thing asked for."""
-        if self.calls is not None:
-            self.calls.append((image, tuple(maps), pooled, tuple(layers)))
         if self._replayed is not None:
             return self._replayed
         for level in maps:

@@ -38,7 +38,7 @@ from visiontl.errors import CheckpointError, DataError, PluginError, VisionTLErr
 from visiontl.freezing import freeze
 from visiontl.freezing.policies import Mode
 from visiontl.freezing.policies import describe as describe_policy
-from visiontl.freezing.probe import Probe, probe
+from visiontl.freezing.probe import Probe, probe, watched
 from visiontl.kit.words import plural
 from visiontl.processes import ranks
 from visiontl.processes.seeds import mix, seeded
@@ -306,10 +306,8 @@ def asks_otherwise(accelerator: Accelerator, built: Built, found: Data, measured
         raise batch.error
     batch = to_device(batch, accelerator.device)
     built.model.eval()
-    built.backbone.calls = calls = []
-    with torch.no_grad(), accelerator.autocast():
+    with torch.no_grad(), accelerator.autocast(), watched(built.backbone) as calls:
         built.model(batch)
-    built.backbone.calls = None
     alike = len(calls) == 1 and calls[0][1:] == measured.calls[0][1:]
     alike = alike and not feature_cache.why_not(
         Probe(set(), calls), batch, source.samples(batch["id"].tolist(), 0), [], 1

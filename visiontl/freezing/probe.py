@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +16,37 @@ from visiontl.backbone import Backbone
 from visiontl.errors import TrainingError
 
 
+Call = tuple[Any, tuple[int, ...], bool, tuple[str, ...]]
+"""What a backbone was given: (image, maps, pooled, layers)."""
+
+
 @dataclass(frozen=True)
 class Probe:
     """read: names of the model's parameters that the loss reaches through autograd.
-    calls: what each call of the backbone was given: (image, maps, pooled, layers).
+    calls: what each call of the backbone was given.
     """
 
     read: set[str]
-    calls: list[tuple[Any, tuple[int, ...], bool, tuple[str, ...]]]
+    calls: Sequence[Call]
+
+
+@contextmanager
+def watched(backbone: Backbone) -> Iterator[list[Call]]:
+    """Within the block each call of the backbone is added to the list, replayed ones included."""
+    calls: list[Call] = []
+    signature = inspect.signature(Backbone.forward)
+
+    def note(module: nn.Module, args: Any, kwargs: Any) -> None:
+        given = signature.bind(module, *args, **kwargs)
+        given.apply_defaults()
+        _, image, maps, pooled, layers = given.args
+        calls.append((image, tuple(maps), pooled, tuple(layers)))
+
+    handle = backbone.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield calls
+    finally:
+        handle.remove()
 
 
 def total_loss(losses: Any) -> Tensor:
@@ -40,13 +65,10 @@ def probe(model: nn.Module, backbone: Backbone, losses: Callable[[], dict[str, T
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     modes = {module: module.training for module in model.modules()}
     model.train()
-    backbone.calls = []
     try:
-        with torch.enable_grad(), saved_tensors_hooks(lambda tensor: None, _never):
+        with torch.enable_grad(), saved_tensors_hooks(lambda tensor: None, _never), watched(backbone) as calls:
             loss = total_loss(losses())
-        calls = backbone.calls
     finally:
-        backbone.calls = None
         with torch.no_grad():
             for name, buffer in model.named_buffers():
                 buffer.copy_(buffers[name])

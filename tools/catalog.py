@@ -20,6 +20,7 @@ from pathlib import Path
 
 from visiontl.backbones import catalog
 from visiontl.backbones.catalog import COLUMNS, PATH, Row, write_line
+from visiontl.backbones.registry import source
 from visiontl.errors import VisionTLError
 
 STALE_CLAIM = 1800  # seconds after which a claim is taken for that of a run that died
@@ -100,7 +101,7 @@ def work_on(name: str, work: Path) -> bool:
 def measured(name: str) -> Row:
     """One row, from a build on the meta device. What cannot serve keeps the reason."""
     library, _, arch = name.partition("/")
-    module = family(library)
+    module = source(library)
     tags = module.tags(arch)
     spec = module.default_spec(arch)
     try:
@@ -112,14 +113,6 @@ def measured(name: str) -> Row:
     layout = plan.layout
     sizing = f"multiple:{layout.pad_to}" if layout.sizing == "multiple" else layout.sizing
     return Row(name, plan.parameters, layout.embed_dim, layout.channels, layout.strides, spec.size, sizing, "", tags)
-
-
-def family(library: str):
-    if library == "timm":
-        from visiontl.backbones import timm as module
-    else:
-        from visiontl.backbones import torchvision as module
-    return module
 
 
 def write(out: Path, lines: list[str]) -> None:

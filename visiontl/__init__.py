@@ -32,7 +32,7 @@ _PLACES = {
     "Backbone": "visiontl.backbone",
     "BackboneEntry": "visiontl.entry",
     "Features": "visiontl.backbone",
-    "ImageSpec": "visiontl.entry",
+    "ImageSpec": "visiontl.spec",
     "OriginalHead": "visiontl.backbone",
     "Weights": "visiontl.entry",
     "Section": "visiontl.config.schema",
@@ -58,13 +58,14 @@ if TYPE_CHECKING:
     from visiontl.engine.model import load_backbone, save_model
     from visiontl.engine.predict import Predictor, find_images, load
     from visiontl.engine.train import train
-    from visiontl.entry import BackboneEntry, ImageSpec, Weights
+    from visiontl.entry import BackboneEntry, Weights
     from visiontl.errors import BackboneError, ConfigError, DataError, TrainingError, VisionTLError
     from visiontl.hookspecs import hookimpl
     from visiontl.processes.ranks import all_gather
     from visiontl.processes.seeds import seeded
     from visiontl.report.console import Console
     from visiontl.report.items import Figure, Finding, Pictures, Seen, Table
+    from visiontl.spec import ImageSpec
     from visiontl.task import Command, Data, Task, lazy
 
 

@@ -1,57 +1,38 @@
-"""What a backbone states before it is built: its entry, weights and input specification. No torch."""
+"""A backbone on offer: what a source states of it before it is built.
+
+Apart from backbone.py because listing what is on offer must not import torch, which nn.Module needs; what both share,
+the specification of images, lies below both in spec.py, so the type of what `build` gives makes no circle.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from visiontl.spec import ImageSpec
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from visiontl.backbone import Backbone
 
-# RGB, 0..1: the statistics of ImageNet's photos as torchvision's reference training states them
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
+class Build(Protocol):
+    """Makes a backbone with random weights; never touches the network.
 
-@dataclass(frozen=True)
-class ImageSpec:
-    """How the weights want their images. Travels with them; only the backbone applies mean and std.
-
-    size: (H, W) in pixels that this run uses.
-    mean, std: per channel, after pixels 0..1 were stretched to `value_range`.
-    interpolation: "bilinear" | "bicubic" | "nearest" | "lanczos".
-    crop: share of the resized image's side that the center crop keeps (0..1].
-    pad_to: H and W must be multiples of this many pixels (1: any).
-    sizing: "any" size works, a "multiple" of pad_to, or only the "fixed" size.
+    spec: of the weights that it is built for (a tag's, or saved with a run); wins over the architecture's own.
+    output_stride: of the deepest map; None: the architecture's own. image_size: (H, W) in pixels; None: spec.size.
+    Raises BackboneError for what the architecture cannot be built for.
     """
 
-    size: tuple[int, int] = (224, 224)
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    interpolation: str = "bilinear"
-    crop: float = 0.875
-    value_range: tuple[float, float] = (0.0, 1.0)
-    pad_to: int = 1
-    sizing: str = "any"
-
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> ImageSpec:
-        """Raises ValueError or TypeError for values that are no specification."""
-        lacking = [name for name in ("size", "mean", "std") if name not in values]
-        if lacking:
-            raise ValueError(f"states no {', '.join(lacking)}")
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        spec = cls(**fields)
-        numbers = [*spec.size, *spec.mean, *spec.std, *spec.value_range, spec.crop, spec.pad_to]
-        wrong = [one for one in numbers if isinstance(one, bool) or not isinstance(one, int | float)]
-        if wrong or len(spec.size) != 2 or min(spec.size) < 1:
-            raise ValueError(f"{wrong[0] if wrong else list(spec.size)!r} is no number of pixels or value of a channel")
-        return spec
+    def __call__(
+        self,
+        spec: ImageSpec | None = None,
+        in_channels: int = 3,
+        output_stride: int | None = None,
+        image_size: tuple[int, int] | None = None,
+    ) -> Backbone: ...
 
 
 @dataclass(frozen=True)
@@ -66,19 +47,21 @@ class Weights:
 
 @dataclass(frozen=True)
 class BackboneEntry:
-    """A backbone on offer. Listing entries builds nothing and imports no model library.
+    """A backbone on offer, whoever offers it. Listing entries builds nothing and imports no model library.
 
-    build: (spec=None, in_channels=3, output_stride=None, image_size=None) -> Backbone with random weights;
-        never touches the network; a given spec wins over the architecture's own.
-    load: (backbone, tag) -> backbone with the weights of that tag, its spec set to theirs.
-    load_file: (backbone, state dict of a local or hub file) -> (tensors for backbone, key by key; note or
-        None). Optional: remaps another library's key names. None means that names must match as they are.
-    facts: {"params": 25.5e6, "embed_dim": 2048, "strides": (4, 8, 16, 32), "size": (224, 224)} where known.
+    name: SOURCE/ARCHITECTURE.
+    build: the backbone with random weights.
+    weights: what it can be loaded with, the default first.
+    spec: tag -> how the weights of that tag want their images. None: as the built backbone states it.
+    state: tag -> their tensors, by the names of the library that they come from; it may download. The core finds
+        the backbone in them (Backbone.adopt_names), counts what fits, loads it and refuses too little.
+    facts: {"params": 25.5e6, "embed_dim": 2048, "strides": (4, 8, 16, 32), "size": (224, 224)} where known, for
+        listings; {"problem": "..."} why the architecture cannot be a backbone.
     """
 
     name: str
-    build: Callable[..., Backbone]
+    build: Build
     weights: Sequence[Weights] = ()
-    load: Callable[[Backbone, str], Backbone] | None = None
-    load_file: Callable[..., Any] | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    spec: Callable[[str], ImageSpec] | None = None
+    state: Callable[[str], Mapping[str, Tensor]] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])

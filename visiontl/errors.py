@@ -94,6 +94,12 @@ def shortened(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[:half]} ... {text[-half:]}"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, for a sentence."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return text if len(text) < 200 else text[:200] + " ..."
+
+
 def closest(name: str, options: Iterable[str], count: int = 3) -> list[str]:
     """The options nearest to `name` in spelling, best first."""
     options = [str(option) for option in options]

@@ -206,8 +206,8 @@ def test_graph_of_a_map_reaches_its_stages_alone():
 
 @pytest.mark.parametrize("small", [0, 1_000_000])
 def test_stages_leave_the_body_as_it_was(small, monkeypatch):
-    from visiontl.backbones import stages
-    from visiontl.backbones.stages import partition
+    from visiontl.kit import stages
+    from visiontl.kit.stages import partition
 
     monkeypatch.setattr(stages, "SMALL", small)
     body = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.Dropout(), nn.Conv2d(4, 8, 3, stride=2))

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.shared import shared
-from visiontl.backbones import weights as loading
+from visiontl.backbones import downloads
 from visiontl.backbones.registry import find
 from visiontl.backbones.weights import load_weights, make_backbone
 from visiontl.errors import BackboneError, WeightsError
@@ -70,7 +70,7 @@ def test_local_files_load_completely(name, file):
     path = shared(file)
     backbone, report = make(name, path)
     assert report.fraction == 1.0
-    assert report.matched == report.total > 700_000
+    assert report.share.values == report.share.of_values > 700_000
     assert not report.missing
     assert not report.unexpected
     oracle = (models.mobilenet_v2 if "mobilenet" in name else models.squeezenet1_1)().eval()
@@ -232,7 +232,7 @@ def test_another_architectures_file_is_refused_whole(wrong, tmp_path):
     with pytest.raises(WeightsError) as caught:
         load_weights(backbone, entry, str(tmp_path / "other.pth"))
     text = str(caught.value)
-    assert "%" in text.split("matches")[1][:8]
+    assert "%" in text.split("gives")[1][:40]
     assert "Missing: " in text
     assert wrong in text  # guessed from its number of parameters
     for key, value in backbone.state_dict().items():
@@ -247,7 +247,7 @@ def test_part_of_a_file_is_refused_with_its_fraction(tmp_path):
     half = {k: state[k] for k in list(own)[: len(own) // 2]}
     fraction = sum(v.numel() for v in half.values()) / sum(v.numel() for v in own.values())
     torch.save(half, tmp_path / "half.pth")
-    with pytest.raises(WeightsError, match=f"matches {fraction:.1%}"):
+    with pytest.raises(WeightsError, match=f"gives {len(half)} of {len(own)} tensors, {fraction:.1%}"):
         make("timm/test_resnet", tmp_path / "half.pth")
     smallest = min(own, key=lambda k: own[k].numel())
     torch.save({k: v for k, v in state.items() if k != smallest}, tmp_path / "nearly.pth")
@@ -255,6 +255,15 @@ def test_part_of_a_file_is_refused_with_its_fraction(tmp_path):
     assert report.missing == (smallest,)
     assert 0.9 < report.fraction < 1.0
     assert smallest in str(report)
+    assert f"{len(own) - 1} of {len(own)} tensors, 99.9% of" in str(report)  # never rounded to all
+
+
+def test_parameters_without_their_statistics_are_refused(tmp_path):
+    """They are 99 % of the values, and the network that they give is another one."""
+    state = full_model("timm/test_resnet").state_dict()
+    torch.save({k: v for k, v in state.items() if "running" not in k}, tmp_path / "parameters.pth")
+    with pytest.raises(WeightsError, match=r"99\..*running_mean"):
+        make("timm/test_resnet", tmp_path / "parameters.pth")
 
 
 class Bomb:
@@ -405,7 +414,7 @@ def test_hub_repositories(monkeypatch, tmp_path):
 
 
 def test_without_a_network_the_error_says_what_to_do(monkeypatch):
-    monkeypatch.setattr(loading, "resolvable", lambda address: False)
+    monkeypatch.setattr(downloads, "resolvable", lambda address: False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(WeightsError, match="'a1_in1k' of timm/resnet18 could not be downloaded") as caught:
         make("timm/resnet18", "a1_in1k")
@@ -423,48 +432,11 @@ def test_tiny_reads_its_own_files(tmp_path):
     assert torch.equal(first(image, pooled=True).pooled, second(image, pooled=True).pooled)
 
 
-def test_third_party_backbones_answer_for_their_tags():
-    from dataclasses import replace
-
-    from visiontl.backbone import Weights
-
-    entry, _ = find("visiontl/tiny")
-    asked = []
-
-    def load(backbone, tag):
-        asked.append(tag)
-        return backbone
-
-    mine = replace(entry, name="mine/tiny", weights=(Weights("first"),), load=load)
-    _, report = make_backbone(mine, "default")
-    assert asked == ["first"]
-    assert any("its" in note or "own function" in note for note in report.notes)
-    with pytest.raises(WeightsError, match="offers no way"):
-        make_backbone(replace(mine, load=None), "first")
-
-
-def test_third_party_backbones_may_remap_a_files_names(tmp_path):
-    from dataclasses import replace
-
-    entry, _ = find("visiontl/tiny")
-    source = values_of(make("visiontl/tiny")[0])
-    torch.save({k.replace("body.", "net."): v for k, v in source.items()}, tmp_path / "first.pth")
-
-    def load_file(backbone, state):
-        return {k.replace("net.", "body."): v for k, v in state.items()}, "names of the first edition"
-
-    backbone, report = make_backbone(replace(entry, load_file=load_file), str(tmp_path / "first.pth"))
-    assert report.fraction == 1.0
-    assert "names of the first edition" in report.notes
-    assert all(torch.equal(v, source[k]) for k, v in backbone.state_dict().items())
-
-
 def test_a_download_in_the_cache_that_would_run_code_does_not_run(tmp_path, monkeypatch):
     """A file in the cache is not hashed again, so only reading it without code keeps it harmless."""
     import timm
 
     url = "https://host.invalid/weights.pth"
-    backbone, _ = make("timm/test_resnet")
     published = argparse.Namespace(hf_hub_id=None, custom_load=False, url=url)
     monkeypatch.setattr(timm, "get_pretrained_cfg", lambda *_: published)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -472,7 +444,7 @@ def test_a_download_in_the_cache_that_would_run_code_does_not_run(tmp_path, monk
     cache.mkdir(parents=True)
     torch.save({"weight": torch.zeros(2), "x": Bomb(str(marker))}, cache / "weights.pth")
     with pytest.raises(WeightsError, match="would run code from the file"):
-        loading.fetch(backbone, "any")
+        find("timm/test_resnet")[0].state("any")
     assert not marker.exists()
 
 
@@ -484,7 +456,6 @@ def test_a_torchvision_download_that_would_run_code_does_not_run(tmp_path, monke
     cache.mkdir(parents=True)
     name = models.SqueezeNet1_1_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
     torch.save({"weight": torch.zeros(2), "x": Bomb(str(marker))}, cache / name)
-    backbone, _ = make("torchvision/squeezenet1_1")
     with pytest.raises(WeightsError, match="would run code from the file"):
-        loading.fetch(backbone, "IMAGENET1K_V1")
+        find("torchvision/squeezenet1_1")[0].state("IMAGENET1K_V1")
     assert not marker.exists()

@@ -109,6 +109,6 @@ def test_files_of_the_hub(capsys, place, config, monkeypatch, file, name):
         return str(place / filename)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    monkeypatch.setattr("visiontl.backbones.weights.resolvable", lambda address: True)
+    monkeypatch.setattr("visiontl.backbones.downloads.resolvable", lambda address: True)
     check_refused(command(capsys, place, "train", config, "backbone.weights=hf-hub:some/body"), name)
     assert not (place / MARKER).exists()

@@ -32,7 +32,7 @@ from torchvision.transforms import v2
 
 from visiontl import ImageSpec, plugins
 from visiontl.engine import loader, order
-from visiontl.entry import IMAGENET_MEAN, IMAGENET_STD
+from visiontl.spec import IMAGENET_MEAN, IMAGENET_STD
 
 PHOTOS = "classification/hymenoptera/train"
 SIZE = (500, 375)  # width and height

@@ -25,8 +25,8 @@ from torchvision import datasets, models, transforms
 
 from visiontl import Data, ImageSpec
 from visiontl.engine import order
-from visiontl.entry import IMAGENET_MEAN, IMAGENET_STD
 from visiontl.kit.images import fit_tensor, open_image
+from visiontl.spec import IMAGENET_MEAN, IMAGENET_STD
 
 sys.path.insert(0, str(Path(__file__).parent))
 from rounds import Rounds

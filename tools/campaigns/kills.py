@@ -34,8 +34,8 @@ from typing import Any
 import torch
 
 from visiontl import plugins
-from visiontl.entry import ImageSpec
 from visiontl.runs import store
+from visiontl.spec import ImageSpec
 from visiontl.task import Task, lazy
 from visiontl.testing.case import Case
 

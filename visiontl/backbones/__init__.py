@@ -1,4 +1,4 @@
-"""The bundled backbones: every timm and torchvision architecture that gives a pyramid, and visiontl/tiny."""
+"""Every source of backbones behind one contract, and those that ship with visiontl."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ tools/catalog.py writes it. First line: `# torch=... torchvision=... timm=...`; 
 
 from __future__ import annotations
 
-import fnmatch
 import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from functools import cache
 from pathlib import Path
 
 PATH = Path(__file__).with_name("catalog.tsv")
-LIBRARIES = ("timm", "torchvision")
+LIBRARIES = {"timm": "visiontl.backbones.timm", "torchvision": "visiontl.backbones.torchvision"}
+"""Library -> the module that knows it; a bare name means the first that has it."""
 COLUMNS = ("name", "params", "embed_dim", "channels", "strides", "size", "sizing", "problem", "weights")
 
 
@@ -41,17 +41,6 @@ class Row:
     sizing: str = ""
     problem: str = ""
     weights: tuple[Tag, ...] = ()
-
-    def cells(self) -> dict[str, str]:
-        """What a person reads in a listing."""
-        return {
-            "name": self.name,
-            "parameters": "" if self.params is None else readable(self.params),
-            "embed width": str(self.embed_dim or ""),
-            "strides": joined_strides(self.strides),
-            "input size": "" if self.size is None else f"{self.size[0]}x{self.size[1]}",
-            "weights (license)": self.problem or joined_tags(self.weights),
-        }
 
 
 @dataclass(frozen=True)
@@ -121,21 +110,9 @@ def default_source(name: str, tag: str) -> str:
     return f"hf-hub:timm/{arch}.{tag}" if library == "timm" else f"{library} release files"
 
 
-def listing(pattern: str = "*", path: Path = PATH) -> tuple[list[Row], str | None]:
-    """Rows whose full or bare name matches the pattern (as in a shell), and a note where the table may be
-    out of date. Imports neither torch nor a model library."""
-    catalog = read(path)
-    wanted = pattern.lower()
-    rows = [
-        row
-        for name, row in catalog.rows.items()
-        if fnmatch.fnmatchcase(name.lower(), wanted) or fnmatch.fnmatchcase(name.partition("/")[2].lower(), wanted)
-    ]
-    return rows, stale(catalog)
-
-
-def stale(catalog: Catalog) -> str | None:
+def stale(path: Path = PATH) -> str | None:
     """A sentence if the installed libraries are not those that the table was made with."""
+    catalog = read(path)
     if not catalog.rows:
         return "the catalog is missing: run tools/catalog.py; names known to timm and torchvision work without it"
     other = []
@@ -149,25 +126,6 @@ def stale(catalog: Catalog) -> str | None:
     if not other:
         return None
     return f"the numbers were measured with {' and '.join(other)}; newer names work but are not listed"
-
-
-def readable(count: int) -> str:
-    """23508032 -> '23.5M'."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f}{unit}"
-    return str(count)
-
-
-def joined_strides(strides: tuple[int, ...]) -> str:
-    """(16, 16, 16) -> '16 x3'; (4, 8, 16, 32) -> '4 8 16 32'."""
-    if len(strides) > 2 and len(set(strides)) == 1:
-        return f"{strides[0]} x{len(strides)}"
-    return " ".join(map(str, strides))
-
-
-def joined_tags(tags: tuple[Tag, ...]) -> str:
-    return ", ".join(f"{tag.tag} ({tag.license})" for tag in tags) or "none"
 
 
 def numbers(text: str) -> tuple[int, ...]:

@@ -1,22 +1,18 @@
-"""What backbones around a library's model share: the body, its stages, layer hooks, adopting foreign weights."""
+"""What the backbones of timm and of torchvision share: a library's model as the body, and foreign weights for it."""
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visiontl.backbone import Backbone, ImageSpec
+from visiontl.backbone import Backbone
 from visiontl.backbones.sizing import Layout
-from visiontl.backbones.stages import Partition
-from visiontl.errors import BackboneError, did_you_mean
+from visiontl.errors import first_line
+from visiontl.kit.stages import Partition
+from visiontl.spec import ImageSpec
 
 PREFIX_TOKENS = (0, 1, 2, 5)  # none, class token, with a distillation token, with four registers
 
@@ -24,11 +20,8 @@ PREFIX_TOKENS = (0, 1, 2, 5)  # none, class token, with a distillation token, wi
 class LibraryBackbone(Backbone):
     """A library's model as the attribute `body`, without its classifier.
 
-    Loading asks it for `adopted` (foreign names and shapes -> its own) and `fitting_head`; the weights of the
-    original classifier are kept outside the module registry, so they are no parameters of the backbone.
+    A name in the library is the backbone's without `body.` before it.
     """
-
-    family = ""
 
     def __init__(
         self,
@@ -49,8 +42,6 @@ class LibraryBackbone(Backbone):
         self.channels = layout.channels
         self.strides = layout.strides
         self.embed_dim = layout.embed_dim
-        self.head_state: dict[str, Tensor] = {}  # of the classifier that came with the loaded weights, CPU
-        self.head_classes = 0
 
     def depth_of_layer(self, layer: str) -> int:
         """The pyramid level that has run the named module of the body; len(channels) where only pooled does."""
@@ -60,7 +51,10 @@ class LibraryBackbone(Backbone):
         inside = [s for n, s in self.stage_of.items() if n.startswith(f"body.{layer}.")]
         return max((self.level_of[s] for s in inside), default=len(self.channels))
 
-    def adopted(self, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    def library_names(self) -> dict[str, str]:
+        return {f"body.{name}": name for name in self.body.state_dict()}
+
+    def adopt_names(self, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
         """A state dict in this library's or a related form -> (tensors named and shaped as the body's, notes)."""
         notes: list[str] = []
         own = self.body.state_dict()
@@ -86,52 +80,6 @@ class LibraryBackbone(Backbone):
     def input_convs(self) -> Sequence[str]:
         """Names of the convolutions that read the image."""
         return ()
-
-    def fitting_head(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int] | None:
-        """(tensors of the original classifier, its number of classes) where the state holds all of them."""
-        return None
-
-
-class Captured:
-    def __init__(self, layers: Sequence[str], backbone: str):
-        self.layers, self.backbone = layers, backbone
-        self.found: dict[str, Any] = {}
-
-    def outputs(self) -> dict[str, Tensor]:
-        for layer in self.layers:
-            if layer not in self.found:
-                raise BackboneError(
-                    f"{self.backbone}: module {layer!r} is a container that is never called itself; "
-                    "name one of the modules inside it"
-                )
-            if not isinstance(self.found[layer], Tensor):
-                raise BackboneError(f"{self.backbone}: module {layer!r} gives no single tensor")
-        return {layer: self.found[layer] for layer in self.layers}
-
-
-@contextmanager
-def capture(body: nn.Module, layers: Sequence[str], backbone: str) -> Iterator[Captured]:
-    """Within the block the outputs of the named modules are kept. What runs after them gets a copy, so an
-    in-place activation does not change what was captured."""
-    captured = Captured(layers, backbone)
-    modules = dict(body.named_modules()) if layers else {}
-    for layer in layers:
-        if layer not in modules or not layer:
-            raise BackboneError(f"{backbone} has no module {layer!r}{did_you_mean(layer, modules)}")
-
-    def keep(layer: str):
-        def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
-            captured.found[layer] = output
-            return output.clone() if isinstance(output, Tensor) else None
-
-        return hook
-
-    handles = [modules[layer].register_forward_hook(keep(layer)) for layer in layers]
-    try:
-        yield captured
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def fresh(module: nn.Module) -> nn.Module:
@@ -189,31 +137,6 @@ def resized_positions(key: str, weight: Tensor, own: Tensor) -> tuple[Tensor, li
     if resized.shape != own.shape:
         return weight, []
     return resized, [f"{key} resized from {tuple(weight.shape)} to {tuple(own.shape)}"]
-
-
-@cache
-def imagenet_labels() -> tuple[list[str], list[str]]:
-    """(WordNet ids, readable names) of the 1000 classes of ImageNet-1k in logit order. Imports no timm."""
-    spec = importlib.util.find_spec("timm")
-    if spec is None or not spec.submodule_search_locations:
-        raise BackboneError("ImageNet's class names come with timm, which is not installed: pip install timm")
-    folder = Path(spec.submodule_search_locations[0]) / "data" / "_info"
-    ids = (folder / "imagenet_synsets.txt").read_text(encoding="utf-8").split()
-    lemmas = dict(
-        line.split("\t", 1)
-        for line in (folder / "imagenet_synset_to_lemma.txt").read_text(encoding="utf-8").splitlines()
-    )
-    return ids, [lemmas[one] for one in ids]
-
-
-def imagenet_names() -> list[str]:
-    return list(imagenet_labels()[1])
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, for a sentence."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return text if len(text) < 200 else text[:200] + " ..."
 
 
 def reason(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The backbones on offer, by name: timm/NAME, torchvision/NAME, visiontl/tiny. Imports no torch."""
+"""The backbones on offer, by name: LIBRARY/ARCHITECTURE of the catalog, and visiontl/tiny. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,34 +9,39 @@ from functools import cache
 from typing import Any
 
 from visiontl.backbones import catalog
-from visiontl.backbones.catalog import Row
+from visiontl.backbones.catalog import LIBRARIES, Row
 from visiontl.entry import BackboneEntry, Weights
 from visiontl.errors import BackboneError, did_you_mean
 
-LIBRARIES = catalog.LIBRARIES  # a bare name means the first that knows it
 TINY = "visiontl/tiny"
 
 
 @dataclass(frozen=True)
-class Build:
-    """BackboneEntry.build of a library's architecture; imports the library when it is called."""
+class Architecture:
+    """What a BackboneEntry offers of a library's architecture; each step imports the library when it is called.
+
+    problem: why it cannot be a backbone.
+    """
 
     library: str
     arch: str
     problem: str = ""
 
-    def __call__(self, spec: Any = None, in_channels: int = 3, output_stride: Any = None, image_size: Any = None):
+    def build(self, spec: Any = None, in_channels: int = 3, output_stride: Any = None, image_size: Any = None):
         if self.problem:
             raise BackboneError(f"{self.library}/{self.arch} {self.problem}")
-        module = importlib.import_module(f"visiontl.backbones.{self.library}")
-        return module.build(self.arch, spec, in_channels, output_stride, image_size)
+        return source(self.library).build(self.arch, spec, in_channels, output_stride, image_size)
+
+    def spec(self, tag: str):
+        return source(self.library).default_spec(self.arch, tag)
+
+    def state(self, tag: str):
+        return source(self.library).state(self.arch, tag)
 
 
-def load_tag(backbone: Any, tag: str):
-    """BackboneEntry.load of a library's architecture."""
-    from visiontl.backbones import weights
-
-    return weights.load_tag(backbone, tag)
+def source(library: str) -> Any:
+    """The module that knows a library: build, default_spec, state, tags, knows."""
+    return importlib.import_module(LIBRARIES[library])
 
 
 def build_tiny(spec: Any = None, in_channels: int = 3, output_stride: Any = None, image_size: Any = None):
@@ -68,7 +73,8 @@ def entry_of(row: Row) -> BackboneEntry:
     facts = {key: value for key, value in facts.items() if value}
     if row.problem:
         facts["problem"] = row.problem
-    return BackboneEntry(row.name, Build(library, arch, row.problem), weights, load_tag, facts=facts)
+    offered = Architecture(library, arch, row.problem)
+    return BackboneEntry(row.name, offered.build, weights, offered.spec, offered.state, facts)
 
 
 def find(
@@ -76,9 +82,9 @@ def find(
 ) -> tuple[BackboneEntry, str | None]:
     """The entry of a full or bare name, and a note where the name was completed.
 
-    offered: everything on offer, third-party entries included; None: the catalog alone. A bare name means
-    timm where timm has it, else torchvision, else whoever offers it alone. Names that the catalog lacks are
-    looked up in the installed libraries. Raises BackboneError with the nearest names.
+    offered: everything on offer, third-party entries included; None: the catalog alone. A bare name means the first
+    of LIBRARIES that has it, else whoever offers it alone. Names that the catalog lacks are looked up in the installed
+    libraries. Raises BackboneError with the nearest names.
     """
     table = known() if offered is None else offered
     if not isinstance(table, Mapping):
@@ -103,7 +109,7 @@ def find(
                 note = f"{row.name} is not in the catalog; it is known to the installed {candidate}"
                 return entry_of(row), note if library else f"backbone {name} means {row.name}; {note}"
     tagged = arch.partition(".")[0]
-    full = f"{library or LIBRARIES[0]}/{tagged}"
+    full = f"{library or next(iter(LIBRARIES))}/{tagged}"
     if tagged != arch and full in table:
         raise BackboneError(
             f"no backbone {name!r}: a tag goes into backbone.weights; write name: {full} and weights: "
@@ -118,15 +124,7 @@ def find(
 
 def installed(library: str, arch: str) -> Row | None:
     """A row without numbers for an architecture that the installed library knows, by asking the library."""
-    if library == "timm":
-        import timm
-
-        if not timm.is_model(arch) or "." in arch:
-            return None
-    else:
-        from torchvision import models
-
-        if arch not in models.list_models(module=models):
-            return None
-    module = importlib.import_module(f"visiontl.backbones.{library}")
+    module = source(library)
+    if not module.knows(arch):
+        return None
     return Row(f"{library}/{arch}", size=module.default_spec(arch).size, weights=module.tags(arch))

@@ -31,7 +31,7 @@ def from_torchvision(backbone: Any, state: Mapping[str, Tensor]) -> tuple[dict[s
         rest = {k: v for k, v in state.items() if k not in theirs and not k.endswith(SKIPPED)}
         layer = torchvision.original_layer(arch, 1000, head)
         head_names = [f"{head}.{k}" for k in layer.state_dict()]
-        own_head = list(backbone.own_head_or_none() or ())
+        own_head = list(backbone.head_tensors_or_none() or ())
         if len(own_head) == len(head_names) and all(name in rest for name in head_names):
             renamed.update({own: rest.pop(their) for their, own in zip(head_names, own_head, strict=True)})
         return {**renamed, **rest}, [f"names remapped from torchvision/{arch}"]

@@ -5,24 +5,29 @@ features_only is not used: it renames keys, drops the final norm and with it the
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from visiontl.backbone import Backbone, Features, ImageSpec, OriginalHead
+from visiontl.backbone import Backbone, Features, OriginalHead
+from visiontl.backbones import downloads
 from visiontl.backbones.catalog import Tag
-from visiontl.backbones.library import LibraryBackbone, capture, first_line, fresh, imagenet_names, reason
+from visiontl.backbones.library import LibraryBackbone, fresh, reason
 from visiontl.backbones.sizing import Layout, check_size, measure, same_geometry, takes
-from visiontl.backbones.stages import Partition, partition
-from visiontl.errors import BackboneError
+from visiontl.errors import BackboneError, WeightsError, first_line
+from visiontl.kit.layers import capture
+from visiontl.kit.stages import Partition, partition
+from visiontl.spec import ImageSpec
 
 PROBE_CLASSES = 997  # a prime, so that no other width of a network equals it
 
@@ -49,8 +54,6 @@ class Plan:
 
 class TimmBackbone(LibraryBackbone):
     """A timm architecture. Its parameters are named as timm names them, below `body.`."""
-
-    family = "timm"
 
     def __init__(self, arch: str, plan: Plan, spec: ImageSpec, in_channels: int, body: nn.Module):
         super().__init__(f"timm/{arch}", arch, spec, in_channels, body, plan.layout, plan.parts)
@@ -100,7 +103,14 @@ class TimmBackbone(LibraryBackbone):
             modules = [nn.Sequential(nn.Unflatten(1, (self.embed_dim, 1, 1)), m, nn.Flatten()) for m in modules]
         head = Averaged(modules) if averaged else modules[0]
         classes = imagenet_names() if loaded and count == 1000 else None
-        return OriginalHead(head, "pooled", count, classes)
+        places = [f"body.{f'heads.{i}.' * averaged}{'1.' * (not flat)}" for i in range(len(names))]
+        ours = {place: f"{name}." for place, name in zip(places, names, strict=True)}
+        return OriginalHead(head, "pooled", count, classes, ours)
+
+    def library_call(self, num_classes: int) -> str:
+        given = {k: v for k, v in self.plan.kwargs.items() if (k, v) != ("in_chans", 3)}
+        options = "".join(f", {key}={value!r}" for key, value in given.items())
+        return f"model = timm.create_model({self.arch!r}, num_classes={num_classes}{options})"
 
     def renamed(self, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
         from visiontl.backbones.remap import from_torchvision
@@ -122,8 +132,8 @@ class TimmBackbone(LibraryBackbone):
             return state, []
         return changed, ["names converted by timm's own filter for this family"]
 
-    def fitting_head(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int] | None:
-        own = self.own_head_or_none()
+    def own_head(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int] | None:
+        own = self.head_tensors_or_none()
         if own is None or not set(own) <= set(state):
             return None
         counts = {state[k].shape[0] for k, v in own.items() if v.dim() > 1 and v.shape[0] == PROBE_CLASSES}
@@ -136,13 +146,13 @@ class TimmBackbone(LibraryBackbone):
                 return None
         return {key: state[key] for key in own}, count
 
-    def own_head_or_none(self) -> dict[str, Tensor] | None:
+    def head_tensors_or_none(self) -> dict[str, Tensor] | None:
         try:
-            return self.own_head()
+            return self.head_tensors()
         except BackboneError:
             return None
 
-    def own_head(self) -> dict[str, Tensor]:
+    def head_tensors(self) -> dict[str, Tensor]:
         """Meta tensors of the original classifier with PROBE_CLASSES classes, in module order."""
         names, _, _ = head_plan(self.arch, tuple(sorted(self.plan.kwargs.items())), PROBE_CLASSES, self.embed_dim)
         full = meta_body(self.arch, {**self.plan.kwargs, "num_classes": PROBE_CLASSES})
@@ -374,6 +384,25 @@ def quiet():
         logger.setLevel(level)
 
 
+def knows(arch: str) -> bool:
+    """True for the name of an architecture of the installed timm."""
+    import timm
+
+    return timm.is_model(arch) and "." not in arch
+
+
+def state(arch: str, tag: str) -> Mapping[str, Any]:
+    """The tensors of a tag, through the library's own place and cache. Raises WeightsError."""
+    import timm
+
+    found: Any = timm.get_pretrained_cfg(f"{arch}.{tag}")
+    if found.hf_hub_id:
+        return downloads.hub_state(found.hf_hub_id, found.hf_hub_filename)
+    if found.custom_load or str(found.url).endswith(".npz"):
+        raise WeightsError(f"timm/{arch}: the weights {tag!r} are published in a JAX format only; choose another tag")
+    return downloads.read_cached(found.url)
+
+
 def tags(arch: str) -> tuple[Tag, ...]:
     """The pretrained weights of an architecture, the recommended one first."""
     from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg
@@ -388,3 +417,22 @@ def tags(arch: str) -> tuple[Tag, ...]:
         source = f"hf-hub:{cfg.hf_hub_id}" if cfg.hf_hub_id else str(cfg.url)
         found.append(Tag(tag, cfg.license or "unknown", source))
     return tuple(sorted(found, key=lambda one: one.tag != (default.tag if default else None)))
+
+
+@cache
+def imagenet_labels() -> tuple[list[str], list[str]]:
+    """(WordNet ids, readable names) of the 1000 classes of ImageNet-1k in logit order. Imports no timm."""
+    spec = importlib.util.find_spec("timm")
+    if spec is None or not spec.submodule_search_locations:
+        raise BackboneError("ImageNet's class names come with timm, which is not installed: pip install timm")
+    folder = Path(spec.submodule_search_locations[0]) / "data" / "_info"
+    ids = (folder / "imagenet_synsets.txt").read_text(encoding="utf-8").split()
+    lemmas = dict(
+        line.split("\t", 1)
+        for line in (folder / "imagenet_synset_to_lemma.txt").read_text(encoding="utf-8").splitlines()
+    )
+    return ids, [lemmas[one] for one in ids]
+
+
+def imagenet_names() -> list[str]:
+    return list(imagenet_labels()[1])

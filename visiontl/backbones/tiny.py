@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from visiontl.backbone import Backbone, Features, ImageSpec
-from visiontl.backbones.library import capture
-from visiontl.backbones.stages import partition
+from visiontl.backbone import Backbone, Features
 from visiontl.errors import BackboneError
+from visiontl.kit.layers import capture
+from visiontl.kit.stages import partition
+from visiontl.spec import ImageSpec
 
 NAME = "visiontl/tiny"
 CHANNELS = (8, 16, 24, 32)

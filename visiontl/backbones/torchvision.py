@@ -16,12 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from visiontl.backbone import Backbone, Features, ImageSpec, OriginalHead
+from visiontl.backbone import Backbone, Features, OriginalHead
+from visiontl.backbones import downloads
 from visiontl.backbones.catalog import Tag
-from visiontl.backbones.library import LibraryBackbone, adapted_conv, capture, first_line, fresh, reason
+from visiontl.backbones.library import LibraryBackbone, adapted_conv, fresh, reason
 from visiontl.backbones.sizing import Layout, check_size, measure, nearest_power, takes
-from visiontl.backbones.stages import Partition, meta_copy, partition
-from visiontl.errors import BackboneError
+from visiontl.errors import BackboneError, first_line
+from visiontl.kit.layers import capture
+from visiontl.kit.stages import Partition, meta_copy, partition
+from visiontl.spec import ImageSpec
 
 CONTAINERS = {
     "features",
@@ -66,8 +69,6 @@ class Plan:
 class TorchvisionBackbone(LibraryBackbone):
     """A torchvision model. Its parameters are named as torchvision names them, below `body.`."""
 
-    family = "torchvision"
-
     def __init__(self, arch: str, plan: Plan, spec: ImageSpec, in_channels: int, body: nn.Module):
         super().__init__(f"torchvision/{arch}", arch, spec, in_channels, body, plan.layout, plan.parts)
         self.plan = plan
@@ -91,14 +92,25 @@ class TorchvisionBackbone(LibraryBackbone):
         classes = names if loaded and count == len(names) else None
         if isinstance(layer, nn.Conv2d):  # SqueezeNet classifies each place and pools the logits
             body = nn.Sequential(layer, nn.ReLU(), nn.AdaptiveAvgPool2d(1))
-            return OriginalHead(body, "map", count, classes)
-        return OriginalHead(layer, "pooled", count, classes)
+            return OriginalHead(body, "map", count, classes, {"body.0.": f"{self.plan.head}."})
+        return OriginalHead(layer, "pooled", count, classes, {"body.": f"{self.plan.head}."})
+
+    def library_call(self, num_classes: int) -> str:
+        given = constructor(self.arch, {**self.plan.kwargs, **({"num_classes": num_classes} if num_classes else {})})
+        options = "".join(f", {key}={value!r}" for key, value in given.items())
+        lines = [f"model = torchvision.models.get_model({self.arch!r}, weights=None{options})"]
+        if not num_classes:  # it has no argument for that
+            lines.append(f"model.set_submodule({self.plan.head!r}, torch.nn.Identity())")
+        if self.in_channels != 3:
+            name = first_conv(self.body)
+            lines.append(f"model.set_submodule({name!r}, torch.nn.{self.body.get_submodule(name)!r})")
+        return "; ".join(lines)
 
     def input_convs(self) -> Sequence[str]:
         return [first_conv(self.body)]
 
-    def fitting_head(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int] | None:
-        own = {f"{self.plan.head}.{k}": v for k, v in self.own_head().state_dict().items()}
+    def own_head(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int] | None:
+        own = {f"{self.plan.head}.{k}": v for k, v in self.head_layer().state_dict().items()}
         if not set(own) <= set(state):
             return None
         count = state[f"{self.plan.head}.weight"].shape[0]
@@ -106,7 +118,7 @@ class TorchvisionBackbone(LibraryBackbone):
             return None
         return {key: state[key] for key in own}, count
 
-    def own_head(self) -> nn.Module:
+    def head_layer(self) -> nn.Module:
         return original_layer(self.arch, 1000, self.plan.head)
 
 
@@ -184,10 +196,14 @@ def build(
 def create(arch: str, **kwargs: Any) -> nn.Module:
     from torchvision import models
 
-    if arch in INSIDE_PREPROCESSING:
-        kwargs = {"aux_logits": False, "init_weights": True, "transform_input": False, **kwargs}
     with quiet():
-        return models.get_model(arch, weights=None, **kwargs)
+        return models.get_model(arch, weights=None, **constructor(arch, kwargs))
+
+
+def constructor(arch: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of the architecture: one head, and no normalization of its own."""
+    inside = {"aux_logits": False, "init_weights": True, "transform_input": False}
+    return {**(inside if arch in INSIDE_PREPROCESSING else {}), **kwargs}
 
 
 def without_head(model: nn.Module) -> tuple[nn.Module, str]:
@@ -356,6 +372,18 @@ def units(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
         full = f"{prefix}{name}"
         found += units(child, f"{full}.") if full in CONTAINERS else [(full, child)]
     return found
+
+
+def knows(arch: str) -> bool:
+    """True for the name of an architecture of the installed torchvision."""
+    from torchvision import models
+
+    return arch in models.list_models(module=models)
+
+
+def state(arch: str, tag: str) -> Mapping[str, Any]:
+    """The tensors of a tag, through torch's cache. Raises WeightsError."""
+    return downloads.read_cached(weights_enum(arch)[tag].url, hashed=True)
 
 
 def weights_enum(arch: str) -> Any:

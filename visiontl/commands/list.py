@@ -5,15 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from visiontl.commands.arguments import warn_of_plugins
 from visiontl.errors import ConfigError, did_you_mean
 from visiontl.task import Command
-
-if TYPE_CHECKING:
-    from visiontl.backbones.catalog import Row
-    from visiontl.entry import BackboneEntry
 
 LISTS = ("tasks", "backbones", "policies", "plugins", "commands")
 
@@ -66,25 +62,16 @@ def list_tasks(pattern: str | None) -> Listing:
 
 def list_backbones(pattern: str | None) -> Listing:
     from visiontl import plugins
-    from visiontl.backbones import catalog
+    from visiontl.backbones import catalog, listing
 
-    entries = plugins.backbones()
-    rows, note = catalog.listing("*")
-    known = {row.name for row in rows}
-    rows += [as_row(entry) for name, entry in entries.items() if name not in known]
+    note = catalog.stale()
     if note:
         print(f"note: {note}", file=sys.stderr)
-    bare = {row.name: row.name.partition("/")[2] for row in rows}
-    cells = [row.cells() for row in rows if matches(row.name, pattern) or matches(bare[row.name], pattern)]
+    entries = plugins.backbones()
+    bare = {name: name.partition("/")[2] for name in entries}
+    wanted = [entry for name, entry in entries.items() if matches(name, pattern) or matches(bare[name], pattern)]
+    cells = [listing.cells(entry) for entry in wanted]
     return list(cells[0]) if cells else [], [list(cell.values()) for cell in cells], [*bare, *bare.values()]
-
-
-def as_row(entry: BackboneEntry) -> Row:
-    """A backbone that is not in the catalog, as far as it states its numbers."""
-    from visiontl.backbones.catalog import Row, Tag
-
-    facts = {key: entry.facts[key] for key in ("params", "embed_dim", "strides", "size") if key in entry.facts}
-    return Row(entry.name, **facts, weights=tuple(Tag(w.tag, w.license, w.source) for w in entry.weights))
 
 
 def list_policies(pattern: str | None) -> Listing:

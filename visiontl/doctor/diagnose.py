@@ -18,12 +18,12 @@ from visiontl.engine import scan
 from visiontl.engine.evaluate import with_example
 from visiontl.engine.model import backbone_like, through_json
 from visiontl.engine.order import epoch_order
-from visiontl.entry import ImageSpec
 from visiontl.errors import ConfigError, VisionTLError
 from visiontl.kit.words import plural
 from visiontl.report.console import Console
 from visiontl.report.items import Finding, Table
 from visiontl.runs.environment import write_text
+from visiontl.spec import ImageSpec
 from visiontl.task import Data
 
 LEVELS = {"error": "red", "warning": "yellow", "note": None}  # and their colors

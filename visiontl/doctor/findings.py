@@ -13,10 +13,10 @@ from visiontl.config.schema import DataConfig
 from visiontl.doctor import duplicates
 from visiontl.engine import scan
 from visiontl.engine.scan import Photo, Scans
-from visiontl.entry import ImageSpec
 from visiontl.kit.images import Stored
 from visiontl.kit.words import count, plural
 from visiontl.report.items import Finding, Seen, Table
+from visiontl.spec import ImageSpec
 from visiontl.task import Data
 
 TINY = 16  # pixels of the shorter side, below which hardly anything is to be seen

@@ -15,7 +15,6 @@ from torch.autograd.graph import saved_tensors_hooks
 from visiontl.backbone import Backbone
 from visiontl.errors import TrainingError
 
-
 Call = tuple[Any, tuple[int, ...], bool, tuple[str, ...]]
 """What a backbone was given: (image, maps, pooled, layers)."""
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from visiontl.backbone import Backbone
-    from visiontl.entry import ImageSpec
+    from visiontl.spec import ImageSpec
     from visiontl.report.items import Figure, Finding, Pictures, Seen, Table
 
 CONTRACT = 1  # a task written for another version of the contract is refused by name

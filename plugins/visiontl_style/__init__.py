@@ -25,8 +25,7 @@ TASK = Task(
     refuse=refuse,
     check=lazy("visiontl_style.checks:check"),
     example=lazy("visiontl_style.example:example"),
-    # small weights, so that plain SGD at the checks' rate does not run away; whole pictures, because a crop of one flat
-    # color normalizes to 0 up to rounding, which then decides what the next unit passes
+    # small weights, so that plain SGD at the checks' rate does not run away
     small={
         "width": 4,
         "blocks": 1,

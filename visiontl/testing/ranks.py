@@ -17,7 +17,7 @@ import itertools
 import math
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -41,15 +41,14 @@ from visiontl.runs import store
 from visiontl.task import Data, SampleDataset
 from visiontl.testing.case import Case, same, state
 from visiontl.testing.checks import POLICIES
+from visiontl.testing.double import in_double
 from visiontl.testing.witness import Witness, differing, digests, some
 
 EFFECTIVE = 12  # images per update: 1 x 12 = 2 x 6 = 3 x 4, each also in two micro-batches
 IMAGES = 22  # 10 for the last update of an epoch; in batches of 2, three processes share them as 2, 2, 2, 2, 2 and none
-WEIGHTS_APART = 1e-5  # |a - b| / |b| of all weights together, after 6 updates
-# of a tensor: rounding changes the sign of a unit that is nearly 0 and with it what passes through; weights moved by
-# 1e-7 of themselves at the start ended with tensors 3e-5 to 2.5e-4 apart in a U-Net, whose loss has many pixels
-TENSOR_APART = 5e-4
-ROUNDING = 1e-7  # a tensor that moved by this share of the tensor that moved most has a gradient of rounding errors
+WEIGHTS_APART = 1e-9  # |a - b| / |b| of each tensor, after 6 updates in float64
+ROUNDING = 1e-12  # a tensor that moved by this share of the tensor that moved most has a gradient of rounding errors
+LEAST_MOVED = 1e-3  # |end - start| / |start| of the tensor that moved most, in the whole run
 SCORES_APART = 1e-6  # of rows that a model gave on another number of processes
 SAME_ROWS_APART = 1e-12
 # evaluated and saved at the end alone
@@ -148,7 +147,7 @@ def check_workers(case: Case) -> list[str]:
 
 def check_weights(case: Case) -> list[str]:
     """However an update is shared out between micro-batches and processes, a run ends with the same weights up to
-    rounding: with a loss that is a mean over samples, norm statistics fixed, dropout off, and plain SGD."""
+    rounding in float64: with a loss that is a mean over samples, norm statistics fixed, dropout off, and plain SGD."""
     world = ranks.world()
     if EFFECTIVE % (2 * world):
         raise NotApplicable(f"{world} processes do not divide {EFFECTIVE // 2}")
@@ -156,19 +155,14 @@ def check_weights(case: Case) -> list[str]:
     ends: list[dict[str, Tensor]] = []
     problems, noise = [], set()
     for batch_size, accumulate in ways:
-        settings = (f"train.batch_size={batch_size}", f"train.accumulate={accumulate}", "train.epochs=3", *QUIET)
-        plain = ("freeze.norm_stats=fixed", "optim.name=sgd", "optim.lr=0.05", "optim.schedule=constant")
-        run = small_run(case, *settings, *plain, images=IMAGES)
-        hold(run.built.model)
-        require_a_mean(run)
-        start = state(run)
-        fit(run)
-        ends.append(state(run))
-        moved = max(apart(ends[-1], start).values())
-        steps = {name: float((end.double() - start[name]).norm()) for name, end in ends[-1].items()}
+        with in_double():
+            start, end = weights_of(case, batch_size, accumulate)
+        ends.append(end)
+        moved = max(apart(end, start).values())
+        steps = {name: float((tensor - start[name]).double().norm()) for name, tensor in end.items()}
         # such as a bias that the next normalization takes away again
         noise |= {name for name, step in steps.items() if 0 < step < ROUNDING * max(steps.values())}
-        if moved < 100 * WEIGHTS_APART:
+        if moved < LEAST_MOVED:
             problems.append(f"the weights moved by {moved:.1e} in the whole run: too little to compare")
     kept = [{name: tensor for name, tensor in end.items() if name not in noise} for end in ends]
     for way, end in zip(ways[1:], kept[1:], strict=True):
@@ -182,6 +176,20 @@ def check_weights(case: Case) -> list[str]:
             end = {name: read[name] for name in kept[0]}
             problems += too_far(kept[0], end, f"{world} processes against {other.stem[len('weights-of-') :]}")
     return problems
+
+
+def weights_of(case: Case, batch_size: int, accumulate: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Parameters and buffers, in float64, before and after a small run whose updates are shared out like this."""
+    settings = (f"train.batch_size={batch_size}", f"train.accumulate={accumulate}", "train.epochs=3", *QUIET)
+    plain = ("freeze.norm_stats=fixed", "optim.name=sgd", "optim.lr=0.05", "optim.schedule=constant")
+    run = small_run(case, *settings, *plain, images=IMAGES)
+    start = state(run)
+    narrow = [name for name, tensor in start.items() if tensor.is_floating_point() and tensor.dtype != torch.float64]
+    assert not narrow, f"not in float64: {some(narrow)}"
+    hold(run.built.model)
+    require_a_mean(run)
+    fit(run)
+    return start, state(run)
 
 
 def hold(model: nn.Module) -> None:
@@ -214,7 +222,7 @@ def require_a_mean(run: Run) -> None:
     whole, parts = loss(range(count)), half * loss(range(half)) + (count - half) * loss(range(half, count))
     if any(ranks.gather_objects(loss(range(count), seed=1) != whole)):
         raise NotApplicable("the loss depends on what the model draws for a batch")
-    if any(ranks.gather_objects(abs(whole - parts / count) > 1e-5 * abs(whole))):
+    if any(ranks.gather_objects(abs(whole - parts / count) > WEIGHTS_APART * abs(whole))):
         raise NotApplicable(f"the loss is no mean over samples: {whole:.6g} for {count}, {parts / count:.6g} in parts")
 
 
@@ -230,14 +238,7 @@ def apart(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> dict[str, float]:
 def too_far(a: Mapping[str, Tensor], b: Mapping[str, Tensor], what: str) -> list[str]:
     distances = apart(a, b)
     name = max(distances, key=distances.__getitem__)
-    if distances[name] > TENSOR_APART:
-        return [f"{what}: {name} is apart by {distances[name]:.1e}"]
-    whole = apart({"": flat(a, b)}, {"": flat(b, b)})[""]
-    return [] if whole <= WEIGHTS_APART else [f"{what}: the weights are apart by {whole:.1e}"]
-
-
-def flat(tensors: Mapping[str, Tensor], names: Iterable[str]) -> Tensor:
-    return torch.cat([tensors[name].double().flatten() for name in names])  # (all weights,)
+    return [f"{what}: {name} is apart by {distances[name]:.1e}"] if distances[name] > WEIGHTS_APART else []
 
 
 @contextmanager

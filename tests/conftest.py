@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 HERE = Path(__file__).resolve().parent
@@ -48,6 +49,15 @@ def pytest_configure(config):
         (info / "entry_points.txt").write_text(f"[visiontl]\n{name} = visiontl_{name}\n")
     sys.path.insert(0, str(site))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+
+
+@pytest.fixture
+def double():
+    """Float64 for the whole test: where two ways to compute the same are compared, rounding decides nothing."""
+    from visiontl.testing.double import in_double
+
+    with in_double():
+        yield
 
 
 def pytest_unconfigure(config):

@@ -325,7 +325,7 @@ def test_broken_plugins_are_warned_of_and_do_not_stop_others(capsys, calls, tmp_
 def test_a_closed_pipe_is_no_error(tmp_path):
     command = f"{sys.executable} -c 'import sys; from visiontl.cli import main; sys.exit(main())'"
     script = f"{command} config --schema | head -1"
-    done = subprocess.run(script, shell=True, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=60)
+    done = subprocess.run(script, shell=True, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=300)
     assert done.stdout == "{\n"
     assert done.stderr == ""
 
@@ -364,7 +364,7 @@ def test_help_config_errors_and_lists_import_no_torch(tmp_path):
         [sys.executable, "-c", LIGHT, json.dumps(commands)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         cwd=ROOT,
         env={k: v for k, v in environment().items() if k not in ("VISIONTL_PLUGINS", "RANK")},
     )
@@ -394,7 +394,7 @@ def test_the_launch_targets_are_the_same_commands(tool):
         [sys.executable, str(ROOT / "tools" / f"{tool}.py"), *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env=environment(VISIONTL_PLUGINS=""),
         cwd=ROOT,
     )

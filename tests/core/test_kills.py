@@ -20,7 +20,7 @@ def test_killed_runs_resume_to_the_same_bits(tmp_path):
         "--task",
         "brightness",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     results = [Result(**json.loads(line)) for line in (tmp_path / "kills.jsonl").read_text().splitlines()]
     assert sum(len(result.moments) for result in results) >= 14

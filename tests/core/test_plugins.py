@@ -137,7 +137,7 @@ def found(tmp_path_factory) -> dict:
         [sys.executable, "-c", script],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )

@@ -369,7 +369,7 @@ def test_a_rank_that_fails_dies_or_is_stopped_ends_all_and_the_run_resumes(tmp_p
         command = [*TORCHRUN, str(ROOT / "tests/core/failing_rank.py"), how, str(tmp_path), "brightness"]
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ['PYTHONPATH']}"}
         return subprocess.run(
-            [*command, "run.name=run", "resume=auto"], capture_output=True, text=True, timeout=120, env=environment
+            [*command, "run.name=run", "resume=auto"], capture_output=True, text=True, timeout=300, env=environment
         )
 
     folder = tmp_path / "runs/run"

@@ -16,7 +16,7 @@ import visiontl
 from visiontl import plugins
 from visiontl.config.schema import OptimConfig
 from visiontl.engine import optim
-from visiontl.engine.device import widen_slow_convolutions
+from visiontl.engine.device import choose_precision, widen_slow_convolutions
 from visiontl.engine.evaluate import gather_rows
 from visiontl.engine.optim import lr_factor
 from visiontl.engine.prepare import set_up
@@ -35,6 +35,7 @@ def case(tmp_path):
     return Case("brightness", tmp_path, {"dropout": 0.0})
 
 
+@pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_training_equals_a_bare_loop(case, accumulate):
     """16 images in updates of 4 x accumulate: with 3 the last update of each epoch has 4 images, not 12."""
@@ -74,7 +75,7 @@ def test_training_equals_a_bare_loop(case, accumulate):
             bare.step()
     expected, actual = model.state_dict(), state(run)
     for name in expected:
-        assert torch.allclose(expected[name].float(), actual[name].float(), rtol=2e-4, atol=2e-6), name
+        assert torch.allclose(expected[name], actual[name], rtol=1e-9, atol=1e-9), name
 
 
 def test_learning_rate_schedules_by_hand():
@@ -307,6 +308,16 @@ def test_other_number_of_processes_is_refused(case):
         case.run("run.processes=3")
 
 
+@pytest.mark.parametrize(
+    ("probe", "expected"), [("_is_avx512_bf16_supported", "bf16"), ("_is_amx_tile_supported", "bf16"), ("", "fp32")]
+)
+def test_auto_takes_bf16_where_the_cpu_has_instructions_for_it(probe, expected, monkeypatch):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name == probe, raising=False)
+    assert choose_precision("auto", torch.device("cpu"))[0] == expected
+    assert choose_precision("fp32", torch.device("cpu")) == ("fp32", "config")
+
+
 def test_precision_can_change_between_runs_of_one_process(case):
     for precision in ("bf16", "fp32"):
         report = visiontl.train(case.resolved(f"train.precision={precision}", "train.epochs=1"))
@@ -337,13 +348,14 @@ def test_strided_depthwise_convolutions_train_in_fp32_under_bf16():
     assert torch.equal(net[0](x), first)
 
 
+@pytest.mark.usefixtures("double")
 def test_compiled_model_trains_as_the_plain_one(case):
     states = []
     for compile in ("true", "false"):
         run = case.run(f"train.compile={compile}", "freeze.policy=all", limit=2)
         fit(run)
         states.append(state(run))
-    assert all(torch.allclose(states[0][name].float(), states[1][name].float(), atol=1e-5) for name in states[0])
+    assert all(torch.allclose(states[0][name], states[1][name], rtol=1e-9, atol=1e-9) for name in states[0])
 
 
 def test_trackers_write_into_the_run_folder(case):

@@ -47,9 +47,10 @@ def theirs(criterion, embedding, label, weight):
 
 def compare(mine, other):
     for a, b in zip(mine, other, strict=True):
-        torch.testing.assert_close(a.reshape(b.shape), b, rtol=2e-4, atol=2e-5)
+        torch.testing.assert_close(a.reshape(b.shape), b, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("seed", range(5))
 def test_arcface_is_pytorch_metric_learnings(seed):
     from pytorch_metric_learning.losses import ArcFaceLoss
@@ -61,6 +62,7 @@ def test_arcface_is_pytorch_metric_learnings(seed):
     compare(ours(config, embedding, label, weight), theirs(criterion, embedding, label, weight))
 
 
+@pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("seed", range(5))
 def test_cosface_is_pytorch_metric_learnings(seed):
     from pytorch_metric_learning.losses import CosFaceLoss
@@ -71,6 +73,7 @@ def test_cosface_is_pytorch_metric_learnings(seed):
     compare(ours(config, embedding, label, weight), theirs(criterion, embedding, label, weight))
 
 
+@pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("seed", range(3))
 def test_sub_center_arcface_is_pytorch_metric_learnings(seed):
     from pytorch_metric_learning.losses import SubCenterArcFaceLoss
@@ -85,6 +88,7 @@ def test_sub_center_arcface_is_pytorch_metric_learnings(seed):
     compare(ours(config, embedding, label, weight), theirs(criterion, embedding, label, weight))
 
 
+@pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("seed", range(5))
 def test_batch_hard_triplets_are_pytorch_metric_learnings(seed):
     from pytorch_metric_learning.distances import LpDistance
@@ -101,8 +105,8 @@ def test_batch_hard_triplets_are_pytorch_metric_learnings(seed):
     criterion = TripletMarginLoss(margin=0.3, distance=distance, reducer=MeanReducer())
     expected = criterion(other, label, BatchHardMiner(distance=distance)(other, label))
     expected.backward()
-    torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(mine.grad, other.grad, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(mine.grad, other.grad, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from visiontl.hookspecs import hookimpl
 from visiontl.processes.seeds import generator
 from visiontl.report.items import Finding, Seen, Table
 from visiontl.testing.case import Case, same, stage_states, state
+from visiontl.testing.double import in_double
 
 POLICIES = (
     "none",
@@ -195,17 +196,15 @@ def caches_features_without_changing_the_head(case: Case) -> None:
     if case.refusal("all"):
         return  # features are kept of a frozen backbone only
     settings = ["freeze.policy=all", "train.cache_views=2"]
-    plain, cached = case.run(*settings), case.run(*settings, "train.cache=true")
-    if not cached.caches:
-        assert any("not cached" in note for note in cached.console.notes), "features are not cached, and no word of why"
-        return
-    for run in (plain, cached):
-        fit(run)
+    with in_double():
+        plain, cached = case.run(*settings), case.run(*settings, "train.cache=true")
+        if not cached.caches:
+            assert any("not cached" in note for note in cached.console.notes), "no cached features, and no word of why"
+            return
+        for run in (plain, cached):
+            fit(run)
     for name, tensor in state(plain).items():
-        other = state(cached)[name]
-        assert torch.allclose(tensor.float(), other.float(), rtol=1e-4, atol=1e-5), (
-            f"{name} differs with cached features"
-        )
+        assert torch.allclose(tensor, state(cached)[name], rtol=1e-9, atol=1e-9), f"{name} differs with cached features"
 
 
 def scores_a_saved_run_as_in_training(case: Case) -> None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from visiontl.backbone import Backbone
-    from visiontl.spec import ImageSpec
     from visiontl.report.items import Figure, Finding, Pictures, Seen, Table
+    from visiontl.spec import ImageSpec
 
 CONTRACT = 1  # a task written for another version of the contract is refused by name
 

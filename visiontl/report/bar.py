@@ -86,17 +86,19 @@ class Bar:
         return text
 
     def measures(self) -> str:
-        """'loss 0.4312  lr 1.0e-3  87 img/s  ETA 3:12': what is known so far."""
-        parts = [labeled(name, value) for name, value in self.values.items() if is_number(value)]
+        """'loss 0.4312  lr 1.0e-3': the newest values."""
+        return "  ".join(labeled(name, value) for name, value in self.values.items() if is_number(value))
+
+    def pace(self) -> str:
+        """'87 img/s  ETA 3:12': what is known so far."""
         rate, remaining = self.images_per_second, self.remaining
-        if rate:
-            parts.append(f"{rate:.0f} img/s" if rate >= 10 else f"{rate:.2g} img/s")
+        parts = [f"{rate:.0f} img/s" if rate >= 10 else f"{rate:.2g} img/s"] if rate else []
         if remaining is not None and self.step != self.total:
             parts.append(f"ETA {duration(remaining)}")
         return "  ".join(parts)
 
     def line(self) -> str:
-        return "  ".join(filter(None, [self.counts(), self.measures()]))
+        return "  ".join(filter(None, [self.counts(), self.measures(), self.pace()]))
 
     def last_line(self) -> str:
         """What is worth a line when the loop has ended and nothing was written of its last update; or nothing. A

@@ -107,11 +107,10 @@ class Console:
 
         first = self._live is None
         live = self._live = self._live or LiveBars(self._terminal())
-        number = live.add(bar)
         try:
-            yield
+            with live.drawn(bar):
+                yield
         finally:
-            live.remove(number)
             if first:
                 self._live = None
                 live.stop()

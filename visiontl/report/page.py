@@ -87,7 +87,7 @@ def drawn_curves(report: Report, metrics: Sequence[Mapping[str, Any]], problems:
     return curves
 
 
-def shown_items(items: Iterable[Item], folder: Path, problems: list[str]) -> list[dict[str, Any]]:
+def shown_items(items: Iterable[Any], folder: Path, problems: list[str]) -> list[dict[str, Any]]:
     """The task's items, ready for the template, their files written. Adds to the problems what could not be drawn."""
     shown: list[dict[str, Any]] = []
     names: set[str] = set()

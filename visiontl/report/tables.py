@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -9,6 +10,8 @@ from typing import Any, cast
 from visiontl.report.formats import cell, human, is_number
 from visiontl.report.items import Table
 from visiontl.report.run import PhaseRows, Report
+
+NUMERIC = re.compile(r"-|[-+]?\d[\d,]*(\.\d+)?([eE][-+]?\d+)?( ?%| px| [kMG])?")
 
 Scores = Mapping[str, Mapping[str, Any]]  # {split: {score: value}}
 
@@ -80,8 +83,13 @@ def task_table(item: Table) -> Grid:
     """A table that a task made. Raises ValueError for a row of another length."""
     columns = [str(column) for column in item.columns]
     rows = [[cell(value, name) for name, value in zip(columns, row, strict=True)] for row in item.rows]
-    right = [all(is_number(row[i]) or row[i] is None for row in item.rows) for i in range(len(columns))]
+    right = [all(_numeric(row[i]) for row in item.rows) for i in range(len(columns))]
     return Grid(columns, rows, right)
+
+
+def _numeric(value: Any) -> bool:
+    """A number, nothing, or a text that is a number with its unit: '66.7%', '1,024', '12 px'."""
+    return is_number(value) or value is None or (isinstance(value, str) and NUMERIC.fullmatch(value) is not None)
 
 
 def _scalar(value: Any) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import IO
 
 from rich import box
@@ -34,9 +35,30 @@ def draw_table(
     console.print(drawn)
 
 
-class _Counts(ProgressColumn):
+class _Words(ProgressColumn):
+    """A column of texts about the bars."""
+
+    def __init__(self, words: Callable[[Bar], str]):
+        super().__init__()
+        self.words = words
+
     def render(self, task: Task) -> Text:
-        return Text(clean(task.fields["bar"].counts()), no_wrap=True)
+        return Text(clean(self.words(task.fields["bar"])), no_wrap=True, overflow="ellipsis")
+
+    def get_table_column(self) -> Column:
+        return Column(no_wrap=True, overflow="ellipsis")
+
+
+class _WholeWords(_Words):
+    """Texts that are not shortened where the terminal is narrow."""
+
+    def __init__(self, words: Callable[[Bar], str], tasks: Callable[[], list[Task]]):
+        super().__init__(words)
+        self.tasks = tasks
+
+    def get_table_column(self) -> Column:
+        widths = [self.render(task).cell_len for task in self.tasks()]
+        return Column(no_wrap=True, min_width=max(widths, default=0))
 
 
 class _Line(BarColumn):
@@ -45,20 +67,16 @@ class _Line(BarColumn):
         return super().render(task)
 
 
-class _Measures(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(clean(task.fields["bar"].measures()), no_wrap=True, overflow="ellipsis")
-
-
-class LiveBars:
+class LiveBars(Progress):
     """Bars drawn one below the other while there is any, and taken away at the end. rich's own thread reads them four
     times a second, so an update of a bar draws nothing."""
 
     def __init__(self, console: Console):
-        self._progress = Progress(
-            _Counts(table_column=Column(no_wrap=True)),
+        super().__init__(
+            _WholeWords(Bar.counts, lambda: self.tasks),
             _Line(bar_width=None, table_column=Column(max_width=BAR_WIDTH)),
-            _Measures(table_column=Column(no_wrap=True, overflow="ellipsis")),
+            _WholeWords(Bar.pace, lambda: self.tasks),
+            _Words(Bar.measures),
             console=console,
             refresh_per_second=4,
             transient=True,
@@ -66,14 +84,14 @@ class LiveBars:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._progress.start()
+        self.start()
         console.show_cursor(True)  # rich hides it; a process that is killed could not bring it back
 
-    def add(self, bar: Bar) -> int:
-        return self._progress.add_task("", total=bar.total, completed=bar.step, bar=bar)
-
-    def remove(self, number: int) -> None:
-        self._progress.remove_task(number)  # type: ignore[reportArgumentType]
-
-    def stop(self) -> None:
-        self._progress.stop()
+    @contextmanager
+    def drawn(self, bar: Bar) -> Generator[None]:
+        """The bar is shown within the block."""
+        number = self.add_task("", total=bar.total, completed=bar.step, bar=bar)
+        try:
+            yield
+        finally:
+            self.remove_task(number)

@@ -16,8 +16,10 @@ import pytest
 
 from visiontl.report import bar as bar_module
 from visiontl.report import console as console_module
+from visiontl.report.bar import Bar
 from visiontl.report.console import Console
 from visiontl.report.formats import cell, duration, human, number, scientific
+from visiontl.report.terminal import LiveBars
 
 LINE = re.compile(r"epoch 2/10  step 120/600  loss 0\.4312  lr 1\.0e-3  grad 0\.82  \d+(\.\d+)? img/s  ETA \d+:\d\d")
 
@@ -362,6 +364,28 @@ def test_a_process_ends_well_where_nobody_listens(where: str) -> None:
     done = subprocess.run([sys.executable, "-c", TALKING], stdout=target, stderr=subprocess.PIPE, text=True)
     os.close(target)
     assert (done.returncode, done.stderr) == (0, "1 noted\n")
+
+
+@pytest.mark.parametrize(("width", "shown"), [(120, True), (60, False)])
+def test_a_narrow_terminal_keeps_count_and_pace(clock: Clock, width: int, shown: bool) -> None:
+    from rich.console import Console as RichConsole
+
+    console = RichConsole(file=io.StringIO(), width=width, force_terminal=False)
+    bar = Bar(600, 119, epochs=10)
+    for step in (119, 120):
+        clock.now += 0.4
+        bar.update(step, images=32, values={"loss": 0.4312, "a part\x1b": 0.25, "another part": 0.125})
+    live = LiveBars(console)
+    try:
+        with live.drawn(bar), console.capture() as drawn:
+            console.print(live.get_renderable())
+    finally:
+        live.stop()
+    line = drawn.get()
+    assert "epoch 2/10  step 120/600 " in line
+    assert "80 img/s  ETA 3:12 loss 0.4312" in line
+    assert ("another part 0.1250" in line) is shown
+    assert "\x1b" not in line
 
 
 def test_console_imports_neither_torch_nor_rich() -> None:

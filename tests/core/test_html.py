@@ -19,6 +19,7 @@ from visiontl.report import page as pages
 from visiontl.report.figures import render_figure
 from visiontl.report.page import slug
 from visiontl.report.run import Report
+from visiontl.report.tables import task_table
 
 EVIL = "<script>alert(1)</script>"
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -298,6 +299,11 @@ def test_records_may_lack_anything(tmp_path: Path) -> None:
 def test_a_long_run_makes_no_huge_file(tmp_path: Path) -> None:
     long = [{"step": s, "epoch": s / 100, "kind": "train", "loss": s % 7} for s in range(1, 30_001)]
     assert write_report(tmp_path, {}, long).stat().st_size < 300_000
+
+
+def test_columns_of_numbers_are_set_to_the_right() -> None:
+    rows = [["a 1", "66.7%", "1,024", None, "1.0e-3", 3], ["7", "0.0%", "-3.5", "12 px", "-", 0.5]]
+    assert task_table(Table("t", list("abcdef"), rows)).right == [False, True, True, True, True, True]
 
 
 def test_a_failed_write_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import (
     ExtraFPNBlock,
@@ -15,6 +14,7 @@ from torchvision.ops.feature_pyramid_network import (
 )
 
 from visiontl import Backbone, BackboneError
+from visiontl.kit.pyramids import SimplePyramid
 
 LEVELS = 5
 PATCH = 16  # the stride of a plain ViT's map that the factors of its pyramid are meant for
@@ -59,14 +59,19 @@ class Pyramid(nn.Module):
         block = Several(extra)
         self.strides = [*own, *(own[-1] * 2 ** (i + 1) for i in range(missing))]
         self.neck: nn.Module
+        self.extra = block if plain else None  # else it is a part of the neck
         if plain:
-            self.neck = SimplePyramid(backbone.channels[-1], width, factors, block)
+            self.neck = SimplePyramid(backbone.channels[-1], width, factors)
         else:
             self.neck = FeaturePyramidNetwork([backbone.channels[level] for level in self.levels], width, block)
 
     def forward(self, image: Tensor) -> OrderedDict[str, Tensor]:
         maps = self.backbone(image, maps=self.levels).maps
-        return self.neck(OrderedDict((str(i), one) for i, one in enumerate(maps)))
+        if self.extra is None:
+            return self.neck(OrderedDict((str(i), one) for i, one in enumerate(maps)))
+        made = self.neck(maps[-1])
+        made, names = self.extra(made, list(maps), [str(i) for i in range(len(made))])
+        return OrderedDict(zip(names, made, strict=True))
 
 
 def convolved(width: int, missing: int) -> list[ExtraFPNBlock]:
@@ -97,35 +102,3 @@ class Downsampled(ExtraFPNBlock):
 
     def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
         return [*results, self.convolution(results[-1])], [*names, "more"]
-
-
-class SimplePyramid(nn.Module):
-    """(B, C, h, w) -> maps of `factors` times its resolution, each from the same map alone (ViTDet, section 3)."""
-
-    def __init__(self, channels: int, width: int, factors: Sequence[float], extra: ExtraFPNBlock):
-        super().__init__()
-        self.branches = nn.ModuleList(branch(channels, width, factor) for factor in factors)
-        self.extra = extra
-
-    def forward(self, maps: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
-        x = [next(reversed(maps.values()))]
-        made = [branch(x[0]) for branch in self.branches]
-        made, names = self.extra(made, x, [str(i) for i in range(len(made))])
-        return OrderedDict(zip(names, made, strict=True))
-
-
-def branch(channels: int, width: int, factor: float) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    if factor == 4:
-        half = channels // 2
-        layers += [nn.ConvTranspose2d(channels, half, 2, 2), LayerNorm2d(half), nn.GELU()]
-        layers += [nn.ConvTranspose2d(half, half // 2, 2, 2)]
-        channels = half // 2
-    elif factor == 2:
-        layers += [nn.ConvTranspose2d(channels, channels // 2, 2, 2)]
-        channels = channels // 2
-    elif factor == 0.5:
-        layers += [nn.MaxPool2d(2, 2)]
-    layers += [nn.Conv2d(channels, width, 1, bias=False), LayerNorm2d(width)]
-    layers += [nn.Conv2d(width, width, 3, padding=1, bias=False), LayerNorm2d(width)]
-    return nn.Sequential(*layers)

@@ -11,11 +11,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from visiontl import Backbone, BackboneError
+from visiontl.kit.pyramids import SimplePyramid
 from visiontl_segmentation.config import DecoderConfig
 from visiontl_segmentation.pyramid import (
     DEEPEST,
     Level,
-    SimplePyramid,
     at_size,
     empty,
     is_plain,
@@ -60,8 +60,8 @@ class Decoder(nn.Module):
             self.levels = plain_blocks(backbone, self.patch)
         elif self.patch is not None:
             self.levels = wanted(cfg.name, simple_levels(cfg.simple_pyramid))
-            made = [level.stride for level in self.levels if level.channels]
-            self.neck = SimplePyramid(backbone.channels[-1], self.patch, cfg.simple_pyramid, made)
+            factors = [self.patch / level.stride for level in self.levels if level.channels]
+            self.neck = SimplePyramid(backbone.channels[-1], cfg.simple_pyramid, factors)
         else:
             found = atrous_levels(backbone) if cfg.name in ATROUS else levels_of(backbone)
             refuse(cfg.name, backbone, found)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from timm.layers.norm import LayerNorm2d
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from visiontl import Backbone, BackboneError
@@ -60,31 +58,6 @@ def levels_of(backbone: Backbone) -> list[Level]:
 def simple_levels(width: int) -> list[Level]:
     """The pyramid that a plain backbone is given: strides 4 to 32 of one width, nothing at 2."""
     return [Level(2, None, 0), *(Level(stride, None, width) for stride in (4, 8, 16, 32))]
-
-
-class SimplePyramid(nn.Module):
-    """(B, C, h, w) of one stride -> maps of strides 4, 8, 16 and 32, each made of that map alone (Li et al. 2022,
-    "Exploring plain vision transformer backbones for object detection", section 3)."""
-
-    def __init__(self, channels: int, stride: int, width: int, strides: Sequence[int]):
-        super().__init__()
-        self.branches = nn.ModuleList(branch(channels, width, round(math.log2(stride / wanted))) for wanted in strides)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return [branch(x) for branch in self.branches]
-
-
-def branch(channels: int, width: int, doublings: int) -> nn.Sequential:
-    """A map at 2**doublings times the resolution, in `width` channels."""
-    layers: list[nn.Module] = []
-    for _ in range(doublings):
-        half = max(width, channels // 2)
-        layers += [nn.ConvTranspose2d(channels, half, 2, 2), LayerNorm2d(half), nn.GELU()]
-        channels = half
-    layers += [nn.MaxPool2d(2, 2, ceil_mode=True) for _ in range(-doublings)]
-    layers += [nn.Conv2d(channels, width, 1, bias=False), LayerNorm2d(width)]
-    layers += [nn.Conv2d(width, width, 3, padding=1, bias=False), LayerNorm2d(width)]
-    return nn.Sequential(*layers)
 
 
 def at_size(x: Tensor, size: Size) -> Tensor:

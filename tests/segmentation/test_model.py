@@ -6,12 +6,14 @@ import importlib
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 from visiontl_segmentation.config import SegmentationConfig
 from visiontl_segmentation.model import model
 
 from tests.shared import ROOT
 from visiontl import BackboneError, TrainingError, plugins
+from visiontl.kit.pyramids import SimplePyramid
 
 META = {"classes": ["a", "b", "c"], "counts": [1, 1, 1]}
 
@@ -133,6 +135,15 @@ def test_patches_that_are_no_power_of_two_cover_the_image():
     with torch.no_grad():
         found = net({"image": torch.zeros(1, 3, 64, 96, dtype=torch.uint8)})
     assert found["extent"].tolist() == [[70, 98]]
+
+
+@pytest.mark.parametrize(("name", "factors"), [("vit_tiny_patch16_224", 3), ("vit_small_patch32_224", 6)])
+def test_a_plain_backbone_gets_the_simple_pyramid_of_strides_4_to_32(name, factors):
+    neck = built({"decoder": "upernet"}, f"timm/{name}", (64, 64)).decode.neck
+    assert isinstance(neck, SimplePyramid)
+    assert len(neck.branches) == 4
+    doublings = [one for one in neck.modules() if isinstance(one, nn.ConvTranspose2d)]
+    assert len(doublings) == factors  # 4, 2, 1, 1/2 times patches of 16 pixels; 8, 4, 2, 1 times those of 32
 
 
 def test_one_image_under_a_decoder_that_normalizes_over_images_is_refused():

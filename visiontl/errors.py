@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 # How names were spelled in visiontl before they followed the libraries: {pattern of a stem: what it is now}
 RESPELLED = {
     "colour": "color", "normalis": "normaliz", "optimis": "optimiz", "equalis": "equaliz", "stylis": "styliz",
-    "licence": "license", "centre": "center", "grey": "gray", r"enrol(?!l)": "enroll",
+    "licence": "license", "centred": "centered", "centre": "center", "grey": "gray", r"enrol(?!l)": "enroll",
 }  # fmt: skip
 
 

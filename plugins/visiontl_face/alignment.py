@@ -26,11 +26,11 @@ def similarity_transform(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """(2, 3): the rotation, scale and shift, without mirroring, that bring source nearest to target by least squares
     (Umeyama 1991, eq. 40 to 43). source, target: (N, 2). Raises ValueError where all source points are one."""
     mean, aim = source.mean(0), target.mean(0)
-    centerd = source - mean
-    variance = (centerd**2).sum() / len(source)
+    centered = source - mean
+    variance = (centered**2).sum() / len(source)
     if variance < 1e-12:
         raise ValueError("all points are in one place")
-    covariance = (target - aim).T @ centerd / len(source)  # (2, 2)
+    covariance = (target - aim).T @ centered / len(source)  # (2, 2)
     left, values, right = np.linalg.svd(covariance)
     signs = np.array([1.0, np.sign(np.linalg.det(left) * np.linalg.det(right)) or 1.0])
     rotation = left @ np.diag(signs) @ right

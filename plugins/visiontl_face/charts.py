@@ -19,7 +19,7 @@ from visiontl_face.verification import Roc
 LINES = {
     "embedding": "this model",
     "pooled": "backbone's features as they are",
-    "centerd": "features minus the training mean",
+    "centered": "features minus the training mean",
 }
 CONFUSED = 8  # pictures of each kind
 HEIGHT = 180  # pixels of a picture in a pair

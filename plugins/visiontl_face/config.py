@@ -121,9 +121,9 @@ def expand_loss(value: Any) -> Any:
 class NeckConfig(Section):
     """Between the pooled features and the embedding: dropout, linear, BatchNorm."""
 
-    start: Literal["random", "centerd", "whitened"] = Field(
+    start: Literal["random", "centered", "whitened"] = Field(
         default="whitened",
-        description="what the linear layer and BatchNorm do before training; centerd: subtract the training mean; "
+        description="what the linear layer and BatchNorm do before training; centered: subtract the training mean; "
         "whitened: also even out the spread within identities",
     )
     shrinkage: float = Field(

@@ -33,7 +33,7 @@ def model(cfg: FaceConfig, backbone: Backbone, meta: Mapping[str, Any]) -> nn.Mo
 
 class FaceNetwork(nn.Module):
     """forward(batch), training: {"embedding": (B, d) normalized, and "logits": (B, C) with the margin where there is a
-    head}. Evaluation: {"embedding", and "pooled", "centerd": (B, E), the same made of the backbone's features as they
+    head}. Evaluation: {"embedding", and "pooled", "centered": (B, E), the same made of the backbone's features as they
     are and without the training mean}; with flip each is the sum of the image's and its mirror image's, normalized.
 
     center: (E,) mean of the training images' features before training; zeros until `start` was called.
@@ -60,7 +60,7 @@ class FaceNetwork(nn.Module):
     def views(self, image: Tensor) -> dict[str, Tensor]:
         """The embedding of one view, and the two that need no training; all normalized."""
         pooled = self.features(image)  # (B, E)
-        found = {"embedding": self.neck(pooled), "pooled": pooled, "centerd": pooled - self.center}
+        found = {"embedding": self.neck(pooled), "pooled": pooled, "centered": pooled - self.center}
         return {name: F.normalize(values, dim=1) for name, values in found.items()}
 
     def features(self, image: Tensor) -> Tensor:

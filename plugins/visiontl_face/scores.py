@@ -15,13 +15,13 @@ from visiontl_face import identification, verification
 from visiontl_face.config import FaceConfig
 from visiontl_face.verification import FARS, TOO_FEW, Roc
 
-BASELINES = ("pooled", "centerd")  # embeddings that need no training
+BASELINES = ("pooled", "centered")  # embeddings that need no training
 
 
 def rows(
     cfg: FaceConfig, outputs: Mapping[str, Tensor], batch: Mapping[str, Any], meta: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """{"embedding": (d,) fp32, "pooled", "centerd": (E,) fp16, "name", "identity", "group", "pairs": [(name of the
+    """{"embedding": (d,) fp32, "pooled", "centered": (E,) fp16, "name", "identity", "group", "pairs": [(name of the
     other image, same, fold)] or None where the split has no list}. Half precision moves a baseline's cosine by some
     1e-5 and halves what is sent between processes."""
     embedding = outputs["embedding"].float().cpu().numpy()  # (B, d)
@@ -53,7 +53,7 @@ def score(cfg: FaceConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str,
 
     Verification: auc, eer, accuracy and accuracy_std (LFW's ten folds), tar_at_far and threshold_at_far (FAR -> value,
     or "not enough pairs"), best_threshold (of all pairs), groups. Identification: rank1, rank5, dir_at_far. The same
-    features without training: pooled_auc, pooled_accuracy, centerd_auc, centerd_accuracy. pairs: counts of each kind.
+    features without training: pooled_auc, pooled_accuracy, centered_auc, centered_accuracy. pairs: counts of each kind.
     What the rows cannot tell is left out. Raises DataError for embeddings that are not finite.
     """
     embedding = stacked(rows, "embedding")  # (N, d)

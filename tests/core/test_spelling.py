@@ -39,7 +39,14 @@ def test_no_name_has_an_old_spelling():
 
 
 @pytest.mark.parametrize(
-    ("old", "now"), [("keep_colours", "keep_colors"), ("licence", "license"), ("enrol", "enroll"), ("grey", "gray")]
+    ("old", "now"),
+    [
+        ("keep_colours", "keep_colors"),
+        ("licence", "license"),
+        ("enrol", "enroll"),
+        ("grey", "gray"),
+        ("centred", "centered"),
+    ],
 )
 def test_an_old_name_is_told_with_the_new_one(old, now):
     assert did_you_mean(old, ["size", now]) == f"; it is {now!r} now"

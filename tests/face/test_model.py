@@ -24,7 +24,7 @@ def features(seed: int = 0, people: int = 4, each: int = 6, width: int = 10):
     return centers[labels] + torch.randn(len(labels), width, generator=draw) * spread + 5, labels
 
 
-def test_the_centerd_start_is_the_features_minus_their_mean():
+def test_the_centered_start_is_the_features_minus_their_mean():
     pooled, labels = features()
     neck = Neck(10, 10, 0.0).eval()
     neck.set_start(projection(pooled, labels, 10, None), pooled)
@@ -40,9 +40,9 @@ def test_a_narrower_start_keeps_the_directions_of_most_variance():
     pooled, labels = features()
     matrix = projection(pooled, labels, 4, None)
     torch.testing.assert_close(matrix @ matrix.T, torch.eye(4), rtol=1e-5, atol=1e-5)
-    centerd = pooled - pooled.mean(0)
-    _, values, right = torch.linalg.svd(centerd, full_matrices=False)
-    assert (centerd @ matrix.T).square().sum() == pytest.approx(float(values[:4].square().sum()), rel=1e-5)
+    centered = pooled - pooled.mean(0)
+    _, values, right = torch.linalg.svd(centered, full_matrices=False)
+    assert (centered @ matrix.T).square().sum() == pytest.approx(float(values[:4].square().sum()), rel=1e-5)
     torch.testing.assert_close((matrix @ right[:4].T).abs(), torch.eye(4), rtol=1e-3, atol=1e-3)
 
 
@@ -96,15 +96,15 @@ def test_every_parameter_gets_a_gradient(name):
 
 
 def test_start_makes_evaluation_the_training_free_embedding():
-    made, batch = network(neck={"start": "centerd"}, dimension=64)
-    cfg = config(data="x", dimension=64, neck={"start": "centerd"})
+    made, batch = network(neck={"start": "centered"}, dimension=64)
+    cfg = config(data="x", dimension=64, neck={"start": "centered"})
     made.eval()
     with torch.no_grad():
         start(cfg, made, [batch], META)
         found = made({"image": batch["image"].flip(0)})
     assert made.center.abs().sum() > 0
     torch.testing.assert_close(
-        found["embedding"][:, : found["centerd"].shape[1]], found["centerd"], rtol=1e-3, atol=1e-3
+        found["embedding"][:, : found["centered"].shape[1]], found["centered"], rtol=1e-3, atol=1e-3
     )
     assert made.head is not None
     own = F.normalize(made.neck(made.features(batch["image"])), dim=1)[:2].mean(0)

@@ -24,8 +24,8 @@ def test_the_frozen_projection_verifies_new_people(tmp_path):
     assert test["pairs"] == {"same": 300, "different": 300, "left out": 0}
     assert test["auc"] >= 0.990
     assert test["accuracy"] >= 0.95
-    assert test["auc"] >= before["centerd_auc"] - 0.002
+    assert test["auc"] >= before["centered_auc"] - 0.002
     assert 0.96 <= before["pooled_auc"] <= 0.985
-    assert 0.985 <= before["centerd_auc"] <= 0.995
+    assert 0.985 <= before["centered_auc"] <= 0.995
     travelled = json.loads((Path(report["run"]) / "model/scores.json").read_text())
     assert travelled["threshold_at_far"]["0.01"] == report["scores"]["val"]["threshold_at_far"]["0.01"]

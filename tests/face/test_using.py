@@ -225,7 +225,7 @@ def test_the_report_shows_baselines_roc_and_confused_pairs(run):
 @pytest.mark.parametrize(
     "section",
     [
-        {"loss": "triplet", "images_per_identity": 2, "neck": {"start": "centerd"}},
+        {"loss": "triplet", "images_per_identity": 2, "neck": {"start": "centered"}},
         {"loss": {"name": "combined", "sub_centers": 2}, "augment": "light", "neck": {"dropout": 0.2}},
     ],
     ids=["triplets of P x K", "sub-centers, augmented"],

@@ -103,7 +103,7 @@ def rows_of(embedding, identities, groups=None, pairs=None):
     groups = groups or [""] * len(embedding)
     return [
         {
-            "embedding": vector, "pooled": vector, "centerd": vector, "name": f"{i:03d}.png", "identity": who,
+            "embedding": vector, "pooled": vector, "centered": vector, "name": f"{i:03d}.png", "identity": who,
             "group": group, "pairs": None if pairs is None else pairs.get(i, []),
         }
         for i, (vector, who, group) in enumerate(zip(embedding, identities, groups, strict=True))
@@ -209,7 +209,7 @@ def test_accuracy_is_the_mean_over_the_lists_folds_and_its_deviation():
             (f"{i:02d}b", [value, np.sqrt(1 - value**2)], []),
         ):
             vector = np.array(vector, np.float32)
-            kinds = {"embedding": vector, "pooled": vector, "centerd": vector}
+            kinds = {"embedding": vector, "pooled": vector, "centered": vector}
             rows.append({**kinds, "name": name, "identity": name, "group": "", "pairs": pairs})
     scores = score(CFG, rows, {})
     assert scores["accuracy"] == pytest.approx((1 + 1 + 0.5) / 3)

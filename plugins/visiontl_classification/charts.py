@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visiontl import DataError, Figure, Pictures, Table
+from visiontl import Figure, Pictures, Table
+from visiontl.kit.charts import chosen_pictures, draw_confusion
 from visiontl.kit.words import count
 from visiontl_classification.config import ClassificationConfig
 from visiontl_classification.scores import (
@@ -45,10 +46,12 @@ def report(
     shown: list[Any] = []
     if len(names) <= MATRIX_LIMIT:
         side = 2.5 + 0.45 * len(names)
+        shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)  # (K, K)
+        texts = [[str(number or "") for number in row] for row in matrix.tolist()]
         shown.append(
             Figure(
                 "Confusion matrix",
-                partial(draw_matrix, matrix=matrix, names=names),
+                partial(draw_confusion, shares=shares, texts=texts, names=names),
                 "Rows are the true classes, columns the predicted ones; the number is images, the "
                 "color its share of the row.",
                 (side + 0.8, side),
@@ -69,23 +72,7 @@ def report(
             (4.5, 4.2),
         )
     )
-    mistakes = _mistakes(true, predicted, confidence, names, image)
-    if mistakes:
-        shown.append(Pictures("Most confident mistakes", mistakes, "true -> predicted, with its probability"))
-    return shown
-
-
-def draw_matrix(axes: Any, matrix: np.ndarray, names: Sequence[str]) -> None:
-    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)  # (K, K)
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    labels = [name if len(name) <= 22 else name[:21] + "…" for name in names]
-    axes.set_xticks(range(len(names)), labels, rotation=60, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(names)), labels)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    for row, column in np.argwhere(matrix > 0):
-        color = "white" if share[row, column] > 0.5 else "black"
-        axes.text(column, row, f"{matrix[row, column]}", ha="center", va="center", color=color, fontsize=8)
+    return [*shown, *_mistakes(true, predicted, confidence, names, image)]
 
 
 def draw_reliability(axes: Any, confidence: np.ndarray, right: np.ndarray) -> None:
@@ -150,14 +137,11 @@ def _mistakes(
     confidence: np.ndarray,
     names: Sequence[str],
     image: Callable[[int], Image.Image],
-) -> list[tuple[str, Image.Image]]:
+) -> list[Pictures]:
     wrong = np.flatnonzero(true != predicted)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
-    items = []
-    for i in worst.tolist():
-        try:
-            photo = image(i)
-        except DataError:  # moved or damaged since it was scored; the tables still count it
-            continue
-        items.append((f"{names[int(true[i])]} -> {names[int(predicted[i])]} {confidence[i]:.2f}", photo))
-    return items
+
+    def item(i: int) -> tuple[str, Image.Image]:
+        return f"{names[int(true[i])]} -> {names[int(predicted[i])]} {confidence[i]:.2f}", image(i)
+
+    return chosen_pictures("Most confident mistakes", worst.tolist(), item, "true -> predicted, with its probability")

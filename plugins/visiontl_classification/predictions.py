@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor, nn
 
+from visiontl.kit.drawing import enlarged, put_lines
 from visiontl_classification.config import ClassificationConfig, PredictOptions
 
 LISTED = 100  # classes up to which every probability is given unasked
 SMALLEST = 160  # pixels; a picture with a shorter side is enlarged before words are put on it
-LARGEST = 4096  # pixels; no longer side is enlarged beyond it: a strip of 100,000 x 1 would fill the memory
 
 
 def predict(
@@ -56,22 +56,8 @@ def _probability(cfg: ClassificationConfig, model: nn.Module, batch: Mapping[str
 
 def draw(image: Image.Image, prediction: Mapping[str, Any], meta: Mapping[str, Any]) -> Image.Image:
     """A copy of the picture with the answer in a dark box at its top; small pictures are enlarged first."""
-    picture = image.convert("RGB")
-    shorter = min(picture.size)
-    if shorter < SMALLEST:
-        factor = max(1, min(-(-SMALLEST // shorter), LARGEST // max(picture.size)))
-        picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    size = max(14, min(picture.size) // 14)  # pixels
-    margin = size // 3
-    lines = [_shortened(text, size, picture.width - 2 * margin) for text in _lines(prediction)]
-    fonts = [font(text, size) for text in lines]
-    height = round(size * 1.3)
-    width = max(round(face.getlength(text)) for face, text in zip(fonts, lines, strict=True))
-    pen = ImageDraw.Draw(picture, "RGBA")
-    pen.rectangle((0, 0, min(picture.width, width + 2 * margin), height * len(lines) + margin), fill=(0, 0, 0, 190))
-    for i, (face, text) in enumerate(zip(fonts, lines, strict=True)):
-        pen.text((margin, margin // 2 + i * height), text, font=face, fill="white")
-    return picture
+    picture, _ = enlarged(image, SMALLEST)
+    return put_lines(picture, _lines(prediction))
 
 
 def _lines(prediction: Mapping[str, Any]) -> list[str]:
@@ -83,24 +69,3 @@ def _lines(prediction: Mapping[str, Any]) -> list[str]:
     if not named:
         return ["no label"]
     return named if len(named) <= 5 else [*named[:4], f"and {len(named) - 4} more"]
-
-
-def _shortened(text: str, size: int, width: int) -> str:
-    """Takes letters out before the probability until the line fits."""
-    face = font(text, size)
-    name, gap, probability = text.rpartition("  ")
-    if not gap:
-        name, probability = text, ""
-    while len(name) > 1 and face.getlength(text) > width:
-        name = name[:-1]
-        text = f"{name}…{gap}{probability}"
-    return text
-
-
-def font(text: str, size: int) -> Any:
-    """Pillow's own font; beyond Latin-1 DejaVu Sans, which matplotlib ships (Greek, Cyrillic ...)."""
-    if all(ord(letter) < 256 or letter == "…" for letter in text):
-        return ImageFont.load_default(size)
-    import matplotlib
-
-    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)

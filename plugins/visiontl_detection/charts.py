@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visiontl import DataError, Figure, Pictures, Table
+from visiontl import Figure, Pictures, Table
+from visiontl.kit.charts import chosen_pictures, draw_bars, ends, short, spread
 from visiontl.kit.words import plural
 from visiontl_detection import coco_scores, errors
 from visiontl_detection.config import DetectionConfig
@@ -57,7 +58,7 @@ def report(
 def _curves(matches: errors.Matches, names: Sequence[str]) -> Figure:
     number = np.bincount(matches.true_label, minlength=len(names))
     shown: list[int] = [k for k in np.argsort(-number, kind="stable")[:CURVES].tolist() if number[k]]
-    curves = [(_short(names[k]), *errors.class_curve(matches, k)) for k in shown]
+    curves = [(short(names[k]), *errors.class_curve(matches, k)) for k in shown]
     left_out = np.count_nonzero(number) - len(shown)
     return Figure(
         "Precision and recall by class",
@@ -144,27 +145,16 @@ def _class_table(lines: Sequence[tuple[Any, ...]], classes: int, threshold: floa
 
 
 def _bars(lines: Sequence[tuple[Any, ...]]) -> Figure:
-    shown, caption = list(lines), ""
+    shown, caption = ends(lines, BARS), ""
     if len(lines) > BARS:
         half = BARS // 2
-        shown = [*lines[:half], *lines[-half:]]
         caption = f" The {half} best and the {half} worst; the {len(lines) - BARS} between them are in the table."
     return Figure(
         "Average precision by class",
-        partial(draw_bars, names=[_short(line[0]) for line in shown], values=[line[2] for line in shown]),
+        partial(draw_bars, names=[line[0] for line in shown], values=[line[2] for line in shown], label="AP"),
         "Mean over the IoUs .50 to .95, as COCO has it." + caption,
         (6.0, 1.0 + 0.26 * len(shown)),
     )
-
-
-def draw_bars(axes: Any, names: Sequence[str], values: Sequence[float], label: str = "AP") -> None:
-    places = range(len(names))
-    bars = axes.barh(places, values)
-    axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=8)
-    axes.set_yticks(places, names)
-    axes.invert_yaxis()
-    axes.set_xlim(0, max(1e-3, *values) * 1.15)
-    axes.set_xlabel(label)
 
 
 def _errors(matches: errors.Matches, threshold: float) -> list[Any]:
@@ -200,30 +190,18 @@ def _pictures(
     wrong = errors.per_image(matches, threshold, len(rows))  # (N,)
     order = np.argsort(-wrong, kind="stable")
     worst = order[:WORST][wrong[order[:WORST]] > 0].tolist()
-    rest = order[len(worst) :]
-    ordinary = rest[np.linspace(0, len(rest) - 1, min(ORDINARY, len(rest))).round().astype(int)].tolist()
+    others = spread(order[len(worst) :].tolist(), ORDINARY)
     caption = (
         f"Detections from score {threshold:g} on: blue are right, orange wrong, with the kind of error. Dashed boxes "
         "are the truth; yellow ones were missed."
     )
-    made = []
-    for title, chosen in (
-        ("Images with the most errors", worst),
-        ("Other images, from more errors to fewer", ordinary),
-    ):
-        items = []
-        for i in chosen:
-            try:
-                photo = image(i).copy()
-            except DataError:  # moved or damaged since it was scored; the tables still count it
-                continue
-            photo.thumbnail((SIDE, SIDE))
-            said = f"image {i}: {wrong[i]} {plural(int(wrong[i]), 'error')}"
-            items.append((said, draw_rows(photo, rows[i], meta, threshold)))
-        if items:
-            made.append(Pictures(title, items, caption))
-    return made
 
+    def item(i: int) -> tuple[str, Image.Image]:
+        photo = image(i).copy()
+        photo.thumbnail((SIDE, SIDE))
+        return f"image {i}: {wrong[i]} {plural(int(wrong[i]), 'error')}", draw_rows(photo, rows[i], meta, threshold)
 
-def _short(name: str) -> str:
-    return name if len(name) <= 22 else name[:21] + "…"
+    return [
+        *chosen_pictures("Images with the most errors", worst, item, caption),
+        *chosen_pictures("Other images, from more errors to fewer", others, item, caption),
+    ]

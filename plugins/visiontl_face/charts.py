@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visiontl import DataError, Figure, Pictures, Table
+from visiontl import Figure, Pictures, Table
+from visiontl.kit.charts import chosen_pictures
+from visiontl.kit.drawing import sheet
 from visiontl.kit.words import told
 from visiontl_face import verification
 from visiontl_face.config import FaceConfig
@@ -118,29 +120,22 @@ def _confused(
     rows: Sequence[Mapping[str, Any]], judged: Judged, similarity: np.ndarray, image: Callable[[int], Image.Image]
 ) -> list[Pictures]:
     """The most similar pairs of two people and the least similar ones of one person."""
-    shown = []
+
+    def item(place: int) -> tuple[str, Image.Image]:
+        a, b = int(judged.first[place]), int(judged.second[place])
+        said = f"{similarity[place]:.3f}: {told(rows[a]['name'])}, {told(rows[b]['name'])}"
+        return said, sheet([[at_height(image(a)), at_height(image(b))]])
+
+    shown: list[Pictures] = []
     for kind, sign, title in (
         (False, -1, "Two people, most similar"),
         (True, 1, "One person, least similar"),
     ):
         places = np.flatnonzero(judged.same == kind)
-        items = []
-        for place in places[np.argsort(sign * similarity[places], kind="stable")][:CONFUSED]:
-            a, b = int(judged.first[place]), int(judged.second[place])
-            try:
-                picture = side_by_side(image(a), image(b))
-            except DataError:
-                continue
-            items.append((f"{similarity[place]:.3f}: {told(rows[a]['name'])}, {told(rows[b]['name'])}", picture))
-        if items:
-            shown.append(Pictures(title, items, "cosine similarity: first image, second image"))
+        most = places[np.argsort(sign * similarity[places], kind="stable")][:CONFUSED].tolist()
+        shown += chosen_pictures(title, most, item, "cosine similarity: first image, second image")
     return shown
 
 
-def side_by_side(first: Image.Image, second: Image.Image) -> Image.Image:
-    """Both at one height, with a white gap."""
-    small = [one.resize((max(1, round(one.width * HEIGHT / one.height)), HEIGHT)) for one in (first, second)]
-    both = Image.new("RGB", (small[0].width + small[1].width + 6, HEIGHT), "white")
-    both.paste(small[0], (0, 0))
-    both.paste(small[1], (small[0].width + 6, 0))
-    return both
+def at_height(image: Image.Image) -> Image.Image:
+    return image.resize((max(1, round(image.width * HEIGHT / image.height)), HEIGHT))

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visiontl import DataError, Figure, Pictures, Table
+from visiontl import Figure, Pictures, Table
+from visiontl.kit.charts import chosen_pictures, draw_bars, draw_confusion, ends, spread
+from visiontl.kit.drawing import sheet, with_legend
 from visiontl_segmentation.config import SegmentationConfig
-from visiontl_segmentation.drawing import overlay, verdict, with_legend
+from visiontl_segmentation.drawing import entries, overlay, verdict
 from visiontl_segmentation.scores import dice, divided, iou, mean, scored_classes, summed, unpacked
 from visiontl_segmentation.views import resized_mask
 
 BARS = 40  # classes that a chart can be read with
 WORST, ORDINARY = 6, 4  # pictures
 SIDE = 480  # pixels, longer side of one of the four pictures
-GAP = 6  # pixels between them
 
 
 def report(
@@ -43,19 +44,9 @@ def bars(table: np.ndarray, names: Sequence[str]) -> Figure:
     caption = "Pixels of the whole split, at the photos' own sizes."
     if len(order) > BARS:
         caption += f" The {BARS // 2} best and the {BARS // 2} worst of {len(order)}; the others are in the table."
-        order = [*order[: BARS // 2], *order[-BARS // 2 :]]
-    shown = [short(names[k]) for k in order]
-    draw = partial(draw_bars, names=shown, values=[float(values[k]) for k in order])
+    order = ends(order, BARS)
+    draw = partial(draw_bars, names=[names[k] for k in order], values=[float(values[k]) for k in order], label="IoU")
     return Figure("IoU by class", draw, caption, (6.0, 1.0 + 0.26 * len(order)))
-
-
-def draw_bars(axes: Any, names: Sequence[str], values: Sequence[float]) -> None:
-    drawn = axes.barh(range(len(names)), values)
-    axes.bar_label(drawn, fmt="%.3f", padding=3, fontsize=8)
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1.12)
-    axes.set_xlabel("IoU")
 
 
 def classes_table(table: np.ndarray, names: Sequence[str]) -> Table:
@@ -82,25 +73,14 @@ def confusion_figure(table: np.ndarray, names: Sequence[str]) -> Figure | None:
         return None
     part = table[np.ix_(there, there)]
     shares = part / np.maximum(part.sum(1, keepdims=True), 1)
+    texts = [[f"{100 * value:.0f}" if value >= 0.005 else "" for value in row] for row in shares.tolist()]
     side = 1.6 + 0.42 * len(there)
     return Figure(
         "What is taken for what",
-        partial(draw_confusion, shares=shares, names=[short(names[k]) for k in there.tolist()]),
+        partial(draw_confusion, shares=shares, texts=texts, names=[names[k] for k in there.tolist()]),
         "Share of a true class's pixels (row) that were called so (column), in percent; below 0.5 % left out.",
         (side + 1.0, side),
     )
-
-
-def draw_confusion(axes: Any, shares: np.ndarray, names: Sequence[str]) -> None:
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
-    for row, column in zip(*np.nonzero(shares >= 0.005), strict=True):
-        value = shares[row, column]
-        dark = "white" if value > 0.55 else "black"
-        axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=7, color=dark)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
 
 
 def pictures(
@@ -113,25 +93,20 @@ def pictures(
     counted = scored_classes(cfg, meta)
     each = np.array([mean(iou(summed([row], "pairs", "pixels", len(meta["classes"])))[counted]) for row in rows])
     order = [i for i in np.argsort(np.nan_to_num(each, nan=2), kind="stable").tolist() if not np.isnan(each[i])]
-    worst, rest = order[:WORST], order[WORST:]
-    ordinary = [rest[i] for i in np.linspace(0, len(rest) - 1, min(ORDINARY, len(rest))).round().astype(int).tolist()]
+
+    def item(i: int) -> tuple[str, Image.Image]:
+        return f"image {i}: mIoU {each[i]:.3f}", four(image(i), rows[i], meta)
+
     caption = (
         "Above: the photo, and the truth; below: the prediction, and which pixels are right (blue) and wrong (orange). "
         "Ignored pixels are left as they are. Shares are the truth's. Masks are kept small, so borders are coarser "
         "here than they are scored."
     )
-    made = []
-    for title, chosen in (("Images with the lowest IoU", worst), ("Other images, from lower to higher IoU", ordinary)):
-        items = []
-        for i in chosen:
-            try:
-                photo = image(i)
-            except DataError:  # moved or damaged since it was scored; the tables still count it
-                continue
-            items.append((f"image {i}: mIoU {each[i]:.3f}", four(photo, rows[i], meta)))
-        if items:
-            made.append(Pictures(title, items, caption))
-    return made
+    worst, others = order[:WORST], spread(order[WORST:], ORDINARY)
+    return [
+        *chosen_pictures("Images with the lowest IoU", worst, item, caption),
+        *chosen_pictures("Other images, from lower to higher IoU", others, item, caption),
+    ]
 
 
 def four(photo: Image.Image, row: Mapping[str, Any], meta: Mapping[str, Any]) -> Image.Image:
@@ -140,12 +115,5 @@ def four(photo: Image.Image, row: Mapping[str, Any], meta: Mapping[str, Any]) ->
     scale = SIDE / max(photo.size)
     photo = photo.resize((max(1, round(photo.width * scale)), max(1, round(photo.height * scale))))
     truth, guess = (resized_mask(unpacked(row[key]), (photo.height, photo.width)) for key in ("truth", "guess"))
-    parts = [photo, overlay(photo, truth, meta), overlay(photo, guess, meta), verdict(photo, guess, truth)]
-    canvas = Image.new("RGB", (2 * photo.width + GAP, 2 * photo.height + GAP), (255, 255, 255))
-    for place, part in enumerate(parts):
-        canvas.paste(part, (place % 2 * (photo.width + GAP), place // 2 * (photo.height + GAP)))
-    return with_legend(canvas, truth, meta, guess)
-
-
-def short(name: str) -> str:
-    return name if len(name) <= 22 else name[:21] + "…"
+    parts = [[photo, overlay(photo, truth, meta)], [overlay(photo, guess, meta), verdict(photo, guess, truth)]]
+    return with_legend(sheet(parts), entries(truth, meta, guess))

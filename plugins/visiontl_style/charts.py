@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from visiontl import DataError, Figure, Pictures, Table
+from visiontl.kit.drawing import sheet
 from visiontl_style.config import StyleConfig
 from visiontl_style.pictures import as_picture
 from visiontl_style.scores import by_layer, score
@@ -18,18 +19,11 @@ SIDE = 192  # pixels of a cell in a preview
 GAP = 4
 
 
-def grid(rows: Sequence[Sequence[Image.Image | None]], side: int = SIDE) -> Image.Image:
-    """Pictures in rows, each fitted into a square cell, on white."""
-    columns = max(map(len, rows))
-    sheet = Image.new("RGB", (columns * (side + GAP) - GAP, len(rows) * (side + GAP) - GAP), "white")
-    for y, row in enumerate(rows):
-        for x, picture in enumerate(row):
-            if picture is not None:
-                shown = picture.convert("RGB").copy()
-                shown.thumbnail((side, side), Image.Resampling.LANCZOS)
-                place = x * (side + GAP) + (side - shown.width) // 2, y * (side + GAP) + (side - shown.height) // 2
-                sheet.paste(shown, place)
-    return sheet
+def fitted(picture: Image.Image) -> Image.Image:
+    """An RGB copy that fits into a cell."""
+    shown = picture.convert("RGB").copy()
+    shown.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return shown
 
 
 def preview(
@@ -42,11 +36,12 @@ def preview(
             continue
         result = Image.fromarray(row["picture"].transpose(1, 2, 0))
         try:
-            photo: Image.Image | None = in_square(image(id))
+            photo: Image.Image | None = fitted(in_square(image(id)))
         except DataError:  # moved or damaged since it was read
             photo = None
-        shown.append([photo, as_picture(meta["styles"][row["number"]]["png"]), result])
-    return Pictures("Photo, style, result", [("photo, style, result", grid(shown))] if shown else [])
+        shown.append([photo, fitted(as_picture(meta["styles"][row["number"]]["png"])), fitted(result)])
+    items = [("photo, style, result", sheet(shown, (SIDE, SIDE), GAP))] if shown else []
+    return Pictures("Photo, style, result", items)
 
 
 def in_square(photo: Image.Image) -> Image.Image:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from visiontl import ConfigError, DataError
+from visiontl.kit.drawing import font, sheet, shortened
 from visiontl.kit.images import open_image
 from visiontl_style.commands import SheetOptions
 from visiontl_style.pictures import pictures_in
 
-GAP, TITLE = 6, 26  # pixels
+GAP, TITLE, LETTERS = 6, 26, 16  # pixels: between cells, of the line of titles, of its letters
 
 
 def command(arguments: argparse.Namespace) -> int:
@@ -30,21 +31,24 @@ def command(arguments: argparse.Namespace) -> int:
         columns.append((title, found))
     shape = open_image(photos[0]).size
     width, height = options.side, max(16, round(options.side * min(2.0, shape[1] / shape[0])))
-    sheet = Image.new("RGB", (len(columns) * (width + GAP), TITLE + len(photos) * (height + GAP)), "white")
-    pen, face = ImageDraw.Draw(sheet), ImageFont.load_default(16)
-    for x, (title, found) in enumerate(columns):
-        pen.text((x * (width + GAP) + 4, 4), title, fill="black", font=face)
-        for y, photo in enumerate(photos):
-            if Path(photo).stem in found:
-                picture = open_image(found[Path(photo).stem])
-                picture = picture.resize(
-                    (width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS
-                )
-                sheet.paste(
-                    picture.crop((0, 0, width, min(height, picture.height))),
-                    (x * (width + GAP), TITLE + y * (height + GAP)),
-                )
+
+    def cell(file: str | None) -> Image.Image | None:
+        if file is None:
+            return None
+        picture = open_image(file)
+        picture = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
+        return picture.crop((0, 0, width, min(height, picture.height)))
+
+    pictures = sheet(
+        [[cell(found.get(Path(photo).stem)) for _, found in columns] for photo in photos], (width, height), GAP
+    )
+    made = Image.new("RGB", (pictures.width, TITLE + pictures.height), "white")
+    made.paste(pictures, (0, TITLE))
+    pen = ImageDraw.Draw(made)
+    for x, (title, _) in enumerate(columns):
+        text = shortened(title, LETTERS, width - 4)
+        pen.text((x * (width + GAP) + 4, 4), text, fill="black", font=font(text, LETTERS))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(arguments.out)
-    print(f"{arguments.out}: {sheet.width} x {sheet.height} pixels")
+    made.save(arguments.out)
+    print(f"{arguments.out}: {made.width} x {made.height} pixels")
     return 0

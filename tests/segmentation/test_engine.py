@@ -195,16 +195,16 @@ def test_drawing_leaves_background_and_ignored_pixels_alone():
     assert (np.asarray(drawn)[:, 410:] != 255).any(), "a legend"
 
 
-def test_the_legend_lists_ignored_pixels_and_classes_that_are_only_predicted(monkeypatch):
-    import visiontl_segmentation.drawing as drawing
+def test_the_legend_lists_ignored_pixels_and_classes_that_are_only_predicted():
+    from visiontl_segmentation.drawing import entries
 
-    listed = []
-    monkeypatch.setattr(drawing, "beside", lambda picture, entries, *_: listed.extend(text for _, text in entries))
-    meta = {"classes": ["ground", "a", "b"], "colors": [[0, 0, 0], [250, 0, 0], [0, 0, 250]], "background": 0}
+    meta = {"classes": ["ground", "a", "b"], "colors": [[9, 9, 9], [250, 0, 0], [0, 0, 250]], "background": 0}
     truth = np.zeros((300, 100), dtype=np.uint8)
     truth[:30], truth[30:60] = 1, 255
-    drawing.with_legend(Image.new("RGB", (100, 300)), truth, meta, np.full_like(truth, 2))
-    assert listed == ["ground  80.0%", "a  10.0%", "b  -", "(ignored)  10.0%"]
+    assert entries(truth, meta, np.full_like(truth, 2)) == [
+        ((255, 255, 255), "ground  80.0%"), ((250, 0, 0), "a  10.0%"), ((0, 0, 250), "b  -"),
+        ((255, 255, 255), "(ignored)  10.0%"),
+    ]  # fmt: skip
 
 
 def test_the_quick_start_learns(tmp_path):

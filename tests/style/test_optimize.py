@@ -146,5 +146,5 @@ def test_judge_and_sheet_match_results_by_name(tmp_path, capsys):
     columns = (f"columns.tiny={tmp_path / 'results'}", "side=64")
     assert run("sheet", tmp_path / "sheet.png", tmp_path / "photos", *columns) == 0
     sheet = Image.open(tmp_path / "sheet.png")
-    assert sheet.width == 2 * (64 + 6)
+    assert sheet.width == 2 * 64 + 6
     assert sheet.height > 3 * 45

@@ -1,11 +1,25 @@
-"""Colors for drawing many classes, such as the eye tells apart. Imports no torch."""
+"""Pictures for people: boxes with labels, masks with a legend, captions, sheets; colors that the eye tells apart.
+
+Pictures are RGB PIL images; lines and letters grow with them. Imports no torch.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
+Color = tuple[int, int, int]  # sRGB 0..255
+Box = tuple[float, float, float, float]  # x1 y1 x2 y2 in pixels of the picture
+
+SMALLEST = 320  # pixels; a picture with a shorter side is enlarged before it is drawn on
+LARGEST = 4096  # pixels; no longer side is enlarged beyond it: a strip of 100,000 x 1 would fill the memory
+STRENGTH = 0.55  # of colors over a photo, 0..1
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+RIGHT, WRONG, MISSED = (86, 180, 233), (230, 90, 0), (250, 225, 60)  # safe for the color-blind
 GRAY, DARK, LIGHT = 30, 35, 92  # CIELAB: least chroma, least and most lightness (of 100) of a color that is drawn
 
 
@@ -39,3 +53,211 @@ def cielab(rgb: np.ndarray) -> np.ndarray:
     xyz = linear @ to_xyz.T / (0.9505, 1.0, 1.089)
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+
+
+def contrast(color: Color) -> Color:
+    """Black on light colors, white on dark ones."""
+    luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
+    return BLACK if luminance > 140 else WHITE
+
+
+def enlarged(image: Image.Image, smallest: int = SMALLEST) -> tuple[Image.Image, int]:
+    """An RGB copy, each of its pixels repeated where it is small, and how often."""
+    picture = image.convert("RGB") if image.mode != "RGB" else image.copy()
+    factor = enlargement(image, smallest)
+    size = (picture.width * factor, picture.height * factor)
+    return picture if factor == 1 else picture.resize(size, Image.Resampling.NEAREST), factor
+
+
+def enlargement(image: Image.Image, smallest: int = SMALLEST) -> int:
+    """By how much a picture with a shorter side than `smallest` is enlarged; 1 for others."""
+    shorter = min(image.size)
+    return max(1, min(-(-smallest // shorter), LARGEST // max(image.size))) if shorter < smallest else 1
+
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def font(text: str, size: int) -> Font:
+    """Pillow's own font; beyond Latin-1 DejaVu Sans, which matplotlib ships (Greek, Cyrillic ...). size: pixels."""
+    return _font(all(ord(letter) < 256 or letter == "…" for letter in text), size)
+
+
+@lru_cache(maxsize=32)
+def _font(latin: bool, size: int) -> Font:
+    if latin:
+        return ImageFont.load_default(size)
+    import matplotlib
+
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
+
+
+def shortened(text: str, size: int, width: int) -> str:
+    """One line of at most `width` pixels: letters go from the end of the name, a number two blanks after it stays."""
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
+    letters = font(text, size)
+    if letters.getlength(text) <= width:
+        return text
+    name, gap, number = text.rpartition("  ")
+    if not gap:
+        name, number = text, ""
+    name = name[:400]  # measuring costs time with the square of the length
+    while len(name) > 1 and letters.getlength(f"{name}…{gap}{number}") > width:
+        name = name[:-1]
+    return f"{name}…{gap}{number}"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A box to be drawn. text: on its tag, none where empty."""
+
+    box: Box
+    color: Color
+    text: str = ""
+    dashed: bool = False
+
+
+def put_boxes(picture: Image.Image, shapes: Sequence[Shape]) -> Image.Image:
+    """Draws on the picture itself. The first shape is the most important: drawn last, its tag placed first."""
+    width = max(2, round(min(picture.size) / 250))
+    pen = ImageDraw.Draw(picture)
+    for shape in reversed(shapes):
+        _frame(pen, shape, width)
+    size = min(max(12, min(picture.size) // 38), 96)  # pixels
+    placed: list[Box] = []
+    for shape in shapes:
+        if shape.text:
+            margin = max(2, size // 5)
+            text = shortened(shape.text, size, picture.width - 2 * margin)
+            extent = round(font(text, size).getlength(text)) + 2 * margin, round(size * 1.25) + 1
+            x, y, _, _ = tag = _free_place(shape.box, extent, width, picture.size, placed)
+            pen.rectangle((x, y, tag[2] - 1, tag[3] - 1), fill=shape.color)
+            place = x + margin, y + extent[1] / 2
+            pen.text(place, text, font=font(text, size), fill=contrast(shape.color), anchor="lm")
+            placed.append(tag)
+    return picture
+
+
+def _frame(pen: ImageDraw.ImageDraw, shape: Shape, width: int) -> None:
+    """A line of this width along the inside of the box, with a contrasting one of a pixel around it."""
+    x1, y1, x2, y2 = (round(side) for side in shape.box)
+    x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)  # the last pixel inside
+    around = contrast(shape.color)
+    if shape.dashed:
+        for start, end in _dashes((x1, y1, x2, y2), 4 * width):
+            pen.line((start, end), fill=around, width=width + 2)
+            pen.line((start, end), fill=shape.color, width=width)
+        return
+    pen.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=around)
+    inner = (x1 + width, y1 + width, x2 - width, y2 - width)
+    if inner[0] <= inner[2] and inner[1] <= inner[3]:
+        pen.rectangle(inner, outline=around)
+    pen.rectangle((x1, y1, x2, y2), outline=shape.color, width=width)
+
+
+def _dashes(box: tuple[int, int, int, int], length: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Dashes of this length, with gaps as long, along the four sides; 500 a side at most."""
+    x1, y1, x2, y2 = box
+    made: list[tuple[tuple[int, int], tuple[int, int]]] = []
+    for low, high, upright in ((x1, x2, False), (y1, y2, True)):
+        step = max(2 * length, -(-(high - low) // 500))
+        for start in range(low, high + 1, step):
+            end = min(start + step // 2, high)
+            for across in (x1, x2) if upright else (y1, y2):
+                made.append(((across, start), (across, end)) if upright else ((start, across), (end, across)))
+    return made
+
+
+def _free_place(
+    box: Box, extent: tuple[int, int], line: int, picture: tuple[int, int], placed: Sequence[Box]
+) -> tuple[int, int, int, int]:
+    """Where in the picture a tag of this width and height covers least: above the box if it can."""
+    width, height = extent
+    x1, y1, x2, y2 = box
+    above, below = y1 - height - 1, y2 + 1
+    spots = [
+        (x1, above), (x2 - width, above), (x1, below), (x2 - width, below),
+        (x2 + 1, y1), (x1 - width - 1, y1), (x2 + 1, y2 - height), (x1 - width - 1, y2 - height),
+        (x1 + line, y1 + line), (x1 + line, y2 - line - height),
+        (x2 - line - width, y1 + line), (x2 - line - width, y2 - line - height),
+    ]  # fmt: skip
+    corners = np.array([(_within(x, width, picture[0]), _within(y, height, picture[1])) for x, y in spots])  # (12, 2)
+    tags = np.concatenate([corners, corners + np.array([width, height])], axis=1)
+    cost = 4.0 * _overlap(tags, placed) + _overlap(tags, [box])  # a hidden tag is worse than a hidden object
+    left, top, right, bottom = tags[int(cost.argmin())].tolist()
+    return left, top, right, bottom
+
+
+def _within(start: float, length: int, end: int) -> int:
+    return max(0, min(round(start), end - length))
+
+
+def _overlap(tags: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
+    """(N,) pixels that each of N rectangles shares with the boxes, those shared with several counted as often."""
+    if not boxes:
+        return np.zeros(len(tags))
+    others = np.asarray(boxes, dtype=np.float64)
+    low = np.maximum(tags[:, None, :2], others[None, :, :2])  # (N, M, 2)
+    high = np.minimum(tags[:, None, 2:], others[None, :, 2:])
+    return (high - low).clip(min=0).prod(2).sum(1)
+
+
+def tinted(photo: Image.Image, colors: np.ndarray, where: np.ndarray) -> Image.Image:
+    """The photo under (H, W, 3) uint8 colors, on the pixels of (H, W) bool; elsewhere as it is."""
+    blended = Image.blend(photo, Image.fromarray(colors), STRENGTH)
+    return Image.composite(blended, photo, Image.fromarray(where.astype(np.uint8) * 255))
+
+
+def with_legend(picture: Image.Image, entries: Sequence[tuple[Color, str]]) -> Image.Image:
+    """The picture with a panel to its right: a color and a text each, as many as there is room for."""
+    size = min(max(12, picture.height // 28), 64)  # pixels
+    line = round(size * 1.6)
+    room = max(1, (picture.height - size) // line)
+    if len(entries) > room:
+        entries = [*entries[: room - 1], (WHITE, f"{len(entries) - room + 1} more")]
+    texts = [shortened(text, size, 16 * size) for _, text in entries]
+    widest = max((font(text, size).getlength(text) for text in texts), default=0)
+    canvas = Image.new("RGB", (picture.width + round(widest) + 3 * size, picture.height), WHITE)
+    canvas.paste(picture, (0, 0))
+    pen = ImageDraw.Draw(canvas)
+    x = picture.width + size // 2
+    for number, ((color, _), text) in enumerate(zip(entries, texts, strict=True)):
+        y = size // 2 + number * line
+        pen.rectangle((x, y, x + size, y + size), fill=color, outline=(90, 90, 90))
+        pen.text((x + round(1.5 * size), y + size / 2), text, font=font(text, size), fill=BLACK, anchor="lm")
+    return canvas
+
+
+def put_lines(picture: Image.Image, lines: Sequence[str]) -> Image.Image:
+    """Writes on the picture itself: lines in a dark box at its top left."""
+    size = max(14, min(picture.size) // 14)  # pixels
+    margin = size // 3
+    lines = [shortened(text, size, picture.width - 2 * margin) for text in lines]
+    height = round(size * 1.3)
+    width = max((round(font(text, size).getlength(text)) for text in lines), default=0)
+    pen = ImageDraw.Draw(picture, "RGBA")
+    pen.rectangle((0, 0, min(picture.width, width + 2 * margin), height * len(lines) + margin), fill=(0, 0, 0, 190))
+    for i, text in enumerate(lines):
+        pen.text((margin, margin // 2 + i * height), text, font=font(text, size), fill="white")
+    return picture
+
+
+def sheet(rows: Sequence[Sequence[Image.Image | None]], cell: tuple[int, int] = (1, 1), gap: int = 6) -> Image.Image:
+    """Pictures in rows and columns on white, each in the middle of its cell.
+
+    A column is as wide, and a row as high, as its largest picture and at least as `cell` (width, height in pixels).
+    """
+    columns = max(map(len, rows))
+    heights = [max([cell[1], *(one.height for one in row if one is not None)]) for row in rows]
+    widths = [
+        max([cell[0], *(row[x].width for row in rows if x < len(row) and row[x] is not None)])  # type: ignore[union-attr]
+        for x in range(columns)
+    ]
+    made = Image.new("RGB", (sum(widths) + gap * (columns - 1), sum(heights) + gap * (len(rows) - 1)), WHITE)
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            if picture is not None:
+                left = sum(widths[:x]) + gap * x + (widths[x] - picture.width) // 2
+                top = sum(heights[:y]) + gap * y + (heights[y] - picture.height) // 2
+                made.paste(picture, (left, top))
+    return made

@@ -361,7 +361,9 @@ def test_a_process_ends_well_where_nobody_listens(where: str) -> None:
     else:
         reader, target = os.pipe()
         os.close(reader)
-    done = subprocess.run([sys.executable, "-c", TALKING], stdout=target, stderr=subprocess.PIPE, text=True)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", TALKING]
+    done = subprocess.run(command, stdout=target, stderr=subprocess.PIPE, text=True, env=buffered)
     os.close(target)
     assert (done.returncode, done.stderr) == (0, "1 noted\n")
 

@@ -43,7 +43,7 @@ FLAGS = {"AVX2": "avx2", "AVX512_CORE": "avx512bw", "AVX512_CORE_AMX": "amx_tile
 ASK = """
 import torch
 print("torch:", torch.backends.cpu.get_cpu_capability())
-torch.nn.functional.conv2d(torch.ones(1, 8, 8, 8), torch.ones(8, 8, 3, 3))
+torch.nn.functional.conv2d(torch.ones(4, 64, 32, 32), torch.ones(64, 64, 3, 3))
 """
 
 

@@ -12,12 +12,14 @@ import numpy as np
 from PIL import Image
 
 from visiontl import ConfigError, Data, DataError, ImageSpec
-from visiontl.kit.words import count, did_you_mean
+from visiontl.kit.classes import match
+from visiontl.kit.splits import ORDER, WHOLE, in_order
+from visiontl.kit.words import count, some
 from visiontl_classification.batches import balanced_batches
 from visiontl_classification.config import ClassificationConfig
 from visiontl_classification.folders import folder_listing
 from visiontl_classification.library import library_listing
-from visiontl_classification.listing import WHOLE, Images, Item, Listing, some
+from visiontl_classification.listing import Images, Item, Listing
 from visiontl_classification.names import are_wnids, imagenet, read_names, readable, wordnet
 from visiontl_classification.splits import from_lists, stratified
 from visiontl_classification.tables import table_listing
@@ -145,13 +147,13 @@ def _splits(
                 f"{len(parts['train'])} left to train on"
             )
     if "train" not in parts and not evaluation:
-        have = some(name for name in ("val", "test") if name in parts)
+        have = some(name for name in ORDER if name in parts)
         raise DataError(
             f"{listing.where}: has {have} and no train; a model needs images to learn from (a network "
             "with its own "
             "classes is measured with head: original)"
         )
-    return {name: parts[name] for name in ("train", "val", "test") if parts.get(name)}
+    return {name: list(items) for name, items in in_order(parts).items()}
 
 
 def _new_meta(
@@ -161,17 +163,17 @@ def _new_meta(
     words: dict[str, str] = {}
     if cfg.data.class_names is not None:
         words = read_names(cfg.data.class_names)
-        unnamed = [text for text in ids if text not in words]
-        if unnamed:
+        found = match(list(words), ids)
+        if found.surplus:
             raise DataError(
-                f"task.data.class_names: {cfg.data.class_names}: no line for {count(len(unnamed), 'class')}: "
-                f"{some(unnamed)}{did_you_mean(unnamed[0], words)}"
+                f"task.data.class_names: {cfg.data.class_names}: no line for {count(len(found.surplus), 'class')}: "
+                f"{some(found.surplus)}{found.hint()}"
             )
         if cfg.head.kind == "original":
             ids = list(words)
     elif cfg.head.kind == "original" and are_wnids(ids):
         words = imagenet()
-        unknown = [text for text in ids if text not in words]
+        unknown = match(list(words), ids).surplus
         if unknown:
             raise DataError(
                 f"{listing.where}: {count(len(unknown), 'folder')} of no ImageNet-1k class: "
@@ -216,25 +218,11 @@ def _new_meta(
 
 def _known_index(meta: Mapping[str, Any], listing: Listing) -> dict[str, int]:
     """id in the data -> class index of the model; ids match its ids first, then its names."""
-    by_id = {text: i for i, text in enumerate(meta["ids"])}
-    by_name = {text: i for i, text in enumerate(meta["classes"])}
-    index: dict[str, int] = {}
-    unknown = []
     used = {label for items in listing.parts.values() for item in items for label in item.classes}
-    for text in listing.classes:
-        if text not in used:
-            continue
-        if text in by_id:
-            index[text] = by_id[text]
-        elif text in by_name:
-            index[text] = by_name[text]
-        else:
-            unknown.append(text)
-    if unknown:
-        raise DataError(
-            f"{listing.where}: {count(len(unknown), 'class')} that the model does not know: {some(unknown)}"
-            f"{did_you_mean(unknown[0], [*by_id, *by_name])}"
-        )
+    found = match(meta["ids"], [text for text in listing.classes if text in used], also=meta["classes"])
+    index = found.index
+    if found.surplus:
+        raise DataError(f"{listing.where}: {found.unknown()}")
     twice = [text for text, i in Counter(index.values()).items() if i > 1]
     if twice:
         both = [text for text, i in index.items() if i == twice[0]]

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from visiontl import DataError
+from visiontl.kit.splits import WHOLE
 from visiontl_classification.config import TORCHVISION
-from visiontl_classification.listing import WHOLE, Item, Listing
+from visiontl_classification.listing import Item, Listing
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from PIL import Image
-
-WHOLE = "whole"  # the part of a source that comes without splits
 
 
 class Images(Protocol):
@@ -34,10 +32,3 @@ class Listing:
     classes: Sequence[str]
     notes: Sequence[str]
     where: str
-
-
-def some(names: Iterable[Any], most: int = 5) -> str:
-    """The first few of many names, for a sentence."""
-    names = [str(name) for name in names]
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

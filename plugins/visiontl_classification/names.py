@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from visiontl import DataError
+from visiontl.kit.folders import near, read_lines
+from visiontl.kit.words import refusal, told
 
 WNID = re.compile(r"n\d{8}")  # a WordNet id, the folder names of ImageNet
 
@@ -19,22 +21,21 @@ def are_wnids(ids: Sequence[str]) -> bool:
 def read_names(file: str) -> dict[str, str]:
     """Lines `id words` (or a tab between them) -> {id: words}, in the order of the lines."""
     path = Path(file).expanduser()
-    if not path.is_file():
-        raise DataError(f"task.data.class_names: {path}: no such file")
+    if "\0" in file or not path.is_file():
+        raise DataError(f"task.data.class_names: {told(path)}: no such file{near(file)}")
     names: dict[str, str] = {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise DataError(f"task.data.class_names: {path}: not UTF-8 text") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        parts = line.strip().split("\t", 1) if "\t" in line.strip() else line.strip().split(None, 1)
+    problems: list[str] = []
+    for number, line in read_lines(path):
+        line = line.strip()
+        parts = line.split("\t", 1) if "\t" in line else line.split(None, 1)
         if len(parts) != 2:
-            raise DataError(f"{path}: line {number} is {line.strip()!r}; expected 'folder readable name'")
-        if parts[0] in names:
-            raise DataError(f"{path}: line {number} names {parts[0]} a second time")
-        names[parts[0]] = parts[1].strip()
+            problems.append(f"line {number} is {told(line)!r}; expected 'folder readable name'")
+        elif parts[0] in names:
+            problems.append(f"line {number} names {told(parts[0])} a second time")
+        else:
+            names[parts[0]] = parts[1].strip()
+    if problems:
+        raise refusal(path, problems)
     if not names:
         raise DataError(f"{path}: holds no line 'folder readable name'")
     return names

@@ -84,11 +84,16 @@ def folder_with_a_pictures_name(root: Path) -> None:
     photo(root / "train/a/album.jpg/9.png", 77)
 
 
-def linked_class(root: Path) -> None:
-    for i in range(2):
-        photo(root.parent / "elsewhere" / f"{i}.png", 100 + i)
-        photo(root / "val/c" / f"{i}.png", 110 + i)
-    (root / "train/c").symlink_to(root.parent / "elsewhere")
+def linked_class(store: str) -> Callable[[Path], None]:
+    """store: where the photos of a class are to which its folder in train is a link, seen from the set."""
+
+    def more(root: Path) -> None:
+        for i in range(2):
+            photo(root / store / f"{i}.png", 100 + i)
+            photo(root / "val/c" / f"{i}.png", 110 + i)
+        (root / "train/c").symlink_to(root / store)
+
+    return more
 
 
 FOLDERS = [
@@ -121,11 +126,16 @@ FOLDERS = [
     Source(
         "a table of JSON lines", file_only(b'{"path": "x"}\n'), ("photos.jsonl", "a .csv file"), data="photos.jsonl"
     ),
-    Source("a loop of links", with_more(loop)),
-    Source("litter of systems and editors", with_more(litter), None, ("skipped what is no picture", ".DS_Store")),
+    Source("a loop of links", with_more(loop), None, ("train: 4", "a link to a folder above: train/a/again/")),
+    Source(
+        "litter of systems and editors", with_more(litter), None, ("passed over: hidden: ", ".DS_Store", "no picture: ")
+    ),
     Source("a pipe", with_more(pipe), None, ("train/a/pipe",)),
     Source("a folder named like a picture", with_more(folder_with_a_pictures_name), None, ("train: 5",)),
-    Source("a class behind a link", with_more(linked_class), None, ("train: 6",)),
+    Source("a class behind a link", with_more(linked_class(".store")), None, ("train: 6",)),
+    Source(
+        "a class behind a link that leads out", with_more(linked_class("../out")), ("train/c: is a link that leads",)
+    ),
     Source(
         "names that differ in case", classes({"train/Cat": 2, "train/cat": 2, "val/cat": 1}), None, ("val: no image",)
     ),

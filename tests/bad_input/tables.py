@@ -53,10 +53,12 @@ TABLES = [
     Table("an unknown split", GOOD + "val/b/0.png,b,tset\n", ("line 7: split 'tset'",)),
     Table("a label twice", GOOD + "train/a/0.png,b,train\n", ("line 7: train/a/0.png stands on line 2",)),
     Table("a picture in train and val", GOOD + "train/a/0.png,a,val\n", ("line 7: train/a/0.png stands on line 2",)),
-    Table("a path that leads out", GOOD + "../secret.png,b,val\n", ("line 7: '../secret.png' leaves the folder",)),
-    Table("a path that leads out and in", GOOD + "../photos/../../x.png,b,val\n", ("leaves the folder",)),
-    Table("an absolute path", GOOD + "/etc/passwd,b,val\n", ("line 7: '/etc/passwd' leaves the folder",)),
-    Table("a link that leads out", GOOD + "out.png,b,val\n", ("line 7: 'out.png' is a link that leads out",)),
+    Table(
+        "a path that leads out", GOOD + "../secret.png,b,val\n", ("line 7: ../secret.png leaves the data set's folder",)
+    ),
+    Table("a path that leads out and in", GOOD + "../photos/../../x.png,b,val\n", ("leaves the data set's folder",)),
+    Table("an absolute path", GOOD + "/etc/passwd,b,val\n", ("line 7: /etc/passwd leaves the data set's folder",)),
+    Table("a link that leads out", GOOD + "out.png,b,val\n", ("line 7: out.png is a link that leads out",)),
     Table("files that are absent", GOOD + "gone.png,b,val\n", ("1 file not found", "gone.png (line 7)")),
     Table("a folder for a file", GOOD + "train/a,a,val\n", ("train/a (line 7)",)),
     Table("a pipe for a file", GOOD + "pipe.png,a,val\n", ("pipe.png",)),

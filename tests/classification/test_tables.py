@@ -64,7 +64,7 @@ def test_no_path_leaves_the_root(photos, path):
     (root / "linked").symlink_to(photos)
     picture(root / "images/inside.png")
     table = write(photos, f"path,label\nimages/inside.png,a\n{path},b\n")
-    with pytest.raises(DataError, match=r"line 3: .*(leaves the folder|leads out of the folder)"):
+    with pytest.raises(DataError, match=r"line 3: .*(leaves the data set's folder|leads out of the folder)"):
         read({"csv": str(table), "root": str(root)})
 
 
@@ -78,7 +78,7 @@ def test_no_path_leaves_the_root(photos, path):
         ("path,label\nimages/0.png,\n", "line 2: no label for images/0.png"),
         ("path,label\n,a\n", "line 2: no path"),
         ("path,label\nimages/0.png,a\nimages/99.png,b\n", "1 file not found below"),
-        ("path,label\nimages/0.png,a\nimages/0.png,b\n", "stands on line 2 with another label"),
+        ("path,label\nimages/0.png,a\nimages/0.png,b\n", "stands on line 2 already, with other cells"),
         ("path,label,split\nimages/0.png,a,trian\n", "split 'trian' is none of train, val, test"),
         ('path,label\n"images/0.png,a\n', "not a readable table"),
     ],

@@ -122,9 +122,7 @@ def read_listing(
         elif first[name][1:] == (split, said):
             repeated.append(name)
         else:
-            problems.append(
-                f"line {line}: {told(name)} stands on line {first[name][0]} already, and other things of it"
-            )
+            problems.append(f"line {line}: {told(name)} stands on line {first[name][0]} already, with other cells")
     if missing:
         problems.append(f"{count(len(missing), 'file')} not found below {base}: {some(missing)}")
     if problems:

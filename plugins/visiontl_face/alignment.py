@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from visiontl import DataError
+from visiontl.kit.tables import read_table
 from visiontl.kit.words import refusal, told
-from visiontl_face.tables import read_table
 
 # ArcFace's template (Deng et al. 2019; the same in insightface's code): x, y in pixels of a 112 x 112 crop, whose first
 # pixel's middle is 0: the eye on the left of the picture, the one on the right, nose tip, left and right mouth corner.
@@ -68,11 +68,11 @@ def align(image: Image.Image, landmarks: np.ndarray, side: int = SIDE) -> Image.
 
 def read_landmarks(path: Path) -> dict[str, np.ndarray]:
     """A table `file,x1,y1,...,x5,y5` -> {file: (5, 2)}. Raises DataError naming every bad line."""
-    _, records = read_table(path, ("file", *COLUMNS))
-    problems: list[str] = []
+    table = read_table(path, ("file", *COLUMNS))
+    problems = list(table.problems)
     found: dict[str, np.ndarray] = {}
     lines: dict[str, int] = {}
-    for line, record in records:
+    for line, record in table.records:
         name = str(PurePosixPath(record["file"].replace("\\", "/")))
         if not record["file"] or name.startswith("/") or ".." in PurePosixPath(name).parts:
             problems.append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,13 +14,15 @@ from PIL import Image
 
 from visiontl import Data, DataError, ImageSpec
 from visiontl.kit.images import open_image
+from visiontl.kit.splits import ORDER, WHOLE, hold_out, in_order
 from visiontl.kit.words import count, plural, some
 from visiontl_face.batches import identity_batches
 from visiontl_face.config import FaceConfig
-from visiontl_face.listing import WHOLE, Item, Listing, folder_listing, table_listing
+from visiontl_face.listing import Item, Listing, folder_listing, table_listing
 from visiontl_face.pairs import Pair, read_pairs
 from visiontl_face.views import sample, training_view
 
+LEAST = 2  # people of a split: fewer cannot be told apart
 NOBODY = -1  # the label of an image whose identity the model was not trained on
 
 
@@ -117,30 +118,29 @@ def _splits(
         shares = {}
     if "train" not in parts and meta is None:
         raise DataError(f"{listing.where}: has {' and '.join(parts)} and no train; a model needs people to learn from")
-    everybody = len({item.identity for item in parts["train"]}) if shares else 0
-    for name, share in shares.items():
-        if share == 0:
-            continue
-        people = sorted({item.identity for item in parts["train"]})
-        held = _held_out(people, round(share * everybody), cfg.data.split_seed, name)
-        if len(people) - len(held) < 2:
+    if not any(shares.values()):
+        return {name: list(items) for name, items in in_order(parts).items()}
+    people = sorted({item.identity for item in parts["train"]})
+    held = hold_out(people, str, shares, cfg.data.split_seed, least=LEAST)
+    for name in [split for split in shares if split in held]:
+        if min(len(held[name]), len(held["train"])) < LEAST:
+            wanted = max(LEAST, len(held[name]))
             raise DataError(
                 f"{listing.where}: {count(len(people), 'identity')} {plural(len(people), 'is')} too few to hold "
-                f"{len(held)} of them out for {name}; task.data.{name}_fraction=0 holds nobody out"
+                f"{wanted} of them out for {name}; task.data.{name}_fraction=0 holds nobody out"
             )
-        parts[name] = [item for item in parts["train"] if item.identity in held]
-        parts["train"] = [item for item in parts["train"] if item.identity not in held]
-        notes.append(
-            f"{name}: {count(len(held), 'identity')} with {count(len(parts[name]), 'image')} held out of train: "
-            f"{some(sorted(held))}"
-        )
-    return {name: parts[name] for name in ("train", "val", "test") if name in parts}
-
-
-def _held_out(people: Sequence[str], number: int, seed: int, name: str) -> set[str]:
-    """So many people, and at least two: the first by the SHA-256 of "seed:split:identity", which knows names alone."""
-    order = sorted(people, key=lambda who: hashlib.sha256(f"{seed}:{name}:{who}".encode()).digest())
-    return set(order[: max(2, number)])
+    everything = parts["train"]
+    for name in ORDER:
+        if name not in held:
+            continue
+        chosen = set(held[name])
+        parts[name] = [item for item in everything if item.identity in chosen]
+        if name != "train":
+            notes.append(
+                f"{name}: {count(len(chosen), 'identity')} with {count(len(parts[name]), 'image')} held out of train: "
+                f"{some(held[name])}"
+            )
+    return {name: list(items) for name, items in in_order(parts).items()}
 
 
 def _learnable(cfg: FaceConfig, items: Sequence[Item], listing: Listing, notes: list[str]) -> list[Item]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from visiontl import DataError
-from visiontl.kit.words import count, did_you_mean, plural, refusal, some, told
+from visiontl.kit.folders import near, read_lines
+from visiontl.kit.tables import read_table
+from visiontl.kit.words import count, plural, refusal, some, told
 from visiontl_face.listing import Item
-from visiontl_face.tables import read_table
 
 SAME = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -45,9 +46,8 @@ def read_pairs(
     error | skip, for pairs of images that are not there. Raises DataError that names file, line and image.
     """
     path = Path(file).expanduser()
-    if not path.is_file():
-        names = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"task.pairs: {path}: no such file{did_you_mean(path.name, names)}")
+    if "\0" in file or not path.is_file():
+        raise DataError(f"task.pairs: {told(path)}: no such file{near(file)}")
     lfw = path.suffix.lower() == ".txt"
     named = lfw_pairs(path) if lfw else csv_pairs(path)
     known = {_stem(item.name): item for item in items} if lfw else {item.name: item for item in items}
@@ -103,21 +103,21 @@ def read_pairs(
 
 def csv_pairs(path: Path) -> list[Named]:
     """Columns file_a, file_b, same (1 or 0) and optionally fold (a whole number)."""
-    header, records = read_table(path, ("file_a", "file_b", "same"), ("fold",))
-    problems, found = [], []
-    for line, record in records:
+    table = read_table(path, ("file_a", "file_b", "same"), ("fold",))
+    problems, found = list(table.problems), []
+    for line, record in table.records:
         same, fold = SAME.get(record["same"].lower()), record.get("fold", "")
         first, second = (os.path.normpath(record[key] or ".").replace(os.sep, "/") for key in ("file_a", "file_b"))
         if not record["file_a"] or not record["file_b"]:
             problems.append(f"line {line}: two files were expected")
         elif same is None:
             problems.append(f"line {line}: same is {told(record['same'])!r}; expected 1 or 0")
-        elif "fold" in header and not (fold.isascii() and fold.isdigit()):
+        elif "fold" in table.columns and not (fold.isascii() and fold.isdigit()):
             problems.append(f"line {line}: fold is {told(fold)!r}; expected a whole number")
         elif first == second:
             problems.append(f"line {line}: {told(first)} is paired with itself")
         else:
-            found.append(Named(line, first, second, same, int(fold) if "fold" in header else -1))
+            found.append(Named(line, first, second, same, int(fold) if "fold" in table.columns else -1))
     if problems:
         raise refusal(path, problems)
     if not found:
@@ -128,21 +128,16 @@ def csv_pairs(path: Path) -> list[Named]:
 def lfw_pairs(path: Path) -> list[Named]:
     """LFW's format (Huang et al. 2007): a line `folds pairs`, then for each fold that many lines `name n1 n2` of one
     person, and as many lines `name1 n1 name2 n2` of two; image n of a person is name/name_000n."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not UTF-8 text") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    head = lines[0].split() if lines else []
+    lines = read_lines(path)
+    head = lines[0][1].split() if lines else []
     if len(head) == 1:  # view 1 (pairsDevTest.txt): one fold
         head = ["1", *head]
     if len(head) != 2 or not all(_whole(text) for text in head):
-        shown = told(lines[0]) if lines else "nothing"
+        shown = told(lines[0][1]) if lines else "nothing"
         raise DataError(f"{path}: the first line is {shown!r}; LFW's lists begin with two numbers, such as '10 300'")
     folds, each = int(head[0]), int(head[1])
-    body = [(number, line.split("\t") if "\t" in line else line.split()) for number, line in enumerate(lines, 1)][1:]
-    body = [(number, [cell.strip() for cell in cells]) for number, cells in body if any(cell.strip() for cell in cells)]
+    body = [(number, line.split("\t") if "\t" in line else line.split()) for number, line in lines[1:]]
+    body = [(number, [cell.strip() for cell in cells]) for number, cells in body]
     if folds < 1 or each < 1 or len(body) != folds * each * 2:
         raise DataError(
             f"{path}: its first line announces {folds} folds of {each} pairs of one person and {each} of two, so "

@@ -14,14 +14,16 @@ import numpy as np
 from PIL import Image
 
 import visiontl
-from visiontl import Console, DataError, find_images
+from visiontl import Console, DataError
+from visiontl.kit.folders import find_images
 from visiontl.kit.images import open_image
+from visiontl.kit.splits import WHOLE
 from visiontl.kit.words import count, plural, some
 from visiontl_face import alignment
 from visiontl_face.commands import ThresholdOptions
 from visiontl_face.gallery import Gallery, digest, make_gallery, read_gallery, write_gallery
 from visiontl_face.identification import best_matches
-from visiontl_face.listing import WHOLE, folder_listing
+from visiontl_face.listing import folder_listing
 
 UNKNOWN = "unknown"
 

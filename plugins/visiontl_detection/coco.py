@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 
 from visiontl import DataError
+from visiontl.kit.folders import Folders, join, named, relative
+from visiontl.kit.headers import image_sizes
+from visiontl.kit.splits import SPLITS, WHOLE, split_of
 from visiontl.kit.words import count, did_you_mean, plural, refusal, some, told
 from visiontl_detection.config import DataConfig
-from visiontl_detection.folders import SPLITS, WHOLE, Folders, image_sizes, join, named, relative
 from visiontl_detection.listing import Annotated, Listing
 
 MOST = 4 << 30  # bytes of a file; LVIS has 1.2 GB
 PLACES = ("annotations", "annotations_coco", "")
-NAMED = re.compile(r"(?:instances_)?(train|val|valid|validation|test)(?:\d{4})?\.json", re.IGNORECASE)
+NAMED = re.compile(rf"(?:instances_)?({'|'.join(SPLITS)})(?:\d{{4}})?\.json", re.IGNORECASE)
 ROBOFLOW = "_annotations.coco.json"
 LOOKED = 100  # images that tell which folder holds them
 LARGEST = 2**53  # of an id
@@ -45,7 +47,7 @@ class Part:
 def sources(folders: Folders, cfg: DataConfig) -> dict[str, str]:
     """Split (or WHOLE) -> JSON file; empty where the layout is not COCO's. Raises DataError where it is ambiguous."""
     if cfg.train is not None:
-        return {split: named(folders, split, value) for split, value in _given(cfg).items()}
+        return {split: named(folders, f"task.data.{split}", value) for split, value in _given(cfg).items()}
     for place in PLACES:
         found: dict[str, str] = {}
         for name in folders.files(place, ".json"):
@@ -63,7 +65,7 @@ def sources(folders: Folders, cfg: DataConfig) -> dict[str, str]:
             return found
     beside = {}
     for name in folders.folders(""):
-        split = SPLITS.get(name.lower())
+        split = split_of(name)
         files = folders.files(name, ".json") if split else []
         if split and (ROBOFLOW in folders.entries(name) or len(files) == 1):
             if split in beside:
@@ -330,7 +332,7 @@ def _candidates(folders: Folders, cfg: DataConfig, split: str, file: str) -> lis
         return [chosen, *(join(chosen, alias) for alias in aliases)]
     places = [f"images/{alias}" for alias in aliases] + aliases + ["images", "JPEGImages", "data", beside, ""]
     # a JSON in a split's own folder is about the pictures there
-    first = [beside, join(beside, "images")] if SPLITS.get(beside.lower()) == split else []
+    first = [beside, join(beside, "images")] if split_of(beside) == split else []
     return list(dict.fromkeys([*first, *places]))
 
 

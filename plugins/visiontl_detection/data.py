@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from visiontl import Data, DataError, ImageSpec
+from visiontl.kit.classes import match
 from visiontl.kit.images import open_image
-from visiontl.kit.words import count, did_you_mean, plural, some
+from visiontl.kit.words import count, plural, some
 from visiontl_detection.anchors import fitted
 from visiontl_detection.batches import grouped
 from visiontl_detection.boxes import Changes, Cleaned
@@ -155,16 +156,12 @@ def _check_learnable(listing: Cleaned, counts: np.ndarray) -> None:
 
 def _by_name(listing: Cleaned, classes: Sequence[str]) -> dict[str, Sequence[Annotated]]:
     """The splits with labels into the model's classes. Raises DataError for boxes of a class that it does not have."""
-    known = {name: i for i, name in enumerate(classes)}
     tallies = [_tally(images, len(listing.classes)) for images in listing.parts.values()]
     used = np.stack(tallies).sum(0)  # (K,)
-    unknown = [name for name, boxes in zip(listing.classes, used, strict=True) if boxes and name not in known]
-    if unknown:
-        raise DataError(
-            f"{listing.where}: {count(len(unknown), 'class')} that the model does not know: {some(unknown)}"
-            f"{did_you_mean(unknown[0], known)}"
-        )
-    new = np.array([known.get(name, 0) for name in listing.classes], dtype=np.int64)  # unused where not known
+    found = match(classes, [name for name, boxes in zip(listing.classes, used, strict=True) if boxes])
+    if found.surplus:
+        raise DataError(f"{listing.where}: {found.unknown()}")
+    new = np.array([found.index.get(name, 0) for name in listing.classes], dtype=np.int64)  # 0 where not used
     return {
         split: [replace(image, labels=new[image.labels]) if len(image.labels) else image for image in images]
         for split, images in listing.parts.items()

@@ -17,10 +17,12 @@ from xml.parsers import expat
 import numpy as np
 
 from visiontl import DataError
+from visiontl.kit.folders import Folders, by_stem, join, named, relative
+from visiontl.kit.headers import image_sizes
 from visiontl.kit.images import is_image
+from visiontl.kit.splits import ORDER, WHOLE
 from visiontl.kit.words import count, did_you_mean, refusal, some, told
 from visiontl_detection.config import DataConfig
-from visiontl_detection.folders import WHOLE, Folders, image_sizes, join, named, relative
 from visiontl_detection.listing import Annotated, Listing
 
 MOST = 10_000_000  # bytes of a file
@@ -120,12 +122,9 @@ def _pictures(folders: Folders, cfg: DataConfig, folder: str) -> Pictures:
         except ValueError as error:
             raise DataError(f"task.data.images: {error}") from None
     for place in tried:
-        files = [name for name in folders.entries(place) if is_image(PurePosixPath(name))]  # type: ignore[arg-type]
+        files = [name for name in folders.entries(place) if is_image(PurePosixPath(name))]
         if files:
-            stems: dict[str, list[str]] = {}
-            for name in files:
-                stems.setdefault(PurePosixPath(name).stem, []).append(name)
-            return Pictures(place, stems, frozenset(files))
+            return Pictures(place, by_stem(files), frozenset(files))
     looked = ", ".join(str(folders.path(place)) for place in tried)
     raise DataError(f"{folders.path(folder)}: no images; looked in {looked}; name their folder in task.data.images")
 
@@ -137,7 +136,7 @@ def _lists(folders: Folders, cfg: DataConfig, folder: str, notes: list[str]) -> 
         return {split: _named(folders, folder, split, value) for split, value in given.items() if value is not None}
     place = join(folder, LISTS)
     found = set(folders.files(place, ".txt"))
-    lists = {split: join(place, f"{split}.txt") for split in ("train", "val", "test") if f"{split}.txt" in found}
+    lists = {split: join(place, f"{split}.txt") for split in ORDER if f"{split}.txt" in found}
     if "trainval.txt" in found and "train" in lists:
         notes.append(f"{folders.path(place)}: trainval.txt is not used beside train.txt")
     elif "trainval.txt" in found:
@@ -148,7 +147,7 @@ def _lists(folders: Folders, cfg: DataConfig, folder: str, notes: list[str]) -> 
 def _named(folders: Folders, folder: str, split: str, value: str) -> str:
     """VOC's own place for lists need not be spelt out: train=trainval.txt."""
     short = join(folder, f"{LISTS}/{value}")
-    return short if "/" not in value and folders.has(short) else named(folders, split, value)
+    return short if "/" not in value and folders.has(short) else named(folders, f"task.data.{split}", value)
 
 
 def _read_list(folders: Folders, name: str) -> list[str]:

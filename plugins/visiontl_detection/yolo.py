@@ -14,10 +14,10 @@ import numpy as np
 import yaml
 
 from visiontl import DataError
-from visiontl.kit.images import is_image
+from visiontl.kit.folders import Folders, join, passed_over, relative
+from visiontl.kit.headers import image_sizes
 from visiontl.kit.words import count, did_you_mean, refusal, some, told
 from visiontl_detection.config import DataConfig
-from visiontl_detection.folders import Folders, image_sizes, join, relative
 from visiontl_detection.listing import Annotated, Listing
 
 MOST = 10_000_000  # bytes of a label file
@@ -157,7 +157,7 @@ def _image_names(folders: Folders, settings: Mapping[str, Any], entry: Any, key:
     names: list[str] = []
     for one in entries:
         place = _place(folders, settings, one, key, notes)
-        names += _below(folders, place) if folders.is_folder(place) else _listed(folders, settings, place)
+        names += _below(folders, place, notes) if folders.is_folder(place) else _listed(folders, settings, place)
     if not names:
         raise DataError(f"{key}: {some(entries)} holds no images")
     return names
@@ -192,13 +192,10 @@ def _place(folders: Folders, settings: Mapping[str, Any], entry: str, key: str, 
     raise DataError(f"{key}: {tried[0]}")
 
 
-def _below(folders: Folders, place: str) -> list[str]:
-    names = [join(place, name) for name in folders.entries(place) if is_image(PurePosixPath(name))]  # type: ignore
-    names = [name for name in names if folders.has(name)]
-    for name in folders.folders(place):
-        if folders.entries(place)[name] == "folder":  # links are not followed: one may lead back up
-            names += _below(folders, join(place, name))
-    return names
+def _below(folders: Folders, place: str, notes: list[str]) -> list[str]:
+    found = folders.pictures(place)  # a label may lie beside its picture
+    notes += passed_over(folders.path(place), [one for one in found.passed if not one.name.endswith(".txt")])
+    return list(found.pictures)
 
 
 def _listed(folders: Folders, settings: Mapping[str, Any], file: str) -> list[str]:

@@ -83,8 +83,8 @@ def _labels(folders: Folders, folder: str, noun: str, passed: list[Passed]) -> d
         number = _pictures(folders, folder)
         have = f"{count(number, 'picture')} but no {noun} folders" if number else f"no {noun} folders"
         raise DataError(
-            f"{folders.path(folder)}: holds {have}; expected one folder per {noun} (FOLDER/{noun.upper()}/1.jpg), or a .csv file "
-            f"with the columns path and {'label' if noun == 'class' else noun}"
+            f"{folders.path(folder)}: holds {have}; expected one folder per {noun} (FOLDER/{noun.upper()}/1.jpg), or a "
+            f".csv file with the columns path and {'label' if noun == 'class' else noun}"
         )
     passed += _loose(folders, folder, f"in no {noun} folder")
     found: dict[str, Sequence[str]] = {}

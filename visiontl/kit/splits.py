@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from visiontl.errors import DataError
-from visiontl.kit.words import told
+from visiontl.kit.words import count, told
 
 SPLITS: Mapping[str, str] = {
     "train": "train", "training": "train", "trn": "train", "val": "val", "valid": "val", "validation": "val",
@@ -83,3 +84,42 @@ def _takes(number: int, wanted: Mapping[str, float], least: int) -> dict[str, in
 def in_order(parts: Mapping[str, Sequence[T]]) -> dict[str, Sequence[T]]:
     """The splits that are there and hold something, in the order train, val, test."""
     return {split: parts[split] for split in ORDER if parts.get(split)}
+
+
+def settled(
+    parts: Mapping[str, Sequence[T]], name: Callable[[T], str], share: float, seed: int, evaluation: bool, where: Any
+) -> tuple[dict[str, Sequence[T]], list[str]]:
+    """A source as found (split, or WHOLE alone, -> items) -> its splits in order, and notes.
+
+    One without splits is all train, or all test where a trained model is there already (evaluation). Where a train has
+    no val, that share of it becomes val. Raises DataError for a split without items.
+    """
+    for split, items in parts.items():
+        if not items:
+            raise DataError(f"{where}: {'' if split == WHOLE else split + ' '}holds no images")
+    if WHOLE in parts and evaluation:
+        return {"test": parts[WHOLE]}, [f"{where}: no splits given; {count(len(parts[WHOLE]), 'image')}, all test"]
+    parts = {"train" if split == WHOLE else split: items for split, items in parts.items()}
+    if "train" not in parts or "val" in parts or evaluation:
+        return in_order(parts), []
+    parts = in_order({**parts, **hold_out(parts["train"], name, {"val": share}, seed)})
+    if "val" not in parts:
+        return parts, []
+    return parts, [
+        f"{where}: no val given; {count(len(parts['val']), 'image')} of train became val with seed {seed}, "
+        f"{len(parts['train']):,} are left to train on"
+    ]
+
+
+def check_once(where: Any, parts: Mapping[str, Iterable[str]], noun: str = "an image") -> None:
+    """Raises DataError for a name that is listed twice, in one split or in two."""
+    place: dict[str, str] = {}
+    for split, names in parts.items():
+        for name, number in Counter(names).items():
+            if number > 1:
+                raise DataError(f"{where}: {told(name)} is listed {number} times in {split}; once is right")
+            if name in place:
+                raise DataError(
+                    f"{where}: {told(name)} is in {place[name]} and in {split}; {noun} belongs to one split"
+                )
+            place[name] = split

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from visiontl import DataError
+from visiontl.kit.classes import match
 from visiontl.kit.drawing import distinct_colors
-from visiontl.kit.words import count, did_you_mean, some, told
+from visiontl.kit.folders import read_lines
+from visiontl.kit.tables import read_rows
+from visiontl.kit.words import did_you_mean, refusal, some, told
 from visiontl_segmentation.config import DataConfig
-from visiontl_segmentation.folders import read_lines
 from visiontl_segmentation.masks import IGNORED, MOST_CLASSES, Kind, Meaning, meaning_of_colors, meaning_of_values
 
 Color = tuple[int, int, int]
@@ -75,9 +75,12 @@ def naming_of(
                 f"{{road: [128, 64, 128]}}, or a {TABLES[0]} with name,r,g,b"
             )
         names = cfg.classes or list(known)
-        if set(names) != set(known):
-            odd = sorted(set(names) ^ set(known))
-            raise DataError(f"{base}: task.data.classes and the table of colors differ in {some(odd)}")
+        found_names = match(list(known), names)
+        if found_names.surplus or found_names.missing:
+            odd = sorted([*found_names.surplus, *found_names.missing])
+            raise DataError(
+                f"{base}: task.data.classes and the table of colors differ in {some(odd)}{found_names.hint()}"
+            )
         return Naming(names, True, colors)
     names = cfg.classes or stated or name_file(base) or list(table) or None
     if names is None and kind == "binary":
@@ -160,16 +163,12 @@ def in_the_models_classes(
         if kind == "binary" and 255 not in values and 1 in values:
             values[255] = values[1]
         return meaning_of_values(kind, values), np.zeros(0, dtype=np.uint8)
-    index = {name: known.get(name, IGNORED if name in ignored else None) for name in naming.names}
-    unknown = [name for name, place in index.items() if place is None]
-    if unknown:
-        hint = did_you_mean(unknown[0], known)
-        if kind is None or len(unknown) == len(index):
-            raise DataError(
-                f"{where}: {count(len(unknown), 'class')} that the model does not know: {some(unknown)}{hint}"
-            )
-        notes.append(f"{where}: the model does not know {some(unknown)}; a mask with one of them is an error{hint}")
-    place = {name: one for name, one in index.items() if one is not None}
+    found = match(meta["classes"], [name for name in naming.names if name in known or name not in ignored])
+    if found.surplus:
+        if kind is None or len(found.surplus) == len(set(naming.names)):
+            raise DataError(f"{where}: {found.unknown()}")
+        notes.append(f"{where}: {found.unknown()}; a mask with one of them is an error")
+    place = {name: known.get(name, IGNORED) for name in naming.names if name not in found.surplus}
     rest = known.get(cfg.background or BACKGROUND, IGNORED)
     labels = np.array([*(place.get(name, IGNORED) for name in naming.names), rest, IGNORED], dtype=np.uint8)
     if kind is None:
@@ -188,7 +187,7 @@ def name_file(base: str) -> list[str] | None:
     path = Path(base, NAMES)
     if not path.exists():
         return None
-    names = read_lines(path)
+    names = [line.strip() for _, line in read_lines(path)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or not names:
         raise DataError(f"{path}: {'no names' if not names else f'{some(twice)} given twice'}; one class a line")
@@ -200,27 +199,34 @@ def color_table(base: str) -> dict[str, Color]:
     for name in TABLES:
         path = Path(base, name)
         if path.exists():
-            return read_table(path)
+            return read_colors(path)
     return {}
 
 
-def read_table(path: Path) -> dict[str, Color]:
-    lines = [line for line in read_lines(path) if not line.startswith("#")]
+def read_colors(path: Path) -> dict[str, Color]:
+    """Raises DataError with all lines that give no color, or one that is given already."""
+    if path.suffix == ".csv":
+        rows = read_rows(path)
+        if rows and not all(cell.isdigit() for cell in rows[0][1][1:4]):
+            del rows[0]  # a heading
+    else:
+        parts = [(number, line.split(":")) for number, line in read_lines(path)]
+        rows = [(number, [part[0], *(part[1].split(",") if len(part) > 1 else ())]) for number, part in parts]
     found: dict[str, Color] = {}
-    for number, row in enumerate(csv.reader(io.StringIO("\n".join(lines))) if path.suffix == ".csv" else lines):
-        if path.suffix == ".csv":
-            name, parts = (row[0].strip(), [one.strip() for one in row[1:4]]) if row else ("", [])
-            if number == 0 and not all(one.isdigit() for one in parts):
-                continue  # a heading
-        else:
-            pieces = str(row).split(":")
-            name, parts = pieces[0].strip(), [one.strip() for one in pieces[1].split(",")] if len(pieces) > 1 else []
-        if not name or len(parts) != 3 or not all(one.isdigit() and int(one) <= 255 for one in parts):
-            raise DataError(f"{path}: {told(row)}: expected a name and three numbers 0 to 255")
-        color = (int(parts[0]), int(parts[1]), int(parts[2]))
+    problems: list[str] = []
+    for number, row in rows:
+        name, *levels = [cell.strip() for cell in row[:4]]
+        if name.startswith("#"):
+            continue
+        if not name or len(levels) != 3 or not all(one.isdigit() and int(one) <= 255 for one in levels):
+            problems.append(f"line {number}: {told(', '.join(row))}: expected a name and three numbers 0 to 255")
+            continue
+        color = (int(levels[0]), int(levels[1]), int(levels[2]))
         if name in found or color in found.values():
-            raise DataError(f"{path}: {told(name)} {list(color)}: name or color is given twice")
+            problems.append(f"line {number}: {told(name)} {list(color)}: name or color is given twice")
         found[name] = color
+    if problems:
+        raise refusal(path, problems)
     if not found:
         raise DataError(f"{path}: holds no colors; expected name,r,g,b lines")
     return found

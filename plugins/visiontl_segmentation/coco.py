@@ -10,66 +10,65 @@ from pathlib import Path
 from typing import Any
 
 from visiontl import DataError
+from visiontl.kit.folders import Folders, join, relative
+from visiontl.kit.splits import ORDER, SPLITS, WHOLE, split_names
 from visiontl.kit.words import count, refusal, some, told
 from visiontl_segmentation.config import DataConfig
-from visiontl_segmentation.folders import SPLITS, check_inside, files, read_bytes, relative, subfolders
-from visiontl_segmentation.listing import WHOLE, Listing, Pair, Regions
+from visiontl_segmentation.listing import Listing, Pair, Regions
 from visiontl_segmentation.masks import MAX_PIXELS
 
 MOST = 4 << 30  # bytes of a file
-NAMED = re.compile(r"(?:instances_)?(train|val|valid|validation|test)(?:\d{4})?\.json", re.IGNORECASE)
+NAMED = re.compile(rf"(?:instances_)?({'|'.join(SPLITS)})(?:\d{{4}})?\.json", re.IGNORECASE)
 ROBOFLOW = "_annotations.coco.json"
 SINGLE = (ROBOFLOW, "annotations.json", "instances.json")
 CROWD = -1  # the label of a region whose class is to be ignored
 
 
-def annotation_files(base: str) -> dict[str, str]:
+def annotation_files(folders: Folders) -> dict[str, str]:
     """{split or WHOLE: JSON file, relative to the base}; empty where the layout is not COCO's."""
     for place in ("annotations", ""):
         found: dict[str, str] = {}
-        for name in files(base, place, ".json"):
+        for name in folders.files(place, ".json"):
             match = NAMED.fullmatch(name)
             if match:
                 split = SPLITS[match[1].lower()]
                 if split in found:
                     raise DataError(
-                        f"{Path(base, place)}: {Path(found[split]).name} and {name} are both {split}; move one away"
+                        f"{folders.path(place)}: {Path(found[split]).name} and {name} are both {split}; move one away"
                     )
                 found[split] = f"{place}/{name}" if place else name
         if found:
             return found
-    beside = {
-        SPLITS[name.lower()]: f"{name}/{ROBOFLOW}"
-        for name in subfolders(base)
-        if name.lower() in SPLITS and Path(base, name, ROBOFLOW).is_file()
-    }
+    splits = split_names(folders.base, folders.folders())
+    beside = {split: f"{name}/{ROBOFLOW}" for split, name in splits.items() if folders.has(f"{name}/{ROBOFLOW}")}
     single = [f"{place}/{name}" if place else name for place in ("annotations", "") for name in SINGLE]
-    there = [name for name in single if Path(base, name).is_file()]
+    there = [name for name in single if folders.has(name)]
     return beside or ({WHOLE: there[0]} if len(there) == 1 else {})
 
 
-def read(base: str, cfg: DataConfig) -> Listing:
+def read(folders: Folders, cfg: DataConfig) -> Listing:
     """Raises DataError, naming the file, for whatever is not as COCO's format has it."""
-    found = annotation_files(base)
+    found = annotation_files(folders)
     if not found:
-        raise DataError(f"{base}: no COCO annotations found; expected annotations/train.json or the like")
+        raise DataError(f"{folders.base}: no COCO annotations found; expected annotations/train.json or the like")
     names: list[str] = []
     parts: dict[str, list[Pair]] = {}
     notes: list[str] = []
-    for split in [name for name in ("train", "val", "test", WHOLE) if name in found]:
-        path = Path(base, found[split])
-        content = content_of(path)
+    for split in [name for name in (*ORDER, WHOLE) if name in found]:
+        path = folders.path(found[split])
+        content = content_of(folders, found[split])
         if split == "test" and "annotations" not in content:
             notes.append(f"{path}: has no annotations; not used")
             continue
         labels = categories_of(path, content, names)
-        parts[split] = pairs_of(base, path, split, content, labels, notes)
-    return Listing(base, parts, names, notes, base)
+        parts[split] = pairs_of(folders, path, split, content, labels, notes)
+    return Listing(folders.base, parts, names, notes, folders.base)
 
 
-def content_of(path: Path) -> dict[str, Any]:
+def content_of(folders: Folders, file: str) -> dict[str, Any]:
+    path = folders.path(file)
     try:
-        content = json.loads(read_bytes(path, MOST))
+        content = json.loads(folders.read(file, MOST))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not JSON ({error})") from None
     if not isinstance(content, dict):
@@ -98,7 +97,7 @@ def categories_of(path: Path, content: Mapping[str, Any], names: list[str]) -> d
 
 
 def pairs_of(
-    base: str, path: Path, split: str, content: Mapping[str, Any], labels: Mapping[int, int], notes: list[str]
+    folders: Folders, path: Path, split: str, content: Mapping[str, Any], labels: Mapping[int, int], notes: list[str]
 ) -> list[Pair]:
     problems: list[str] = []
     sizes: dict[Any, tuple[int, int]] = {}
@@ -132,7 +131,7 @@ def pairs_of(
             regions[one["image_id"]].append((area, labels[one["category_id"]], encoded))
     if problems:
         raise refusal(path, problems)
-    folder = image_folder(base, path, split, list(stated.values()))
+    folder = image_folder(folders, path, split, list(stated.values()))
     bare = sum(not found for found in regions.values())
     if bare:
         notes.append(f"{path.name}: {count(bare, 'image')} without annotation: all background")
@@ -140,26 +139,26 @@ def pairs_of(
     for id, name in stated.items():
         largest_first = sorted(regions[id], key=lambda one: -one[0])
         file = f"{folder}/{name}" if folder else name
-        if Path(base, file).is_symlink():
-            check_inside(base, Path(base, file))
         mask = Regions(sizes[id], [label for _, label, _ in largest_first], [code for _, _, code in largest_first])
         pairs.append(Pair(file, mask))
     return sorted(pairs, key=lambda pair: pair.name)
 
 
-def image_folder(base: str, path: Path, split: str, names: Sequence[str]) -> str:
+def image_folder(folders: Folders, path: Path, split: str, names: Sequence[str]) -> str:
     """Where a file's images are, relative to the base: the first of the usual places that has the first images."""
     tag = path.stem.removeprefix("instances_")
-    beside = path.parent.relative_to(base).as_posix().removeprefix(".")
+    beside = path.parent.relative_to(folders.base).as_posix().removeprefix(".")
     usual = [f"images/{tag}", f"images/{split}", "images", tag, split, beside, ""]
     shown = names[:20]
-    best = max(usual, key=lambda place: sum(Path(base, place, name).is_file() for name in shown))
-    if names and not any(Path(base, best, name).is_file() for name in shown):
-        looked = ", ".join(str(Path(base, place)) for place in dict.fromkeys(usual))
+    best = max(usual, key=lambda place: sum(folders.path(join(place, name)).is_file() for name in shown))
+    if names and not any(folders.path(join(best, name)).is_file() for name in shown):
+        looked = ", ".join(str(folders.path(place)) for place in dict.fromkeys(usual))
         raise DataError(f"{path}: its images, such as {told(names[0])}, are in none of {looked}")
-    missing = [name for name in names if not Path(base, best, name).is_file()]
+    missing = [name for name in names if not folders.has(join(best, name))]
     if missing:
-        raise DataError(f"{Path(base, best)}: {count(len(missing), 'image')} of {path.name} not there: {some(missing)}")
+        raise DataError(
+            f"{folders.path(best)}: {count(len(missing), 'image')} of {path.name} not there: {some(missing)}"
+        )
     return best
 
 

@@ -11,12 +11,12 @@ import numpy as np
 from PIL import Image
 
 from visiontl import Data, DataError, ImageSpec
+from visiontl.kit.headers import in_threads, possible_sizes
 from visiontl.kit.images import open_image
 from visiontl.kit.words import count, refusal, some
 from visiontl_segmentation import layouts
 from visiontl_segmentation.classes import Classes, Naming, classes_of, in_the_models_classes, naming_of
 from visiontl_segmentation.config import DataConfig, SegmentationConfig
-from visiontl_segmentation.folders import in_threads, possible_sizes
 from visiontl_segmentation.listing import Listing, MaskFile, MaskReader, Pair
 from visiontl_segmentation.masks import IGNORED, UNKNOWN, Kind, Meaning, color_codes, open_mask, ranges, read_raw
 from visiontl_segmentation.views import still_view, training_view

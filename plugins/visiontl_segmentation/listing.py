@@ -12,8 +12,6 @@ import numpy as np
 from visiontl import DataError
 from visiontl_segmentation.masks import IGNORED, Meaning, indices_of, read_raw
 
-WHOLE = "whole"  # the part of a source that comes without splits
-
 
 @dataclass(frozen=True)
 class MaskFile:

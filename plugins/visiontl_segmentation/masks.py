@@ -13,13 +13,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from visiontl import DataError
+from visiontl.kit.images import FORMATS, MAX_PIXELS
 from visiontl.kit.words import count, some
-from visiontl_segmentation.folders import FORMATS
 
 IGNORED = 255  # of a pixel that is neither learned nor scored, in masks of class indices
 UNKNOWN = 254  # of a value that means nothing; never leaves this module
 MOST_CLASSES = 254  # indices 0 to 253
-MAX_PIXELS = 89_478_485  # as visiontl.kit.images.open_image has it
 
 Kind = Literal["index", "color", "binary"]
 

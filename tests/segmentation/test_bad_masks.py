@@ -103,7 +103,7 @@ FOLDERS = [
         (root / "images/train/a.png").unlink(), picture(root / "images/train/a.jpg", orientation=6)],
         ("a.jpg", "12 x 16", "swapped")),
     Bad("a photo turned by EXIF in a PNG", "index", lambda root: picture(root / "images/train/a.png", orientation=6),
-        ("a.png", "swapped"), late=True),
+        ("a.png", "swapped")),
     Bad("halves", "index", floating(1.5),
         ("a.tif", "whole numbers"), late=True),
     Bad("floating NaN", "index", floating(np.nan), ("a.tif", "whole numbers"), late=True),
@@ -230,7 +230,9 @@ VOC = [
         "a list that leaves the folder", "voc", written("ImageSets/Segmentation/train.txt", "../../a\nb\n"), ("leaves",)
     ),
     Bad("an image in two lists", "voc", written("ImageSets/Segmentation/val.txt", "a\n"), ("in train and in val",)),
-    Bad("an image twice in a list", "voc", written("ImageSets/Segmentation/train.txt", "a\na\n"), ("twice in train",)),
+    Bad(
+        "an image twice in a list", "voc", written("ImageSets/Segmentation/train.txt", "a\na\n"), ("2 times in train",)
+    ),
     Bad("an empty list", "voc", written("ImageSets/Segmentation/val.txt", "\n"), ("val holds no images",)),
 ]
 

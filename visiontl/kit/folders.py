@@ -160,9 +160,6 @@ class Folders:
             links.sort(reverse=True)
         return Found(sorted(found), sorted(passed, key=lambda one: one.name))
 
-    def holds_pictures(self, folder: str = "") -> bool:
-        return bool(self.pictures(folder).pictures)
-
     def _holds_more(self, name: str, kind: Kind) -> bool:
         return kind == "folder" or (kind == "link" and self.is_folder(name))
 
@@ -286,13 +283,17 @@ def by_stem(names: Iterable[str], folder: str = "", suffix: str = "") -> dict[st
 
 def passed_over(where: Any, passed: Iterable[Passed]) -> list[str]:
     """One note on all that searches did not take, or none."""
+    said = _said(passed)
+    return [f"{where}: {said}"] if said else []
+
+
+def _said(passed: Iterable[Passed]) -> str:
     reasons: dict[str, list[str]] = {}
     for one in passed:
         reasons.setdefault(one.why, []).append(one.name)
-    if not reasons:
-        return []
+    number = sum(map(len, reasons.values()))
     told_of = "; ".join(f"{why}: {some(names)}" for why, names in reasons.items())
-    return [f"{where}: {count(sum(map(len, reasons.values())), 'name')} passed over: {told_of}"]
+    return f"{count(number, 'name')} passed over: {told_of}" if reasons else ""
 
 
 def find_images(patterns: Sequence[str | Path], key: str = "") -> tuple[dict[Path, str], list[str]]:
@@ -306,10 +307,10 @@ def find_images(patterns: Sequence[str | Path], key: str = "") -> tuple[dict[Pat
         if "\0" not in pattern and path.is_dir():
             folders = Folders(str(path))
             inside = folders.pictures()
-            told_of = passed_over(path, inside.passed)
             if not inside.pictures:
-                raise DataError(f"{head}{told_of[0] if told_of else path}: holds no pictures")
-            notes += told_of
+                said = _said(inside.passed)
+                raise DataError(f"{head}{path}: holds no pictures{f' ({said})' if said else ''}")
+            notes += passed_over(path, inside.passed)
             chosen = {folders.path(name): name for name in inside.pictures}
         elif "\0" not in pattern and (path.exists() or path.is_symlink()):
             chosen = {path: path.name}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from visiontl import Data, DataError, ImageSpec, seeded
+from visiontl.kit.folders import find_images
 from visiontl.kit.images import open_image
+from visiontl.kit.splits import hold_out
 from visiontl.kit.words import plural
 from visiontl_style.config import StyleConfig
 from visiontl_style.pictures import decoded, encoded, named, open_style, pictures_in, sized
@@ -93,10 +94,11 @@ def data(cfg: StyleConfig, spec: ImageSpec, meta: Mapping[str, Any] | None = Non
     judged with. Given (evaluating elsewhere), all photos are `test` and its styles hold. Raises DataError.
     """
     source = cfg.data
-    photos, notes = pictures_in(source.photos, "task.data.photos")
+    found, notes = find_images(source.photos, "task.data.photos")
+    photos = {str(file): name for file, name in found.items()}
     if meta is not None:
         kept = [style["png"] for style in meta["styles"]]
-        return Data(test=Photos(photos, cfg, kept, ()), meta=meta, notes=notes)
+        return Data(test=Photos(list(photos), cfg, kept, ()), meta=meta, notes=notes)
     if not source.styles:
         raise DataError("task.data.styles: none is named; give a style picture's file, or a folder of them")
     files, more = pictures_in(source.styles, "task.data.styles")
@@ -134,8 +136,8 @@ def looked_at(files: Sequence[str], key: str) -> list[str]:
     return [note for file in files for note in open_style(file, key)[1]]
 
 
-def split(cfg: StyleConfig, photos: list[str], notes: list[str]) -> tuple[list[str], list[str]]:
-    """(train, val), each sorted."""
+def split(cfg: StyleConfig, photos: Mapping[str, str], notes: list[str]) -> tuple[list[str], list[str]]:
+    """(train, val). photos: {file: its name within what the config names}, by which some are held out."""
     source = cfg.data
     if source.val:
         val, more = pictures_in(source.val, "task.data.val")
@@ -143,13 +145,11 @@ def split(cfg: StyleConfig, photos: list[str], notes: list[str]) -> tuple[list[s
         train = [name for name in photos if name not in set(val)]
         if len(train) < len(photos):
             notes.append(f"{len(photos) - len(train)} photos are in `val` too and are not trained on")
-    elif source.val_fraction == 0:
-        train, val = photos, []
     else:
-        number = max(1, round(source.val_fraction * len(photos)))
-        val = sorted(random.Random(source.split_seed).sample(photos, min(number, len(photos))))
-        train = [name for name in photos if name not in set(val)]
-        notes.append(f"{len(val)} of {len(photos)} photos are held out as val, with seed {source.split_seed}")
+        parts = hold_out(photos, photos.__getitem__, {"val": source.val_fraction}, source.split_seed)
+        train, val = parts["train"], parts.get("val", [])
+        if val:
+            notes.append(f"{len(val)} of {len(photos)} photos are held out as val, with seed {source.split_seed}")
     if len(train) < 2:
         have = f"{len(photos)} {plural(len(photos), 'photo')}"
         raise DataError(

@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from visiontl import DataError
-from visiontl.kit.images import is_image, open_image
-from visiontl.kit.words import did_you_mean
+from visiontl.kit.folders import find_images, near
+from visiontl.kit.images import open_image
+from visiontl.kit.words import told
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,28 +26,9 @@ GRAY = 3  # levels of 255: largest difference of a pixel's colors that still is 
 
 
 def pictures_in(paths: Sequence[str], key: str) -> tuple[list[str], list[str]]:
-    """Files and folders (searched in depth) -> (the pictures, sorted within each; what was left out, in a sentence
-    each). key: of the config, for errors. Raises DataError."""
-    found: dict[str, None] = {}
-    notes = []
-    for text in paths:
-        path = Path(text).expanduser()
-        if "\0" in text or not path.exists():
-            near = [p.name for p in path.parent.iterdir()] if "\0" not in text and path.parent.is_dir() else []
-            raise DataError(f"{key}: {text!r}: no such file or folder{did_you_mean(path.name, near)}")
-        if not path.is_dir():
-            found[str(path)] = None
-            continue
-        inside = sorted(file for file in path.rglob("*") if not file.is_dir())
-        chosen = [str(file) for file in inside if is_image(file)]
-        left = [str(file.relative_to(path)) for file in inside if not is_image(file)]
-        if not chosen:
-            raise DataError(f"{key}: {path}: holds no pictures{f' ({len(left)} other files)' if left else ''}")
-        if left:
-            shown = ", ".join(left[:5]) + (" ..." if len(left) > 5 else "")
-            notes.append(f"{path}: {len(left)} files that are no pictures were left out: {shown}")
-        found |= dict.fromkeys(chosen)
-    return list(found), notes
+    """The files that `kit.folders.find_images` finds, and its notes."""
+    found, notes = find_images(paths, key)
+    return [str(file) for file in found], notes
 
 
 def open_style(path: str | Path, key: str = "style") -> tuple[Image.Image, list[str]]:
@@ -54,8 +36,7 @@ def open_style(path: str | Path, key: str = "style") -> tuple[Image.Image, list[
     missing, too small, or shows one color only."""
     path = Path(path).expanduser()
     if not path.exists():
-        near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"{key}: {path}: no such file{did_you_mean(path.name, near)}")
+        raise DataError(f"{key}: {told(path)}: no such file{near(path)}")
     try:
         image = open_image(path)
     except DataError as error:

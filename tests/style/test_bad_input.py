@@ -98,7 +98,7 @@ DATA = [
     Wrong("style that is cut off", (style("{here}/a.png"),), ("a.png", "damaged"),
           lambda here: cut_off(here / "a.png")),
     Wrong("style that is empty", (style("{here}/a.png"),), ("a.png", "empty"), written("a.png", b"")),
-    Wrong("folder without styles", (style("{here}"),), ("holds no pictures", "1 other files"), written("a.txt", b"x")),
+    Wrong("folder without styles", (style("{here}"),), ("holds no pictures", "no picture: a.txt"), written("a.txt", b"x")),
     Wrong("no style", (style(""),), ("task.data.styles", "none is named")),
     Wrong("a null byte", ("task.data.photos=[\"a\\0b\"]",), ("not allowed",)),
     Wrong("photos that are missing", ("task.data.photos=[{here}/fotos]",), ("no such file or folder", "photos"),

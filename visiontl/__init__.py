@@ -20,7 +20,6 @@ _PLACES = {
     "load": "visiontl.engine.predict",
     "load_backbone": "visiontl.engine.model",
     "save_model": "visiontl.engine.model",
-    "find_images": "visiontl.engine.predict",
     "Predictor": "visiontl.engine.predict",
     "Console": "visiontl.report.console",
     "all_gather": "visiontl.processes.ranks",
@@ -56,7 +55,7 @@ if TYPE_CHECKING:
     from visiontl.config.schema import Section
     from visiontl.engine.evaluate import evaluate
     from visiontl.engine.model import load_backbone, save_model
-    from visiontl.engine.predict import Predictor, find_images, load
+    from visiontl.engine.predict import Predictor, load
     from visiontl.engine.train import train
     from visiontl.entry import BackboneEntry, Weights
     from visiontl.errors import BackboneError, ConfigError, DataError, TrainingError, VisionTLError

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import visiontl
-from visiontl.engine.predict import _store, find_images, predict_files
+from visiontl.engine.predict import _store, predict_files
 from visiontl.testing import Case
 
 
@@ -34,7 +34,7 @@ def test_answers_stand_beside_their_files_and_the_unreadable_is_named(tmp_path):
 def test_a_run_folder_among_the_images_is_refused(tmp_path):
     report = visiontl.train(Case("brightness", tmp_path).resolved("train.epochs=1"))
     with pytest.raises(visiontl.DataError, match="is a run folder, not images"):
-        find_images([report["run"]])
+        predict_files(report["run"], [report["run"]])
 
 
 def test_nothing_readable_is_an_error_that_names_a_list(tmp_path):

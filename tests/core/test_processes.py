@@ -55,7 +55,10 @@ def test_one_process_scores_the_run_as_two_did(run):
 def test_mistakes_are_said_once_and_end_all_processes(tmp_path):
     for arguments, words in [
         ((str(CONFIG), "optim.lrr=1"), "did you mean 'lr'"),
-        ((str(CONFIG), f"task.data={tmp_path / 'nowhere'}", f"run.folder={tmp_path}"), "no .png files"),
+        (
+            (str(CONFIG), f"task.data={tmp_path / 'nowhere'}", f"run.folder={tmp_path}"),
+            "nowhere: no such file or folder",
+        ),
     ]:
         done = launch(*arguments)
         assert done.returncode != 0

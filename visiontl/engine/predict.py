@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import glob
 import itertools
 import json
 import os
@@ -22,8 +21,9 @@ from visiontl.config import overrides
 from visiontl.engine.device import to_device
 from visiontl.engine.evaluate import in_fp32, place
 from visiontl.engine.model import Built, load_model
-from visiontl.errors import ConfigError, DataError, did_you_mean
-from visiontl.kit.images import is_image, open_image, to_rgb
+from visiontl.errors import ConfigError, DataError
+from visiontl.kit.folders import find_images
+from visiontl.kit.images import open_image, to_rgb
 from visiontl.report.console import Console
 from visiontl.report.values import json_value
 from visiontl.runs.environment import run_folder, write_text
@@ -115,34 +115,11 @@ def parse_options(task: Task, values: Mapping[str, Any]) -> BaseModel | None:
     return None
 
 
-def find_images(patterns: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
-    """Files, folders (searched in depth), globs -> (pictures, sorted within each; notes on what was left out)."""
-    found: dict[Path, None] = {}
-    notes = []
-    for pattern in map(str, patterns):
-        path = Path(pattern)
+def check_no_runs(patterns: Sequence[str | Path]) -> None:
+    """Raises DataError for a run folder among the images: a glob of runs may have matched several."""
+    for path in map(Path, patterns):
         if (path / "model" / MANIFEST).is_file():
             raise DataError(f"{path} is a run folder, not images; name one RUN (a glob may have matched several)")
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if not file.is_dir())  # a broken link counts too
-            chosen = [file for file in inside if is_image(file)]
-            left = [str(file.relative_to(path)) for file in inside if not is_image(file)]
-            if left:
-                names = ", ".join(left[:5]) + (" ..." if len(left) > 5 else "")
-                notes.append(f"{path}: {len(left)} files that are no pictures were left out: {names}")
-            if not chosen:
-                raise DataError(f"{path}: holds no pictures")
-        elif path.exists() or path.is_symlink():
-            chosen = [path]
-        elif any(sign in pattern for sign in "*?["):
-            chosen = [Path(name) for name in sorted(glob.glob(pattern, recursive=True)) if is_image(Path(name))]
-            if not chosen:
-                raise DataError(f"{pattern}: matches no pictures")
-        else:
-            siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise DataError(f"{path}: no such file or folder{did_you_mean(path.name, siblings) if siblings else ''}")
-        found |= dict.fromkeys(chosen)
-    return list(found), notes
 
 
 def predict_files(
@@ -160,6 +137,7 @@ def predict_files(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("predict runs on one process (each would write every file); start it without a launcher")
     console = Console()
+    check_no_runs(images)
     files, notes = find_images(images)
     for note in notes:
         console.say(note)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import visiontl
 from visiontl.kit.example import once
+from visiontl.kit.folders import find_images
 from visiontl.kit.images import fit_image, open_image, to_tensor
+from visiontl.kit.splits import hold_out
 
 
 class BrightnessConfig(visiontl.Section):
@@ -40,18 +42,12 @@ class Pictures:
 
 
 def data(cfg, spec, meta=None) -> visiontl.Data:
-    files = sorted(Path(cfg.data).glob("*.png"))
-    if not files:
-        raise visiontl.DataError(f"{cfg.data}: no .png files; task.data names a folder of pictures")
+    found, notes = find_images([cfg.data], "task.data")
     if meta is not None:
-        return visiontl.Data(test=Pictures(files, spec, False), meta=meta)
-    parts = [files[i::4] for i in range(4)]  # half train, a quarter each val and test
-    return visiontl.Data(
-        train=Pictures(parts[0] + parts[1], spec, True),
-        val=Pictures(parts[2], spec, False),
-        test=Pictures(parts[3], spec, False),
-        meta={"unit": "share of white"},
-    )
+        return visiontl.Data(test=Pictures(list(found), spec, False), meta=meta, notes=notes)
+    parts = hold_out(found, found.__getitem__, {"val": 0.25, "test": 0.25}, seed=0)
+    splits = {split: Pictures(files, spec, split == "train") for split, files in parts.items()}
+    return visiontl.Data(**splits, meta={"unit": "share of white"}, notes=notes)
 
 
 def sample(cfg, spec, meta):

@@ -66,20 +66,22 @@ def folders_of_pictures(root: Path) -> list[Path]:
 
 
 def test_a_linked_folder_is_read_like_any_other(example):
-    """Each folder of pictures is hidden away inside the set, and a link put in its place."""
+    """The pictures of each folder are hidden away inside the set; a link in the folder, or in its place where files
+    name them, leads there."""
     task, root, value = example
     before = names(read(task, value))
-    for number, place in enumerate(folders_of_pictures(root)):
-        base = next((one for one in place.parents if one.parent == root), place)
-        store = base / f".store{number}"
-        if place == base:  # the set itself: its pictures move into a folder inside
-            store.mkdir()
-            for file in [path for path in place.iterdir() if path.is_file()]:
-                file.rename(store / file.name)
-            (place / "linked").symlink_to(store.name)
-        else:
+    named = any(root.rglob("*.json"))
+    for place in folders_of_pictures(root):
+        store = place.parent / f".{place.name}" if named else place / ".store"
+        if named:
             place.rename(store)
-            place.symlink_to(os.path.relpath(store, place.parent))
+            place.symlink_to(store.name)
+            continue
+        files = [path for path in place.iterdir() if path.is_file()]
+        store.mkdir()
+        for file in files:
+            file.rename(store / file.name)
+        (place / "linked").symlink_to(store.name)
     data = read(task, value)
     after = names(data)
     assert {split: len(part) for split, part in after.items()} == {split: len(part) for split, part in before.items()}
@@ -150,7 +152,7 @@ def test_held_out_photos_stay_so_when_one_is_added(example):
 
 def added(root: Path, name: str) -> None:
     """One photo more: a copy of the last one, with what belongs to it."""
-    place = next(place for place in folders_of_pictures(root) if any(is_image(file) for file in place.iterdir()))
+    place = max(folders_of_pictures(root), key=lambda one: (len(list(one.iterdir())), one))
     last = max(file.stem for file in place.iterdir() if is_image(file))
     for path in list(root.rglob(f"{last}.*")):
         if path.parent.name == place.name:

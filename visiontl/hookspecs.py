@@ -61,6 +61,15 @@ def visiontl_commands() -> Sequence[Command]:
 
 
 @hookspec
+def visiontl_started(report: Mapping[str, Any]) -> None:
+    """Called once on the main process when all is set up, before the first number of a run or of its continuation.
+
+    report: `run` (its folder), `name` (of the folder), `task`, `status` ("started"), `config` (complete, as YAML text)
+    and `settings`, the same as {"optim.lr": 0.001, ...}.
+    """
+
+
+@hookspec
 def visiontl_logged(step: int, values: Mapping[str, float]) -> None:
     """Called on the main process whenever numbers are logged. `step` counts optimizer updates."""
 

@@ -92,6 +92,7 @@ class _Registry:
     broken: list[Broken] = field(default_factory=list)
     off: list[tuple[str, str, str]] = field(default_factory=list)
     offered: dict[str, Offered] = field(default_factory=dict)
+    warned: set[tuple[str, str]] = field(default_factory=set)  # (plugin, hook) of watchers that failed in this run
 
 
 def manager() -> pluggy.PluginManager:
@@ -110,6 +111,26 @@ def register(plugin: Any, name: str | None = None) -> None:
     if cause:
         raise PluginError(f"plugin {name!r}: {cause}")
     _registry().offered.clear()
+
+
+def tell(hook: str, warn: Callable[[str], None], **values: Any) -> None:
+    """Call a hook that watches, plugin by plugin. What one raises stops nobody else: it is said in a warning that names
+    the plugin, once a run, and the plugin is called again the next time. One that wants the run to stop raises an error
+    of visiontl, which becomes a PluginError with its name."""
+    registry = _registry()
+    if hook == "visiontl_started":
+        registry.warned.clear()
+    caller, watchers = getattr(registry.manager.hook, hook), registry.manager.get_plugins()
+    for name, plugin in [(one.plugin_name, one.plugin) for one in caller.get_hookimpls()]:
+        try:
+            registry.manager.subset_hook_caller(hook, watchers - {plugin})(**values)
+        except VisionTLError as error:
+            raise PluginError(f"plugin {name!r} stopped the run in {hook}: {error}") from error
+        except (Exception, SystemExit) as error:  # a stranger's function
+            if (name, hook) not in registry.warned:
+                registry.warned.add((name, hook))
+                cause = shortened(f"{type(error).__name__}: {error}", CAUSE)
+                warn(f"plugin {name!r} failed in {hook}, and training goes on without its part: {cause}")
 
 
 def reset() -> None:

@@ -93,12 +93,12 @@ def test_a_resumed_run_is_not_started_again_and_ends_with_the_same_bits(case):
         @hookimpl
         def visiontl_logged(self, step, values):
             if step == 3:
-                raise KeyError("stop")
+                raise KeyboardInterrupt
 
     plugins.register(Stop(), "stop-at-3")
     try:
         broken = set_up(started(case, "train.checkpoint_every=1 step"))
-        with pytest.raises(KeyError):
+        with pytest.raises(KeyboardInterrupt):
             fit(broken)
     finally:
         plugins.manager().unregister(name="stop-at-3")
@@ -149,12 +149,12 @@ def test_a_run_cut_off_right_after_its_first_scores_has_them_in_its_report(case)
         @hookimpl
         def visiontl_logged(self, step, values):
             if step == 2:
-                raise KeyError("stop")
+                raise KeyboardInterrupt
 
     plugins.register(Stop(), "stop-at-2")
     try:
         broken = set_up(case.resolved(*settings))
-        with pytest.raises(KeyError):
+        with pytest.raises(KeyboardInterrupt):
             fit(broken)
     finally:
         plugins.manager().unregister(name="stop-at-2")

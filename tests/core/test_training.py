@@ -21,7 +21,7 @@ from visiontl.engine.evaluate import gather_rows
 from visiontl.engine.optim import lr_factor
 from visiontl.engine.prepare import set_up
 from visiontl.engine.train import finish, fit
-from visiontl.errors import CheckpointError, ConfigError, PolicyError, TrainingError
+from visiontl.errors import CheckpointError, ConfigError, PluginError, PolicyError, TrainingError
 from visiontl.freezing.policies import make_policy
 from visiontl.hookspecs import hookimpl
 from visiontl.processes.seeds import mix
@@ -280,6 +280,11 @@ def test_watchers_see_numbers_and_the_report(case):
 
     class Watcher:
         @hookimpl
+        def visiontl_started(self, report):
+            assert not seen["steps"]
+            seen["started"] = report
+
+        @hookimpl
         def visiontl_logged(self, step, values):
             seen["steps"].append((step, sorted(values)))
 
@@ -287,15 +292,44 @@ def test_watchers_see_numbers_and_the_report(case):
         def visiontl_finished(self, report):
             seen["finished"] += 1
 
-    watcher = Watcher()
+    class Broken:
+        @hookimpl
+        def visiontl_logged(self, values):
+            raise ConnectionError("the server is away")
+
+    watcher, broken = Watcher(), Broken()
     plugins.register(watcher, "watcher")
+    plugins.register(broken, "broken tracker")
     try:
-        visiontl.train(case.resolved("train.epochs=1"))
+        report = visiontl.train(case.resolved("train.epochs=1", "run.name=watched"))
     finally:
         plugins.manager().unregister(watcher)
+        plugins.manager().unregister(broken)
     assert seen["finished"] == 1
+    started = seen["started"]
+    assert started["run"] == report["run"]
+    assert (started["name"], started["task"], started["settings"]["train.epochs"]) == ("watched", "brightness", 1)
+    assert started["config"] == report["config"]
+    (warned,) = [note for note in report["notes"] if "broken tracker" in note]
+    assert "failed in visiontl_logged" in warned
+    assert "ConnectionError: the server is away" in warned
     assert (4, ["train/grad_norm", "train/loss", "train/lr", "train/mae"]) in seen["steps"]
     assert (4, ["val/mae"]) in seen["steps"]
+
+
+def test_a_watcher_stops_the_run_with_an_error_of_visiontl(case):
+    class Pruner:
+        @hookimpl
+        def visiontl_logged(self, step, values):
+            raise TrainingError("no trial for a better one")
+
+    pruner = Pruner()
+    plugins.register(pruner, "pruner")
+    try:
+        with pytest.raises(PluginError, match="'pruner' stopped the run in visiontl_logged: no trial for a better"):
+            visiontl.train(case.resolved("train.epochs=1"))
+    finally:
+        plugins.manager().unregister(pruner)
 
 
 def test_trackers_that_are_missing_are_an_error(case):

@@ -102,7 +102,7 @@ def fit(run: Run) -> Progress:
     edges = {epoch * run.steps_per_epoch: modes for epoch, modes in run.phases}
     metrics = Metrics(run.folder, progress.step, progress.due, accelerator, run.console)
     watch = Watch(device, run.report["environment"]["precision"] == "fp16")
-    start_trackers(accelerator, config.run.trackers, run.folder, run.resolved)
+    start_trackers(accelerator, run.console, run.folder, run.resolved)
     window: dict[str, Any] = progress.window[rank] if progress.window else {}
     orders: dict[int, order.Order] = {}
 
@@ -407,7 +407,7 @@ def finish(run: Run, progress: Progress) -> dict[str, Any]:
             ) from None
         run.console.say(f"report: {written}")
         run.console.say(f"model:  {run.folder / 'model'}")
-        plugins.manager().hook.visiontl_finished(report=report)
+        plugins.tell("visiontl_finished", run.console.warn, report=report)
 
     ranks.on_main(write)
     for tracker in run.accelerator.trackers:

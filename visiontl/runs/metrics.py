@@ -17,8 +17,8 @@ from accelerate.utils import LoggerType
 from torch import Tensor, nn
 
 from visiontl import plugins
-from visiontl.config.resolve import Resolved
-from visiontl.config.write import flat_config
+from visiontl.config.resolve import Resolved, as_begun
+from visiontl.config.write import flat_config, to_yaml
 from visiontl.errors import ConfigError, TrainingError, did_you_mean
 from visiontl.processes import ranks
 from visiontl.report.console import Console
@@ -65,7 +65,7 @@ class Metrics:
         named = {f"{kind}/{name}": value for name, value in values.items()}
         if self.accelerator.trackers:
             self.accelerator.log(named, step=step)
-        plugins.manager().hook.visiontl_logged(step=step, values=named)
+        plugins.tell("visiontl_logged", self.console.warn, step=step, values=named)
 
     def _write(self, line: str) -> None:
         full = bool(self.waiting)
@@ -174,12 +174,22 @@ def check_scale(scaler: Any, step: int) -> None:
         )
 
 
-def start_trackers(accelerator: Accelerator, names: Sequence[str], folder: Path, resolved: Resolved) -> None:
-    """Start the trackers asked for, on the main process (see check_trackers)."""
-    if not names:
-        return
-    accelerator.project_configuration.logging_dir = str(folder)
-    accelerator.init_trackers("visiontl", config=flat_config(resolved))
+def start_trackers(accelerator: Accelerator, console: Console, folder: Path, resolved: Resolved) -> None:
+    """Start the trackers asked for (see check_trackers) and tell watchers what begins, on the main process."""
+    settings = flat_config(resolved)
+    if resolved.config.run.trackers:
+        accelerator.project_configuration.logging_dir = str(folder)
+        accelerator.init_trackers("visiontl", config=settings)
+    if accelerator.is_main_process:
+        report = {
+            "run": str(folder),
+            "name": folder.name,
+            "task": resolved.task.name,
+            "status": "started",
+            "config": to_yaml(as_begun(resolved), comments=False),
+            "settings": settings,
+        }
+        plugins.tell("visiontl_started", console.warn, report=report)
 
 
 def check_trackers(names: Sequence[str]) -> None:

@@ -313,7 +313,7 @@ CHECKS: list[Callable[[Case], None]] = [
 ]
 
 
-class _Cut(Exception):
+class _Cut(BaseException):  # what else a watcher raises stops no run
     pass
 
 

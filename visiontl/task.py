@@ -119,7 +119,7 @@ class Data:
     val: SampleDataset | None = None
     test: SampleDataset | None = None
     still: SampleDataset | None = None
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
     batches: BatchesStep | None = None
     notes: Sequence[str] = ()
 
@@ -346,10 +346,10 @@ class Task:
     preview: PreviewStep | None = None
     refuse: RefuseStep | None = None
     example: ExampleStep | None = None
-    small: Mapping[str, Any] = field(default_factory=dict)
+    small: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Values of its config with which the task trains on its example in a second; conformance checks use them."""
     check: CheckStep | None = None
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Core config values that this task prefers where the file is silent: {"freeze.norm_stats": "fixed"}."""
     commands: Sequence[Command] = ()
     contract: int = CONTRACT

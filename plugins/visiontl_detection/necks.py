@@ -43,6 +43,7 @@ class Pyramid(nn.Module):
         self.out_channels = width
         self.levels = levels_of(backbone, finest)
         plain = not self.levels
+        factors: list[float] = []
         if plain:
             self.levels = [len(backbone.channels) - 1]
             factors = [factor for factor in (4, 2, 1, 0.5) if PATCH / factor >= finest]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from visiontl_segmentation.classes import Classes, Naming, classes_of, in_the_mo
 from visiontl_segmentation.config import DataConfig, SegmentationConfig
 from visiontl_segmentation.listing import Listing, MaskFile, MaskReader, Pair
 from visiontl_segmentation.masks import IGNORED, UNKNOWN, Kind, Meaning, color_codes, open_mask, ranges, read_raw
-from visiontl_segmentation.views import still_view, training_view
+from visiontl_segmentation.views import RandomView, StillView, still_view, training_view
 
 LOOKED = 8  # masks that tell what kind they are of
 SURVEYED = 5_000  # of COCO's masks, which have to be painted to be counted
@@ -34,7 +34,7 @@ class Photos:
     names: Sequence[str]
     pairs: Sequence[Pair] = field(repr=False)
     reader: MaskReader = field(repr=False)
-    view: Callable[[Image.Image, np.ndarray, int], dict[str, Any]] = field(repr=False)
+    view: StillView | RandomView = field(repr=False)
     tally: np.ndarray = field(repr=False)
 
     def __len__(self) -> int:

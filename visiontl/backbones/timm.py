@@ -62,10 +62,8 @@ class TimmBackbone(LibraryBackbone):
     def extract(self, x: Tensor, maps: tuple[int, ...], pooled: bool, layers: tuple[str, ...]) -> Features:
         body: Any = self.body
         levels = sorted(set(maps))
-        whole = pooled
-        if layers:
-            deepest = max(self.depth_of_layer(name) for name in layers)
-            whole = whole or deepest >= len(self.channels)
+        deepest = max((self.depth_of_layer(name) for name in layers), default=-1)
+        whole = pooled or deepest >= len(self.channels)
         with capture(self.body, layers, self.name) as found:
             by_level: dict[int, Tensor] = {}
             embedding = None

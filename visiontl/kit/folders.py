@@ -132,7 +132,8 @@ class Folders:
         passed: list[Passed] = []
         seen: set[str] = set()
         roots = [os.path.realpath(self.path(folder))]
-        places, links = [folder], []
+        places = [folder]
+        links: list[str] = []
         while places or links:
             place = places.pop() if places else links.pop()
             real = os.path.realpath(self.path(place))

@@ -1,5 +1,8 @@
 """Opening pictures from disk and bringing them to a backbone's input size."""
 
+# pyright: reportMissingTypeStubs=false
+# torchvision has no types of its own
+
 from __future__ import annotations
 
 import codecs
@@ -203,7 +206,7 @@ def _pixels(image: Image.Image) -> Tensor:
     """RGB PIL image -> (3, H, W) uint8 with the colors of a pixel side by side."""
     import torch
 
-    return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1)
+    return torch.as_tensor(np.array(image, dtype=np.uint8), device="cpu").permute(2, 0, 1)
 
 
 def _looks_like(path: Path) -> str:

@@ -1,5 +1,8 @@
 """What a network is shown of a photo: random changes that move image, boxes and mask together. Imports no torch."""
 
+# pyright: reportMissingTypeStubs=false
+# torchvision has no types of its own
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -51,10 +54,11 @@ def moved(scene: Scene, *transforms: Callable[[Any], Any], seed: int | None = No
     inputs: dict[str, Any] = {"image": tv_tensors.Image(scene.image)}
     if scene.boxes is not None:
         boxes: Any = tv_tensors.BoundingBoxes  # its annotations know no keyword of these
-        inputs["boxes"] = boxes(torch.from_numpy(scene.boxes), format="XYXY", canvas_size=scene.size)
-        inputs["labels"] = torch.from_numpy(scene.labels)
+        inputs["boxes"] = boxes(torch.as_tensor(scene.boxes, device="cpu"), format="XYXY", canvas_size=scene.size)
+        inputs["labels"] = torch.as_tensor(scene.labels, device="cpu")
     if scene.mask is not None:
-        inputs["mask"] = tv_tensors.Mask(torch.from_numpy(np.ascontiguousarray(scene.mask))[None])  # (1, H, W)
+        mask = torch.as_tensor(np.ascontiguousarray(scene.mask), device="cpu")
+        inputs["mask"] = tv_tensors.Mask(mask[None])  # (1, H, W)
     with nullcontext() if seed is None else seeded(seed):
         for transform in transforms:
             inputs = transform(inputs)

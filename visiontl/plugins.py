@@ -15,19 +15,17 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pluggy
 
 from visiontl import hookspecs
+from visiontl.entry import BackboneEntry, Build
 from visiontl.errors import BackboneError, ConfigError, PluginError, VisionTLError, did_you_mean, shortened
 from visiontl.freezing.policies import make_policy
 from visiontl.hookspecs import Policy, PolicyFactory
 from visiontl.signatures import arguments_of, misfit
 from visiontl.task import CONTRACT, STEPS, Command, Task, lazy
-
-if TYPE_CHECKING:
-    from visiontl.entry import BackboneEntry
 
 GROUP = "visiontl"
 VARIABLE = "VISIONTL_PLUGINS"
@@ -386,7 +384,7 @@ def _collect(hook: str, calls: Any) -> Offered:
             refused[plugin] = Broken(plugin, *origin, f"{hook}: {_cause(error)}")
             continue
         for name, value in pairs:
-            if cause := UNFIT[hook](name, value):
+            if plugin not in CORE and (cause := UNFIT[hook](name, value)):
                 refused[name] = Broken(plugin, *origin, cause)
                 continue
             owners.setdefault(name, []).append(plugin)
@@ -446,7 +444,14 @@ def _unfit_task(name: str, value: Any) -> str | None:
 
 def _unfit_backbone(name: str, value: Any) -> str | None:
     """Why nothing can be built from the entry; None where it can."""
-    return None
+    if not isinstance(value, BackboneEntry):
+        return f"backbone {name!r} is a {type(value).__name__}; a visiontl.BackboneEntry was expected"
+    problems = [misfit("build", value.build, (), arguments_of(Build))]
+    for step, function in {"spec": value.spec, "state": value.state}.items():
+        if function is not None:
+            problems.append(misfit(step, function, ("tag",)))
+    told = "; ".join(filter(None, problems))
+    return f"backbone {name!r}: {told}" if told else None
 
 
 def _unfit_policy(name: str, value: Any) -> str | None:

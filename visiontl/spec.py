@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 # RGB, 0..1: the statistics of ImageNet's photos as torchvision's reference training states them
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -42,9 +42,9 @@ class ImageSpec:
         lacking = [name for name in ("size", "mean", "std") if name not in values]
         if lacking:
             raise ValueError(f"states no {', '.join(lacking)}")
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        fields: dict[str, Any] = {k: tuple(cast(list[Any], v)) if isinstance(v, list) else v for k, v in values.items()}
         spec = cls(**fields)
-        numbers = [*spec.size, *spec.mean, *spec.std, *spec.value_range, spec.crop, spec.pad_to]
+        numbers: list[Any] = [*spec.size, *spec.mean, *spec.std, *spec.value_range, spec.crop, spec.pad_to]
         wrong = [one for one in numbers if isinstance(one, bool) or not isinstance(one, int | float)]
         if wrong or len(spec.size) != 2 or min(spec.size) < 1:
             raise ValueError(f"{wrong[0] if wrong else list(spec.size)!r} is no number of pixels or value of a channel")

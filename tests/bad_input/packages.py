@@ -81,7 +81,7 @@ PACKAGES = [
     Package("backbone_rubbish", BACKBONE.format("[1]"), ("returned int in its list",), ("backbone.name=mine/x",)),
     Package(
         "backbone_twin",
-        ENTRY + BACKBONE.format("[BackboneEntry(name='visiontl/tiny', build=None)]"),
+        ENTRY + BACKBONE.format("[BackboneEntry(name='visiontl/tiny', build=lambda **k: None)]"),
         ("backbone 'visiontl/tiny' is offered by",),
         ("x",),
     ),

@@ -67,7 +67,8 @@ PACKAGES = {
     "bodies": (
         "9.0",
         "from visiontl import BackboneEntry, hookimpl\n@hookimpl\n"
-        "def visiontl_backbones(): return [BackboneEntry(name='bodies/one', build=None)]\n",
+        "def visiontl_backbones(): return [BackboneEntry('bodies/one', build=lambda **more: None), "
+        "BackboneEntry('bodies/two', build=lambda spec: None, state=lambda: {})]\n",
     ),
 }
 
@@ -112,6 +113,7 @@ out["policy clash"] = [answer(lambda: plugins.policy("mine")), answer(lambda: pl
 plugins.reset()
 os.environ["VISIONTL_PLUGINS"] = "bodies"
 out["bodies"] = answer(lambda: plugins.backbone_entry("bodies/one")[0])
+out["refused"] = answer(lambda: plugins.backbone_entry("bodies/two"))
 out["near"] = answer(lambda: plugins.backbone_entry("bodies/oen"))
 out["listed"] = "bodies/one" in plugins.backbones()
 del os.environ["VISIONTL_PLUGINS"]
@@ -228,6 +230,8 @@ def test_the_list_of_plugins_says_what_each_offers(found):
 
 def test_backbones_of_packages_are_found(found):
     assert found["bodies"] == "bodies/one"
+    assert "backbone 'bodies/two': build is lambda(spec) at " in found["refused"]
+    assert "expected build(spec=, in_channels=, output_stride=, image_size=); state is lambda() at" in found["refused"]
     assert "did you mean 'bodies/one'" in found["near"]
     assert found["listed"]
 

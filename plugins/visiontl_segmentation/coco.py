@@ -11,11 +11,11 @@ from typing import Any
 
 from visiontl import DataError
 from visiontl.kit.folders import Folders, join, relative
+from visiontl.kit.images import MAX_PIXELS
 from visiontl.kit.splits import ORDER, SPLITS, WHOLE, split_names
 from visiontl.kit.words import count, refusal, some, told
 from visiontl_segmentation.config import DataConfig
 from visiontl_segmentation.listing import Listing, Pair, Regions
-from visiontl_segmentation.masks import MAX_PIXELS
 
 MOST = 4 << 30  # bytes of a file
 NAMED = re.compile(rf"(?:instances_)?({'|'.join(SPLITS)})(?:\d{{4}})?\.json", re.IGNORECASE)

@@ -96,7 +96,10 @@ class DataConfig(Section):
     def one_source(self) -> DataConfig:
         given = [key for key in ("folder", "csv", "torchvision") if getattr(self, key) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of folder, csv and torchvision; got {' and '.join(given) or 'none'}")
+            raise ValueError(
+                "give exactly one of folder, csv and torchvision, such as task.data=FOLDER; got "
+                f"{' and '.join(given) or 'none'}"
+            )
         if self.val_fraction + self.test_fraction >= 1:
             raise ValueError(
                 f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to train on"

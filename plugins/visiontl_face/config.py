@@ -39,7 +39,9 @@ class DataConfig(Section):
     def one_source(self) -> DataConfig:
         given = [key for key in ("folder", "csv") if getattr(self, key) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of folder and csv; got {' and '.join(given) or 'none'}")
+            raise ValueError(
+                f"give exactly one of folder and csv, such as task.data=FOLDER; got {' and '.join(given) or 'none'}"
+            )
         if self.root is not None and self.csv is None:
             raise ValueError("root belongs to csv; a folder is its own root")
         if self.val_fraction + self.test_fraction >= 1:

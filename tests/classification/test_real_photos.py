@@ -8,7 +8,7 @@ import torch
 import visiontl
 from tests.shared import ROOT, shared
 
-CONFIGS = ROOT / "configs/classification"
+CONFIGS = ROOT / "docs/results/configs/classification"
 
 
 def accuracy(config: str, weights: str | None, folder) -> float:

@@ -17,6 +17,7 @@ from tests.core.test_config import GOOD, ToyPlugin, make_task, nothing, write
 from tests.shared import ROOT
 from visiontl import Command, Section, cli, hookimpl, plugins
 from visiontl.commands import COMMANDS
+from visiontl.config import ready
 from visiontl.errors import ConfigError, DataError, RankFailed, TrainingError
 
 
@@ -251,6 +252,35 @@ def test_commands_that_clash_or_cannot_be_called_are_named_and_stop_nobody(capsy
     code, out, err = run(capsys, "list", "policies")
     assert (code, "gradual" in out) == (0, True), "ours stays where another of its name is installed"
     assert "command 'list' is offered by plugin 'visiontl.commands' (visiontl 0.1.0) and by plugin 'third'" in err
+
+
+def test_ready_configs_are_listed_and_copied_but_nothing_is_overwritten(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run(capsys, "configs")
+    assert code == 0
+    assert "  classification/quickstart " in out
+    assert "Quick start without data, weights and network" in out
+    assert run(capsys, "configs", "cp", "face/quickstart") == (0, "quickstart.yaml\n", "")
+    assert (tmp_path / "quickstart.yaml").read_text() == ready.configs()["face/quickstart"].read_text()
+    assert run(capsys, "configs", "cp", "accelerate/one_cpu", "mine.yaml")[0] == 0
+    for arguments, said in {
+        ("cp", "style/quickstart"): "quickstart.yaml is there already; nothing is overwritten",
+        ("cp", "style/quikstart"): "no ready config 'style/quikstart'; did you mean 'style/quickstart'",
+        ("cp",): "which one?",
+        ("mv", "style/quickstart"): "cannot 'mv' a config",
+    }.items():
+        code, _, err = run(capsys, "configs", *arguments)
+        assert (code, said in err) == (2, True), err
+
+
+def test_a_config_of_the_package_is_named(capsys, calls, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(ready.configs(), "toys/one", write(tmp_path, GOOD, "elsewhere.yaml"))
+    for command in ("train", "evaluate"):
+        assert run(capsys, command, "toys/one", "train.epochs=3") == (0, "", "config toys/one of the package\n")
+    assert calls[0] == (3, False)
+    assert calls[2][0].source == "package:toys/one.yaml"
+    assert "toys/one" not in run(capsys, "config", "toys/one")[1]
 
 
 def test_lists(capsys):

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 
 from tests.shared import ROOT
 from visiontl import Section, Task, hookimpl, plugins
+from visiontl.config import ready
 from visiontl.config.problems import all_keys
 from visiontl.config.resolve import resolve, with_task_data
 from visiontl.config.schema import Config
@@ -492,25 +493,68 @@ def test_every_core_key_has_a_description_and_is_documented():
     assert page == tool.PAGE.read_text(encoding="utf-8"), "run `python tools/document_config.py`"
 
 
-CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "accelerate")
+# What a ready config asks for, because it can only be of one's own
+ASKED = {
+    "classification/folder_mobilenetv2_probe": ["task.data=photos"],
+    "classification/imagenet_mobilenetv2_evaluate": ["task.data=imagenet"],
+    "classification/imagenet_resnet50_until": ["task.data.folder=imagenet"],
+    "detection/coco_resnet50_fasterrcnn": ["task.data.folder=coco"],
+    "face/folder_mobilenetv2_arcface": ["task.data=faces"],
+    "style/coco_vgg19_adain": ["task.data.photos=coco", "task.data.styles=wikiart"],
+    "style/photos_vgg16_feedforward": ["task.data.photos=photos", "task.data.styles=a.jpg"],
+}
+MEASURED = sorted((ROOT / "docs/results/configs").rglob("*.yaml"))  # what was run here, on data that not everybody has
 
 
 def test_no_shipped_config_was_lost():
     counts: dict[str, int] = {}
-    for path in CONFIGS:
-        counts[path.parent.name] = counts.get(path.parent.name, 0) + 1
-    expected = {"classification": 11, "detection": 5, "face": 3, "segmentation": 3, "style": 5}
+    for name in ready.configs():
+        folder = name.partition("/")[0]
+        counts[folder] = counts.get(folder, 0) + 1
+    expected = {"accelerate": 3, "classification": 6, "detection": 2, "face": 2, "segmentation": 1, "style": 3}
     assert counts == expected, "a config was added or lost: state the new number here"
+    assert len(MEASURED) == 13
+    assert set(ready.runs()) == {name for name in ready.configs() if not name.startswith("accelerate/")}
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT / "configs")))
-def test_every_shipped_config_is_valid(monkeypatch, path):
+@pytest.mark.parametrize("name", ready.runs())
+def test_every_ready_config_is_valid_or_says_which_keys_to_give(monkeypatch, tmp_path, name):
+    monkeypatch.delenv("VISIONTL_PLUGINS")
+    monkeypatch.chdir(tmp_path)  # where no file of that name is
+    plugins.reset()
+    header = ready.runs()[name].read_text(encoding="utf-8")
+    assert header.startswith("#"), "its header says command, hardware, time and score"
+    assert f"visiontl train {name}" in header or f"visiontl evaluate {name}" in header
+    assert "../" not in header
+    given = ASKED.get(name, [])
+    if given:
+        keys = {override.partition("=")[0] for override in given}
+        found = problems_of(name)
+        assert all("=VALUE" in line or "such as task.data=FOLDER" in line for line in found), found
+        assert any(key.startswith(line.split(": ")[1]) for key in keys for line in found), found
+    run = resolve(name, given)
+    assert run.source == f"package:{name}.yaml"
+    assert run.task.name == name.partition("/")[0]
+    plugins.backbone_entry(run.config.backbone.name)
+
+
+@pytest.mark.parametrize("path", MEASURED, ids=lambda path: path.stem)
+def test_every_measured_config_is_valid(monkeypatch, path):
     monkeypatch.delenv("VISIONTL_PLUGINS")
     plugins.reset()
     run = resolve(path)
     assert run.task.name == path.parent.name
-    assert path.read_text(encoding="utf-8").startswith("#"), "its header says command, hardware, time and score"
+    header = path.read_text(encoding="utf-8")
+    assert f"visiontl train {path.relative_to(ROOT)}" in header
+    assert "Measured" in header or "0." in header
     plugins.backbone_entry(run.config.backbone.name)
+
+
+def test_a_mistyped_ready_config_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (line,) = problems_of("classification/quikstart")
+    assert line.endswith("no such file; did you mean 'classification/quickstart', which is a ready config?")
+    assert "no such file" in problems_of("accelerate/one_cpu")[0]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "accelerate").glob("*.yaml")), ids=lambda path: path.stem)

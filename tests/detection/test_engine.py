@@ -14,7 +14,7 @@ from tests.detection.made import Photo
 from tests.shared import ROOT, shared
 from visiontl.testing import Case
 
-CONFIGS = ROOT / "configs/detection"
+MEASURED = ROOT / "docs/results/configs/detection"
 
 
 def test_the_coco_config_runs_on_a_folder_like_cocos(tmp_path, capsys):
@@ -28,7 +28,7 @@ def test_the_coco_config_runs_on_a_folder_like_cocos(tmp_path, capsys):
         {"cat": 17, "dog": 90},
     )
     report = visiontl.train(
-        CONFIGS / "coco_resnet50_fasterrcnn.yaml",
+        "detection/coco_resnet50_fasterrcnn",
         f"task.data.folder={root}",
         "backbone.weights=none",
         "task.size.short=64",
@@ -88,7 +88,7 @@ def test_predict_writes_cocos_results(run, tmp_path):
 def test_a_short_training_on_real_photos_reaches_its_score(tmp_path):
     """Two epochs at 224 pixels with a narrow head, a small share of what the shipped config costs."""
     report = visiontl.train(
-        CONFIGS / "bccd_mobilenetv2.yaml",
+        MEASURED / "bccd_mobilenetv2.yaml",
         f"task.data.folder={shared('data/detection/bccd')}",
         f"backbone.weights={shared('weights/mobilenet_v2_imagenet/mobilenet_v2_torchvision.pth')}",
         "task.size={short: 224, long: 304}",

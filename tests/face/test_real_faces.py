@@ -14,7 +14,7 @@ def test_the_frozen_projection_verifies_new_people(tmp_path):
     data = shared("data/face/orl")
     weights = shared("weights/mobilenet_v2_imagenet/mobilenet_v2_torchvision.pth")
     report = visiontl.train(
-        ROOT / "configs/face/orl_mobilenetv2_projection.yaml",
+        ROOT / "docs/results/configs/face/orl_mobilenetv2_projection.yaml",
         f"task.data.folder={data}",
         f"task.pairs={data / 'test_pairs.csv'}",
         f"backbone.weights={weights}",

@@ -18,7 +18,7 @@ from visiontl.engine.predict import predict_files
 from visiontl.report.console import Console
 from visiontl.testing import Case
 
-CONFIGS = ROOT / "configs/segmentation"
+MEASURED = ROOT / "docs/results/configs/segmentation"
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +208,7 @@ def test_the_legend_lists_ignored_pixels_and_classes_that_are_only_predicted():
 
 
 def test_the_quick_start_learns(tmp_path):
-    report = visiontl.train(CONFIGS / "quickstart.yaml", f"run.folder={tmp_path}", "train.epochs=10")
+    report = visiontl.train("segmentation/quickstart", f"run.folder={tmp_path}", "train.epochs=10")
     assert report["scores"]["val"]["miou"] > 0.6
     html = (tmp_path / report["run"] / "report.html").read_text()
     for title in ("IoU by class", "What is taken for what", "Images with the lowest IoU"):
@@ -219,7 +219,7 @@ def test_the_quick_start_learns(tmp_path):
 def test_a_short_training_on_real_photos_reaches_its_score(tmp_path):
     """Three epochs at 96 x 128 of the shipped config, a small share of what it costs."""
     report = visiontl.train(
-        CONFIGS / "camvid_mobilenetv2.yaml",
+        MEASURED / "camvid_mobilenetv2.yaml",
         f"task.data.folder={shared('data/segmentation/camvid')}",
         f"backbone.weights={shared('weights/mobilenet_v2_imagenet/mobilenet_v2_torchvision.pth')}",
         "backbone.image_size=[96, 128]",

@@ -20,7 +20,7 @@ from visiontl import ConfigError
 from visiontl.engine.predict import predict_files
 from visiontl.testing import Case, checks
 
-CONFIGS = ROOT / "configs/style"
+MEASURED = ROOT / "docs/results/configs/style"
 ADAIN = {"way": "adain", "jitter": 4}
 
 
@@ -104,7 +104,7 @@ def test_the_recipes_run_with_random_weights(name, tmp_path, capsys):
         photo(80, 72, seed).save(tmp_path / f"photos/{seed}.png")
     waves().save(tmp_path / "style.png")
     report = visiontl.train(
-        CONFIGS / f"{name}.yaml",
+        f"style/{name}",
         f"task.data.photos={tmp_path / 'photos'}",
         f"task.data.styles={tmp_path / 'style.png'}",
         "task.data.val_fraction=0.2",
@@ -125,7 +125,7 @@ def test_sixty_steps_on_real_photos_bring_the_style_nearer_and_keep_the_photo(tm
     """The shipped config but for its size: what the header states takes a quarter of an hour."""
     paintings, photos = shared("data/style/vangogh_mit"), shared("data/segmentation/camvid/images/train")
     report = visiontl.train(
-        CONFIGS / "starrynight_squeezenet_feedforward.yaml",
+        MEASURED / "starrynight_squeezenet_feedforward.yaml",
         f"task.data.photos={photos}",
         f"task.data.val={paintings / 'content'}",
         f"task.data.styles={paintings / 'style/Starry_Night.jpg'}",

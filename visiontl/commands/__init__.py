@@ -1,12 +1,11 @@
 """The commands of the command line, one file each."""
 
-from visiontl.commands import config, doctor, evaluate, list, predict, train
+from visiontl.commands import completion, config, configs, doctor, evaluate, list, predict, train
 from visiontl.hookspecs import hookimpl
 from visiontl.task import Command
 
-COMMANDS = {
-    module.COMMAND.name: module.COMMAND for module in (doctor, train, evaluate, predict, list, config)
-}  # as help shows them
+MODULES = (doctor, train, evaluate, predict, list, config, configs, completion)  # in the order of the help
+COMMANDS = {module.COMMAND.name: module.COMMAND for module in MODULES}
 
 
 @hookimpl

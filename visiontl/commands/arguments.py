@@ -8,8 +8,12 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from visiontl.report.formats import clean
+
+if TYPE_CHECKING:
+    from visiontl.config.resolve import Resolved
 
 ASSIGNED = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 OVERRIDES = """a.b=c replaces one value of the config: train.epochs=5 freeze.policy='{first: 2}'.
@@ -17,8 +21,19 @@ OVERRIDES = """a.b=c replaces one value of the config: train.epochs=5 freeze.pol
 
 
 def config_and_overrides(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file")
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file, or the name of a ready config")
     parser.add_argument("overrides", metavar="a.b=c", nargs="*", default=[], help="config values to replace")
+
+
+def read_config(config: str, overrides: Sequence[str]) -> Resolved:
+    """The run that the words name. Says so where it is a ready config of that name."""
+    from visiontl.config import ready
+    from visiontl.config.resolve import resolve
+
+    resolved = resolve(config, overrides)
+    if resolved.source.startswith(ready.PREFIX) and rank() == 0:
+        print(f"config {config} of the package", file=sys.stderr)
+    return resolved
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -5,33 +5,37 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from visiontl.commands.arguments import OVERRIDES, warn_of_plugins
+from visiontl.commands.arguments import OVERRIDES, read_config, warn_of_plugins
 from visiontl.errors import ConfigError
 from visiontl.task import Command
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", nargs="?", help="a YAML file; with --schema also a task's name")
+    parser.add_argument(
+        "config",
+        metavar="CONFIG",
+        nargs="?",
+        help="a YAML file, or the name of a ready config; with --schema also a task's name",
+    )
     parser.add_argument("overrides", metavar="a.b=c", nargs="*", default=[], help="config values to replace")
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of configs instead")
 
 
 def run(given: argparse.Namespace) -> None:
     from visiontl import plugins
-    from visiontl.config.resolve import resolve
     from visiontl.config.write import json_schema, to_yaml
 
     if given.config is None and not given.schema:
         raise ConfigError("no config; name a file: visiontl config CONFIG")
     warn_of_plugins()
     if not given.schema:
-        print(to_yaml(resolve(given.config or "", given.overrides)), end="")
+        print(to_yaml(read_config(given.config or "", given.overrides)), end="")
         return
     import json
 
     name = given.config or None
     if name and (Path(name).exists() or name not in plugins.tasks()):
-        name = resolve(name, given.overrides).task.name
+        name = read_config(name, given.overrides).task.name
     print(json.dumps(json_schema(name), indent=2))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from visiontl.commands.arguments import OVERRIDES, config_and_overrides, warn_of_plugins
+from visiontl.commands.arguments import OVERRIDES, config_and_overrides, read_config, warn_of_plugins
 from visiontl.task import Command
 
 
@@ -14,10 +14,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    from visiontl.config.resolve import resolve
-
     warn_of_plugins()
-    resolved = resolve(given.config, given.overrides)
+    resolved = read_config(given.config, given.overrides)
     from visiontl.doctor import diagnose as doctor
 
     return doctor.doctor(resolved, given.json)

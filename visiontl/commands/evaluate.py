@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from visiontl.commands.arguments import OVERRIDES, split_arguments, warn_of_plugins
+from visiontl.commands.arguments import OVERRIDES, read_config, split_arguments, warn_of_plugins
 from visiontl.errors import ConfigError
 from visiontl.task import Command
 
@@ -30,10 +30,11 @@ def run(given: argparse.Namespace) -> None:
         raise ConfigError(f"one data set was expected; got {', '.join(data)}")
     warn_of_plugins()
     measured: Any = given.run
-    if Path(measured).is_file() or Path(measured).suffix in (".yaml", ".yml"):
-        from visiontl.config.resolve import resolve
+    from visiontl.config import ready
 
-        measured, overrides = resolve(measured, overrides), []
+    named = measured in ready.runs() and not Path(measured).exists()
+    if named or Path(measured).is_file() or Path(measured).suffix in (".yaml", ".yml"):
+        measured, overrides = read_config(measured, overrides), []
     from visiontl.engine import evaluate as evaluation
 
     evaluation.evaluate(measured, data[0] if data else None, given.split, overrides)

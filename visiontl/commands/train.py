@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from visiontl.commands.arguments import OVERRIDES, config_and_overrides, warn_of_plugins
+from visiontl.commands.arguments import OVERRIDES, config_and_overrides, read_config, warn_of_plugins
 from visiontl.task import Command
 
 
@@ -16,10 +16,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    from visiontl.config.resolve import resolve
-
     warn_of_plugins()
-    resolved = resolve(given.config, given.overrides)  # mistakes are told before torch is imported
+    resolved = read_config(given.config, given.overrides)  # mistakes are told before torch is imported
     from visiontl.engine import train as training
 
     training.train(resolved, dry_run=given.dry_run)

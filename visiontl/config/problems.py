@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from visiontl.config.schema import Config
@@ -17,6 +18,16 @@ Keys = tuple[str, ...]
 """A key's place: ("optim", "lr")."""
 
 ASSIGNED = ("override ", "option ")  # how the place of what stood on the command line begins
+
+
+def field_at(model: type[BaseModel], key: Keys) -> FieldInfo:
+    """The field of a key that `all_keys` gave."""
+    info = model.model_fields[key[0]]
+    if len(key) == 1:
+        return info
+    inner = next(one for one in _models(info.annotation) if key[1] in one.model_fields)
+    return field_at(inner, key[1:])
+
 
 _EXPECTED = {
     "bool_parsing": "true or false",
@@ -128,8 +139,13 @@ def _explain(
             continue
         if model is Config and path == ("task",):  # said by `resolve`
             continue
-        unknown = next((e for e in errors if e["type"] == "extra_forbidden"), None)
-        text = _unknown_key(path, model, prefix, problems) if unknown else _expectation(errors)
+        kinds = {one["type"] for one in errors}
+        if "extra_forbidden" in kinds:
+            text = _unknown_key(path, model, prefix, problems)
+        elif any(one["type"] == "missing" and isinstance(one["loc"][-1], str) for one in errors):
+            text = f"is missing; it has no default: give {'.'.join((*prefix, *path))}=VALUE"
+        else:
+            text = _expectation(errors)
         problems.add((*prefix, *path), text)
 
 
@@ -195,11 +211,10 @@ def all_keys(model: type[BaseModel], prefix: Keys = (), depth: int = 0) -> Itera
 
 def _expectation(errors: Sequence[Any]) -> str:
     """One key's errors -> what was given and what was expected."""
+    # an item of a list of fixed length
     missing = next((error for error in errors if error["type"] == "missing"), None)
     if missing is not None:
-        if isinstance(missing["loc"][-1], int):  # an item of a list of fixed length
-            return f"has {missing['loc'][-1]} items; at least {missing['loc'][-1] + 1} were expected"
-        return "is missing; it has no default"
+        return f"has {missing['loc'][-1]} items; at least {missing['loc'][-1] + 1} were expected"
     given, expected, reasons, options = errors[0]["input"], [], [], []
     for error in errors:
         kind, context = error["type"], error.get("ctx", {})

@@ -5,7 +5,7 @@ A mistake never comes alone: all of them are collected and raised together, each
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from visiontl import plugins
+from visiontl.config import ready
 from visiontl.config.overrides import apply_override
 from visiontl.config.problems import Keys, Problems, shown, validate
 from visiontl.config.schema import Config
@@ -70,6 +71,12 @@ def resolve(config: str | Path | Mapping[str, Any] | Config | Resolved, override
     return replace(_resolved(core, task, cfg, parsed.source), example=example)
 
 
+def task_name(config: str | Path) -> str:
+    """The task that a config names, whatever else is in it. Raises ConfigError for a file that cannot be read."""
+    section = _read(Path(config)).values.get("task")
+    return str(section.get("name")) if isinstance(section, dict) else ""
+
+
 def with_task_data(resolved: Resolved, data: Any) -> Resolved:
     """The same run on other data: `task.data` replaced. Raises ConfigError for a task without that key."""
     if "data" not in type(resolved.cfg).model_fields:
@@ -110,7 +117,10 @@ def _read(path: Path) -> Parsed:
             raise ConfigError(f"{path}: is no regular file; save the config to one")
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file{_near_file(path)}") from None
+        known = ready.runs()
+        if str(path) not in known:
+            raise ConfigError(f"{path}: no such file{_near_file(path, known)}") from None
+        return parse_text(known[str(path)].read_text(encoding="utf-8"), f"{ready.PREFIX}{path}.yaml")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise ConfigError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     try:
@@ -121,9 +131,11 @@ def _read(path: Path) -> Parsed:
     return parse_text(text, str(path))
 
 
-def _near_file(path: Path) -> str:
-    """What a mistyped path may have meant."""
+def _near_file(path: Path, known: Iterable[str]) -> str:
+    """What a mistyped path, or name of a ready config, may have meant."""
     folder = path.parent
+    if named := closest(str(path), known, 1):
+        return f"; did you mean {named[0]!r}, which is a ready config?"
     if folder.is_dir():
         names = [p.name for p in folder.iterdir() if p.suffix in (".yaml", ".yml", ".json")]
         near = closest(path.name, names, 1) or closest(path.name + ".yaml", names, 1)

@@ -17,6 +17,8 @@ HEAD = """# The config file
 One YAML file is one complete run; there is no inheritance. `visiontl config CONFIG` prints a file complete, with
 the meaning of each key beside it; `visiontl config --schema TASK` prints the JSON Schema, the task's section included.
 
+- `visiontl configs` lists the ready ones; `visiontl train classification/quickstart` runs one by its name where no such
+  file exists, and `visiontl configs cp NAME` copies one. A key that only you can know (`task.data`) is asked for.
 - Overrides follow the file on the command line: `train.epochs=5 freeze.policy='{first: 2}' train.ema=null`.
   Bare text needs no quotes; `'"5"'` is the text 5.
 - All mistakes are reported at once, with their lines and the closest valid key; exit code 2.

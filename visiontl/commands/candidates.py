@@ -105,10 +105,9 @@ def _config_keys(config: str, word: str) -> Iterator[str]:
     from visiontl.config.schema import Config
 
     if word.startswith("backbone.name="):
-        from visiontl.backbones import catalog
-
-        names = [row.name for row in catalog.listing()[0]] + list(plugins.backbones())
-        yield from (f"backbone.name={name}" for full in names for name in (full, full.partition("/")[2]))
+        for name in plugins.backbones():
+            yield f"backbone.name={name}"
+            yield f"backbone.name={name.removeprefix('timm/')}"  # a bare name means timm
         return
     yield from (key for key in _keys(Config, word) if key != "task=")
     if word.startswith("task."):

@@ -35,6 +35,7 @@ from visiontl.engine.device import current_device, to_device
 from visiontl.engine.evaluate import gather_rows, in_fp32, merge_rows, score_rows
 from visiontl.engine.prepare import Run, set_up
 from visiontl.engine.train import fit
+from visiontl.kit.words import some
 from visiontl.processes import ranks
 from visiontl.report.console import Console
 from visiontl.runs import store
@@ -42,7 +43,7 @@ from visiontl.task import Data, SampleDataset
 from visiontl.testing.case import Case, same, state
 from visiontl.testing.checks import POLICIES
 from visiontl.testing.double import in_double
-from visiontl.testing.witness import Witness, differing, digests, some
+from visiontl.testing.witness import Witness, differing, digests
 
 EFFECTIVE = 12  # images per update: 1 x 12 = 2 x 6 = 3 x 4, each also in two micro-batches
 IMAGES = 22  # 10 for the last update of an epoch; in batches of 2, three processes share them as 2, 2, 2, 2, 2 and none

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from visiontl.engine.prepare import Run
 from visiontl.freezing import freeze
+from visiontl.kit.words import some
 from visiontl.processes import ranks
 
 
@@ -35,11 +36,6 @@ def differing(mine: Mapping[str, Any], what: str) -> list[str]:
         if names:
             found.append(f"{what} differ between ranks {ranks.rank()} and {rank}: {some(names)}")
     return found
-
-
-def some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 class Witness:

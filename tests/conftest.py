@@ -41,8 +41,9 @@ def pytest_configure(config):
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     site = Path(tempfile.mkdtemp(prefix="visiontl-site-"))
     config._visiontl_site = site
-    for name in ("brightness", "hello"):
-        shutil.copy(HERE / f"plugins/{name}/visiontl_{name}.py", site)
+    for name in ("brightness", "hello", "pebbles"):
+        for module in (HERE / "plugins" / name).glob(f"visiontl_{name}*.py"):
+            shutil.copy(module, site)
         info = site / f"visiontl_{name}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: visiontl-{name}\nVersion: 1.0\n")

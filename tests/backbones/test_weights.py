@@ -247,7 +247,7 @@ def test_part_of_a_file_is_refused_with_its_fraction(tmp_path):
     half = {k: state[k] for k in list(own)[: len(own) // 2]}
     fraction = sum(v.numel() for v in half.values()) / sum(v.numel() for v in own.values())
     torch.save(half, tmp_path / "half.pth")
-    with pytest.raises(WeightsError, match=f"gives {len(half)} of {len(own)} tensors, {fraction:.1%}"):
+    with pytest.raises(WeightsError, match=f"gives {len(half)} of {len(own)} tensors and {fraction:.1%}"):
         make("timm/test_resnet", tmp_path / "half.pth")
     smallest = min(own, key=lambda k: own[k].numel())
     torch.save({k: v for k, v in state.items() if k != smallest}, tmp_path / "nearly.pth")
@@ -255,7 +255,7 @@ def test_part_of_a_file_is_refused_with_its_fraction(tmp_path):
     assert report.missing == (smallest,)
     assert 0.9 < report.fraction < 1.0
     assert smallest in str(report)
-    assert f"{len(own) - 1} of {len(own)} tensors, 99.9% of" in str(report)  # never rounded to all
+    assert f"{len(own) - 1} of {len(own)} tensors and 99.9% of" in str(report)  # never rounded to all
 
 
 def test_parameters_without_their_statistics_are_refused(tmp_path):

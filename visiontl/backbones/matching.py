@@ -40,7 +40,7 @@ class Share:
         shown = f"{self.values / max(self.of_values, 1):.1%}"
         if shown == "100.0%" and self.values < self.of_values:
             shown = "99.9%"  # never rounded to all
-        return f"{self.tensors:,} of {self.of_tensors:,} tensors, {shown} of its {self.of_values:,} values"
+        return f"{self.tensors:,} of {self.of_tensors:,} tensors and {shown} of {self.of_values:,} values"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class LoadReport:
     def __str__(self) -> str:
         if self.source == "none":
             return "the backbone starts from random weights: nothing pretrained is loaded"
-        lines = [f"weights {self.source}: loaded {self.share} of the backbone"]
+        lines = [f"weights {self.source}: {self.share} of the backbone are loaded"]
         if self.missing:
             lines.append(f"  missing, and random: {some(self.missing)}")
         if self.unexpected:

@@ -1,10 +1,10 @@
 """The commands of the command line, one file each."""
 
-from visiontl.commands import completion, config, configs, doctor, evaluate, list, predict, train
+from visiontl.commands import completion, config, configs, doctor, evaluate, export_backbone, list, predict, train
 from visiontl.hookspecs import hookimpl
 from visiontl.task import Command
 
-MODULES = (doctor, train, evaluate, predict, list, config, configs, completion)  # in the order of the help
+MODULES = (doctor, train, evaluate, predict, export_backbone, list, config, configs, completion)  # in the order of the help
 COMMANDS = {module.COMMAND.name: module.COMMAND for module in MODULES}
 
 

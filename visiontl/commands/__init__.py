@@ -4,7 +4,8 @@ from visiontl.commands import completion, config, configs, doctor, evaluate, exp
 from visiontl.hookspecs import hookimpl
 from visiontl.task import Command
 
-MODULES = (doctor, train, evaluate, predict, export_backbone, list, config, configs, completion)  # in the order of the help
+# in the order of the help
+MODULES = (doctor, train, evaluate, predict, export_backbone, list, config, configs, completion)
 COMMANDS = {module.COMMAND.name: module.COMMAND for module in MODULES}
 
 

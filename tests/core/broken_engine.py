@@ -21,7 +21,6 @@ from accelerate import Accelerator
 from visiontl.engine import loader, order
 from visiontl.engine import train as training
 from visiontl.engine.device import current_device
-from visiontl.freezing import freeze
 from visiontl.processes import ranks
 from visiontl.testing import Case
 from visiontl.testing import ranks as suite
@@ -43,7 +42,7 @@ def the_first_wrapper_stays() -> Iterator[None]:
 
 
 def frozen_stages_are_in_training_mode() -> Any:
-    return patch.object(freeze, "set_training", lambda model, *_: model.train())
+    return patch.object(training, "set_training", lambda model, *_: model.train())
 
 
 def statistics_are_not_exchanged() -> Any:

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import visiontl
-from visiontl.engine.evaluate import merge_rows
 from visiontl.engine.order import Order, epoch_order, evaluation_keys, fetched, training_keys
+from visiontl.engine.rows import merge_rows
 from visiontl.errors import TrainingError
 
 PRODUCTS = (1, 2, 3, 4, 6, 8, 12, 24)  # images per update

@@ -15,12 +15,12 @@ import torch
 import visiontl
 from visiontl import plugins
 from visiontl.config.schema import OptimConfig
-from visiontl.engine import optim
 from visiontl.engine.device import choose_precision, widen_slow_convolutions
-from visiontl.engine.evaluate import gather_rows
 from visiontl.engine.optim import lr_factor
 from visiontl.engine.prepare import set_up
+from visiontl.engine.rows import gather_rows
 from visiontl.engine.train import finish, fit
+from visiontl.engine.wrapping import load_optimizer_state, optimizer_state
 from visiontl.errors import CheckpointError, ConfigError, PluginError, PolicyError, TrainingError
 from visiontl.freezing.policies import make_policy
 from visiontl.hookspecs import hookimpl
@@ -211,9 +211,9 @@ def test_early_stop_and_step_intervals(case):
         "optim.lr=1e-30",
         "freeze.norm_stats=fixed",
     )
-    progress = fit(run)
-    assert run.report["status"] == "stopped early"
-    assert progress.step == 6  # the first evaluation is the best, two more do not improve
+    ledger = fit(run)
+    assert ledger.status == "stopped early"
+    assert ledger.progress.step == 6  # the first evaluation is the best, two more do not improve
     steps = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in steps if line["kind"] == "val"] == [2, 4, 6]
 
@@ -400,12 +400,10 @@ def test_trackers_write_into_the_run_folder(case):
 def test_optimizer_state_survives_its_files(case):
     run = case.run(limit=2)
     fit(run)
-    names = {id(p): name for name, p in run.built.model.named_parameters()}
-    flat = optim.optimizer_state(run.optimizer, names)
+    flat = optimizer_state(run.optimizer, run.built.model)
     other = case.run(limit=2)
-    parameters = dict(other.built.model.named_parameters())
-    optim.load_optimizer_state(other.optimizer, flat, parameters)
-    again = optim.optimizer_state(other.optimizer, {id(p): name for name, p in parameters.items()})
+    load_optimizer_state(other.optimizer, other.built.model, flat)
+    again = optimizer_state(other.optimizer, other.built.model)
     assert flat.keys() == again.keys()
     assert all(torch.equal(flat[key], again[key]) for key in flat)
 
@@ -454,10 +452,10 @@ def test_the_best_weights_are_kept_exported_and_scored(case, direction, epoch):
     task = dataclasses.replace(run.resolved.task, score=score, best=("mae", direction))
     run.resolved = dataclasses.replace(run.resolved, task=task)
     run.built = dataclasses.replace(run.built, resolved=run.resolved)
-    progress = fit(run)
+    ledger = fit(run)
     assert len(seen) == 5
-    assert progress.best == {"score": "mae", "value": given[epoch - 1], "step": 4 * epoch, "epoch": epoch}
-    finish(run, progress)
+    assert ledger.progress.best == {"score": "mae", "value": given[epoch - 1], "step": 4 * epoch, "epoch": epoch}
+    finish(run, ledger)
     assert not same(seen[epoch - 1], state(run))
     assert not same(seen[epoch - 1], visiontl.load(run.folder).built.model.state_dict())
     assert all(not same(seen[epoch - 1], scored) for scored in seen[5:])
@@ -491,7 +489,7 @@ def test_evaluation_computes_in_the_precision_of_the_run(case):
     run = case.run("train.precision=bf16")
     kinds = set()
     run.built.model.head[1].register_forward_hook(lambda module, given, made: kinds.add(made.dtype))
-    gather_rows(run.accelerator, run.built, run.data.val, run.built.model, 4, 0, run.console, "val")
+    gather_rows(run.accelerator, run.built, run.data.val, run.console, "val")
     assert kinds == {torch.bfloat16}
 
 
@@ -593,8 +591,9 @@ def test_a_run_that_stopped_early_does_not_go_on_when_resumed(case):
     run = case.run(*settings)
     stopped = fit(run)
     again = case.run(*settings, f"resume={run.folder}")
-    assert fit(again).step == stopped.step
-    assert again.report["status"] == "stopped early"
+    ledger = fit(again)
+    assert ledger.progress.step == stopped.progress.step
+    assert ledger.status == "stopped early"
 
 
 def test_resume_on_another_number_of_processes_is_refused(case):

@@ -23,7 +23,8 @@ from visiontl_detection.scores import rows, score
 
 from tests.shared import shared
 from visiontl import ConfigError, Figure, Pictures, Table
-from visiontl.engine.evaluate import merge_rows, plain, to_json
+from visiontl.engine.rows import merge_rows
+from visiontl.report.values import json_value
 
 TWELVE = (
     "mAP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100", "AR_small", "AR_medium",
@@ -207,7 +208,7 @@ def test_nothing_to_find():
         scores = score(config(), rows_made, meta_of(2))
         assert math.isnan(scores["mAP"])  # neither 0 nor 1; it never becomes the best
         assert not {*TWELVE[1:], "recall"} & scores.keys()
-        assert json.loads(to_json(plain(scores)))["mAP"] is None
+        assert json_value(scores)["mAP"] is None
         assert all(isinstance(item, Pictures) for item in report(config(), rows_made, meta_of(2), photo))
 
 

@@ -25,11 +25,12 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.transforms.v2 import functional
 
 from visiontl.config.resolve import resolve
-from visiontl.engine import evaluate as evaluation
+from visiontl.engine import device as placing
 from visiontl.engine import order
 from visiontl.engine.prepare import Run, set_up
-from visiontl.freezing import freeze
-from visiontl.processes.seeds import mix, seed_generators
+from visiontl.freezing.apply import set_gradients, set_training
+from visiontl.freezing.layout import trainable
+from visiontl.processes.seeds import STEP, mix, seed_generators
 
 sys.path.insert(0, str(Path(__file__).parent))
 from loops import NEVER, engine
@@ -84,7 +85,7 @@ def set_up_run(spec: Spec) -> Run:
         "run": {"folder": spec.folder},
     }
     run = set_up(resolve(config, ()))
-    say("told", run.report["environment"])
+    say("told", run.placement.environment())
     return run
 
 
@@ -126,17 +127,17 @@ def bare(run: Run, rounds: Rounds, photos: Callable[[Any], Dataset]) -> None:
     config, device = run.resolved.config, run.accelerator.device
     model: Any = run.built.model  # a Detector
     _, modes = run.phases[0]
-    freeze.apply(model, run.built.backbone, run.layout, modes)
-    freeze.set_training(model, run.built.backbone, run.layout, modes, config.freeze.norm_stats)
+    set_gradients(model, trainable(run.layout, modes))
+    set_training(model, run.built.backbone, modes, config.freeze.norm_stats)
     net, first_label = model.net, model.first_label
     chosen = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(chosen, lr=config.optim.lr, weight_decay=0.0, fused=True)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=run.report["environment"]["precision"] == "bf16")
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=run.placement.precision == "bf16")
     for step, batch in enumerate(batches(run, photos(run.data.train))):
         images = [image.to(device) for image, _ in batch]
         targets = [{"boxes": one["boxes"], "labels": one["labels"] + first_label} for _, one in batch]
         # the samplers of anchors and regions draw what they draw in the engine
-        seed_generators(mix(config.train.seed, order.STEP, step, 0, 0), device)
+        seed_generators(mix(config.train.seed, STEP, step, 0, 0), device)
         with autocast:
             losses = net(images, targets)
         loss = torch.stack([value.float() for value in losses.values()]).sum()
@@ -162,7 +163,7 @@ def main() -> None:
     spec = Spec(**json.loads(sys.argv[1]))
     torch.set_num_threads(spec.threads)
     if spec.own_allocator:
-        evaluation.keep_freed_memory = lambda: False
+        placing.keep_freed_memory = lambda: False
     run = set_up_run(spec)
     rounds = Rounds(spec.steps)
     if spec.loop == "engine":

@@ -82,7 +82,7 @@ def main() -> None:
     spec = Spec(**json.loads(sys.argv[1]))
     torch.set_num_threads(spec.threads)
     run = set_up(resolved(spec))
-    say("told", run.report["environment"])
+    say("told", run.placement.environment())
     (engine if spec.loop == "engine" else bare)(run, Rounds(spec.steps))
 
 

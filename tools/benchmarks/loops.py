@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from visiontl import Data
 from visiontl.config.resolve import Resolved, resolve
-from visiontl.engine import evaluate as evaluation
+from visiontl.engine import device as placing
 from visiontl.engine import feature_cache, order
 from visiontl.engine import train as training
 from visiontl.engine.prepare import Run, set_up
@@ -117,7 +117,7 @@ def resolved(spec: Spec) -> Resolved:
 
 def set_up_run(spec: Spec) -> Run:
     """set_up, and how long the feature cache took, where there is one."""
-    build, took = feature_cache.build, [0.0]
+    build, took = feature_cache.compute, [0.0]
 
     def timed(*arguments: Any) -> Any:
         began = time.perf_counter()
@@ -126,9 +126,9 @@ def set_up_run(spec: Spec) -> Run:
         finally:
             took[0] += time.perf_counter() - began
 
-    feature_cache.build = timed
+    feature_cache.compute = timed
     run = set_up(resolved(spec))
-    say("told", {"cache_seconds": took[0], "cached": sorted(run.caches), **run.report["environment"]})
+    say("told", {"cache_seconds": took[0], "cached": sorted(run.caches), **run.placement.environment()})
     return run
 
 
@@ -170,7 +170,7 @@ def bare(run: Run, rounds: Rounds, freeze: Callable[[nn.Module], None] | None = 
     """A loop without a toolkit."""
     config, device = run.resolved.config, run.accelerator.device
     collate = run.resolved.task.collate
-    precision = run.report["environment"]["precision"]
+    precision = run.placement.precision
     model = run.built.model.train()
     for parameter in model.parameters():
         parameter.requires_grad_(True)
@@ -203,7 +203,7 @@ def main() -> None:
     spec = Spec(**json.loads(sys.argv[1]))
     torch.set_num_threads(spec.threads)
     if spec.own_allocator:
-        evaluation.keep_freed_memory = lambda: False
+        placing.keep_freed_memory = lambda: False
     run = set_up_run(spec)
     on_gpu = run.accelerator.device.type == "cuda"
     rounds = Rounds(spec.steps, torch.cuda.synchronize if on_gpu else None)

@@ -141,7 +141,7 @@ def library_model(run: Run, spec: Spec) -> nn.Module:
 def smp(run: Run, spec: Spec, rounds: Rounds) -> None:
     """A loop without a toolkit."""
     config = run.resolved.config
-    environment = run.report["environment"]
+    environment = run.placement.environment()
     net = library_model(run, spec).train()
     if environment["channels_last"]:
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -167,7 +167,7 @@ def main() -> None:
     spec = Spec(**json.loads(sys.argv[1]))
     torch.set_num_threads(spec.threads)
     run = set_up(resolved(spec))
-    say("told", run.report["environment"])
+    say("told", run.placement.environment())
     rounds = Rounds(spec.steps, None)
     if spec.loop == "engine":
         engine(run, rounds)

@@ -6,6 +6,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
@@ -15,9 +16,13 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import DistributedType, ProjectConfiguration, parse_flag_from_env, send_to_device
 from torch import nn
 
+from visiontl.backbone import Backbone
 from visiontl.config.schema import TrainConfig
 from visiontl.errors import ConfigError, TrainingError
+from visiontl.kit.words import plural
 from visiontl.processes import ranks
+from visiontl.report.console import Console
+from visiontl.runs.environment import asked_processes, environment
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -26,6 +31,52 @@ SUPPORTED = {
     DistributedType.MULTI_CPU,
     DistributedType.MULTI_GPU,
 }
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how a model runs. precision: fp32, bf16 or fp16."""
+
+    accelerator: Accelerator
+    precision: str
+    channels_last: bool
+
+    def environment(self) -> dict[str, Any]:
+        """For a report: machine, versions, processes, precision and memory layout."""
+        layout = {"precision": self.precision, "channels_last": self.channels_last}
+        return {**environment(self.accelerator), **layout}
+
+
+def place(
+    section: TrainConfig, model: nn.Module, backbone: Backbone, console: Console, trackers: Sequence[str] = ()
+) -> Placement:
+    """Put a model on its device, in the precision and layout that suit it; says which, and why."""
+    device = current_device()
+    precision, why = choose_precision(section.precision, device)
+    layout, layout_why = choose_channels_last(section.channels_last, model, device)
+    accelerator = make_accelerator(precision, trackers)
+    if device.type == "cpu":
+        keep_freed_memory()
+        if precision == "bf16":
+            widen_slow_convolutions(model)
+    backbone.channels_last = layout
+    if layout:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(accelerator.device)
+    console.say(describe(section, precision, why, layout, layout_why), keep=True)
+    return Placement(accelerator, precision, layout)
+
+
+def check_processes(wanted: int | None) -> None:
+    """Raise ConfigError unless as many processes run as the config (run.processes) or the launcher asked for."""
+    actual, who = ranks.world(), "run.processes is"
+    if wanted is None:
+        wanted, who = asked_processes(), "accelerate launch was asked for"
+    if wanted is not None and wanted != actual:
+        raise ConfigError(
+            f"{who} {wanted}, but {actual} {plural(actual, 'process')} started; on CPU use "
+            f"`torchrun --nproc_per_node {wanted}` (accelerate launch starts one there), see docs/distributed.md"
+        )
 
 
 def make_accelerator(precision: str, trackers: Sequence[str] = ()) -> Accelerator:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from visiontl.backbone import Features
-from visiontl.engine import loader, order
+from visiontl.engine import loader
+from visiontl.engine.model import Built
 from visiontl.freezing.probe import Probe
-from visiontl.processes.seeds import mix
+from visiontl.processes.seeds import SAMPLE, mix
 from visiontl.task import SampleDataset
 
 MEMORY_SHARE = 0.25  # of the memory that is free when the cache is built
@@ -74,59 +75,59 @@ def why_not(
     return ""
 
 
-def build(
-    split: SampleDataset,
-    ask: tuple[tuple[int, ...], bool, tuple[str, ...]],
-    forward: Callable[..., Features],
-    batch_size: int,
-    views: int,
-    seed: int,
-    workers: int,
-    device: torch.device,
-    progress: Callable[[int], None],
+@dataclass(frozen=True)
+class Recipe:
+    """What is computed of each image, and how. ask: (maps, pooled, layers) as the model asks its backbone.
+    views: of each image; batch_size: images in a forward pass."""
+
+    ask: tuple[tuple[int, ...], bool, tuple[str, ...]]
+    views: int
+    batch_size: int
+    seed: int
+    workers: int
+
+
+def compute(
+    split: SampleDataset, recipe: Recipe, forward: Callable[..., Features], progress: Callable[[int], None]
 ) -> FeatureCache | str:
-    """One pass over the split per view. forward(image, maps, pooled, layers) runs the frozen backbone.
+    """One pass over the split per view. forward(image, maps, pooled, layers) runs the frozen backbone on its device.
 
     Returns the cache, or in words why it would not fit. Every rank builds its own, so that ranks need not talk.
     """
-    maps, pooled, layers = ask
-    count = len(split)
-    samples: list[dict[str, Any]] = []
-    stores: dict[Any, Tensor] = {}
+    maps, _, layers = recipe.ask
+    count, samples, stores, done = len(split), [], {}, 0
+    starts = range(0, count, recipe.batch_size)
     keys = [
-        (tuple(range(start, min(start + batch_size, count))), view, 0)
-        for view in range(views)
-        for start in range(0, count, batch_size)
+        (tuple(range(start, min(start + recipe.batch_size, count))), view, 0)
+        for view in range(recipe.views)
+        for start in starts
     ]
-    source = loader.Batches(split, _keep, None, {}, seed, training=False)
-    done = 0
-    for batch in loader.load(source, keys, workers, False):
+    source = loader.Batches(split, _keep, None, {}, recipe.seed, training=False)
+    for batch in loader.load(source, keys, recipe.workers, False):
         with torch.no_grad():
-            found = forward(torch.stack([s["image"] for s in batch["samples"]]).to(device), maps, pooled, layers)
+            found = forward(torch.stack([sample["image"] for sample in batch["samples"]]), *recipe.ask)
         parts = {
             **{("map", i): level for i, level in enumerate(found.maps)},
             **({"pooled": found.pooled} if found.pooled is not None else {}),
             **{("layer", name): layer for name, layer in found.layers.items()},
         }
+        kept = [{**sample, "image": _blank(sample["image"])} for sample in batch["samples"]]
         if not stores:
-            size = len(batch["samples"])
-            blanked = [{**s, "image": _blank(s["image"])} for s in batch["samples"]]
-            each = sum(p[0].numel() * p.element_size() for p in parts.values()) + _bytes(blanked) / size
-            needed = each * count * views
+            each = sum(p[0].numel() * p.element_size() for p in parts.values()) + _bytes(kept) / len(kept)
             neighbors = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that share this machine's memory
             free = psutil.virtual_memory().available * MEMORY_SHARE / neighbors
+            needed = each * count * recipe.views
             if needed > free:
                 return f"features need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB may be used"
-            stores = {k: torch.empty(count * views, *p.shape[1:], dtype=p.dtype) for k, p in parts.items()}
-        size = len(batch["samples"])
+            stores = {k: torch.empty(count * recipe.views, *p.shape[1:], dtype=p.dtype) for k, p in parts.items()}
         for key, part in parts.items():
-            stores[key][done : done + size] = part.cpu()
-        samples += [{**s, "image": _blank(s["image"])} for s in batch["samples"]]
-        done += size
+            stores[key][done : done + len(kept)] = part.cpu()
+        samples += kept
+        done += len(kept)
         progress(done)
     return FeatureCache(
         count,
-        views,
+        recipe.views,
         samples,
         [stores["map", i] for i in range(len(maps))],
         stores.get("pooled"),
@@ -144,26 +145,20 @@ class CachedBatches(loader.Batches):
         return [dict(self.cache.samples[first + i]) for i in ids]
 
 
-def split_batches(
-    split: SampleDataset,
-    collate: Callable[..., dict],
-    cfg: Any,
-    meta: Mapping[str, Any],
-    seed: int,
-    training: bool,
-    cache: FeatureCache | None,
-) -> loader.Batches:
+def split_batches(built: Built, split: SampleDataset, training: bool, cache: FeatureCache | None) -> loader.Batches:
     """The batches of a split, from its cache where there is one."""
+    resolved = built.resolved
+    parts = (split, resolved.task.collate, resolved.cfg, built.meta, resolved.config.train.seed, training)
     if cache is None:
-        return loader.Batches(split, collate, cfg, meta, seed, training)
-    batches = CachedBatches(split, collate, cfg, meta, seed, training)
+        return loader.Batches(*parts)
+    batches = CachedBatches(*parts)
     batches.cache = cache
     return batches
 
 
 def other_looks(split: SampleDataset, ids: tuple[int, ...], seed: int) -> list[list[dict[str, Any]]]:
     """The first images of a batch as 16 other epochs would show them: a flip alone escapes one look half the time."""
-    return [[split[i, mix(seed, order.SAMPLE, epoch, i)] for i in ids[:4]] for epoch in range(1, 17)]
+    return [[split[i, mix(seed, SAMPLE, epoch, i)] for i in ids[:4]] for epoch in range(1, 17)]
 
 
 def _bytes(value: Any) -> int:

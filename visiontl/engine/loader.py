@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from visiontl.engine.order import BATCH, SAMPLE, Key
+from visiontl.engine.order import Key
 from visiontl.errors import DataError, VisionTLError
 from visiontl.processes import signals
-from visiontl.processes.seeds import generator, mix
+from visiontl.processes.seeds import BATCH, SAMPLE, generator, mix
 from visiontl.task import SampleDataset
 
 

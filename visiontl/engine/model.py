@@ -15,117 +15,40 @@ from visiontl.backbone import Backbone, ImageSpec
 from visiontl.backbones.weights import LoadReport, make_backbone
 from visiontl.config.resolve import Resolved, as_begun, resolve
 from visiontl.config.write import to_yaml
-from visiontl.entry import BackboneEntry
-from visiontl.errors import BackboneError, CheckpointError, ConfigError, DataError
-from visiontl.freezing.freeze import backbone_prefix
+from visiontl.errors import CheckpointError, DataError
+from visiontl.freezing.layout import backbone_prefix
 from visiontl.report.values import json_value
 from visiontl.runs import store
-
-finite = json_value  # the name under which visiontl.engine.evaluate knows it
 
 
 @dataclass(frozen=True)
 class Built:
-    """A task's model with what belongs to it. scores: of the val split, of the weights as they were saved."""
+    """A task's model with what belongs to it.
+
+    loaded: what came of loading the backbone's weights; None where all weights come from another run.
+    scores: of the val split, of the weights as they were saved."""
 
     resolved: Resolved
     backbone: Backbone
     model: nn.Module
     meta: Mapping[str, Any]
+    loaded: LoadReport | None = None
     scores: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def batch_size(self) -> int:
+        """Images per process and forward pass where nothing is trained."""
+        section = self.resolved.config.train
+        return section.eval_batch_size or section.batch_size
+
+    def averaged(self, model: nn.Module) -> Built:
+        """The same with a copy of the model that holds other weights."""
+        return replace(self, model=model, backbone=next(one for one in model.modules() if isinstance(one, Backbone)))
 
 
 def through_json(meta: Mapping[str, Any]) -> dict[str, Any]:
     """meta as it will be after loading, so that training sees the same (int keys become str, tuples lists)."""
     return json.loads(json.dumps(meta, allow_nan=False))
-
-
-def pretrained_backbone(resolved: Resolved) -> tuple[Backbone, LoadReport | None, str | None]:
-    """The config's backbone with its weights, and a note on how its name was read. With `init` it has random
-    weights and the other run's preprocessing; `warm_start` then loads the whole model, so nothing is reported."""
-    section = resolved.config.backbone
-    try:
-        entry, note = plugins.backbone_entry(section.name)
-    except BackboneError as error:
-        raise ConfigError(f"backbone.name: {error}", resolved.source) from None
-    if resolved.config.init is not None:
-        return backbone_like(resolved, entry), None, note
-    backbone, report = make_backbone(
-        entry,
-        section.weights,
-        image_size=section.image_size,
-        in_channels=section.in_channels,
-        output_stride=section.output_stride,
-    )
-    given = section.preprocessing.given()
-    if given:
-        backbone.set_spec(replace(backbone.spec, **given))
-    return backbone, report, note
-
-
-def backbone_like(resolved: Resolved, entry: BackboneEntry) -> Backbone:
-    """The backbone of the run that `init` names, with random weights. Raises CheckpointError for another one."""
-    assert resolved.config.init is not None
-    section = resolved.config.backbone
-    try:
-        folder = model_folder(resolved.config.init)
-    except CheckpointError as error:
-        raise CheckpointError(f"init: {error}") from None
-    theirs, _ = plugins.backbone_entry(resolve(folder / "config.yaml").config.backbone.name)
-    if theirs.name != entry.name:
-        raise CheckpointError(f"init: {folder} has the backbone {theirs.name}, the config {entry.name}; name the same")
-    spec = read_spec(folder)
-    spec = replace(spec, **section.preprocessing.given())
-    return entry.build(
-        spec=spec,
-        in_channels=section.in_channels,
-        output_stride=section.output_stride,
-        image_size=section.image_size or spec.size,
-    )
-
-
-def warm_start(built: Built) -> tuple[str, bool]:
-    """Load the weights of the run that `init` names, where names and shapes agree. (what was loaded, whether all was).
-
-    The backbone must fit whole. The rest of the model (the head) is loaded unless the run's meta holds other lists
-    of names: a head that answers with other classes would be a wrong start. Raises CheckpointError.
-    """
-    if built.resolved.config.init is None:
-        return "", False
-    folder = model_folder(built.resolved.config.init)
-    given, own = store.read_tensors(folder, "model.safetensors"), built.model.state_dict()
-    prefix = backbone_prefix(built.model, built.backbone)
-    other = _other_names(store.read_json(folder, "meta.json"), built.meta)
-    fitting = {
-        name: given[name]
-        for name, tensor in own.items()
-        if name in given and given[name].shape == tensor.shape and (name.startswith(prefix) or not other)
-    }
-    lacking = [name for name in own if name not in fitting]
-    broken = [name for name in lacking if name.startswith(prefix)]
-    if broken:
-        shapes = f"{tuple(given[broken[0]].shape)} there, " if broken[0] in given else "absent there, "
-        raise CheckpointError(
-            f"init: {folder}: {len(broken)} tensors of its backbone do not fit, such as {broken[0]} "
-            f"({shapes}{tuple(own[broken[0]].shape)} here); use the same backbone settings (image_size, in_channels)"
-        )
-    spec = built.backbone.spec
-    built.model.load_state_dict({**own, **fitting})
-    built.backbone.set_spec(spec)  # the config's own preprocessing wins over the other run's statistics
-    start = f"init: a new run from the weights of {folder}: {len(fitting)} of {len(own)} tensors"
-    if not lacking:
-        return start, True
-    why = f"the run has other {other}" if other else "absent there or of another shape"
-    return f"{start}; new and random: {', '.join(lacking[:6])}{' ...' * (len(lacking) > 6)} ({why})", False
-
-
-def _other_names(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
-    """The first key of meta under which both hold a list of texts, and not the same."""
-    for key, value in ours.items():
-        texts = isinstance(value, list) and value and all(isinstance(item, str) for item in value)
-        if texts and key in theirs and theirs[key] != value:
-            return key
-    return ""
 
 
 def load_backbone(name: str, weights: str = "default", image_size: tuple[int, int] | None = None) -> Backbone:
@@ -137,10 +60,12 @@ def load_backbone(name: str, weights: str = "default", image_size: tuple[int, in
     return make_backbone(entry, weights, image_size=image_size)[0].eval()
 
 
-def build_model(resolved: Resolved, backbone: Backbone, meta: Mapping[str, Any]) -> Built:
+def build_model(
+    resolved: Resolved, backbone: Backbone, meta: Mapping[str, Any], loaded: LoadReport | None = None
+) -> Built:
     model = resolved.task.model(resolved.cfg, backbone, meta)
     backbone_prefix(model, backbone)
-    return Built(resolved, backbone, model, meta)
+    return Built(resolved, backbone, model, meta, loaded)
 
 
 def export(folder: Path, built: Built, weights: Mapping[str, Tensor], scores: Mapping[str, Any] | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,16 +10,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from visiontl.config.schema import OptimConfig
-from visiontl.freezing.freeze import HEAD, Layout, is_norm
-
-
-def stage_rates(config: OptimConfig, layout: Layout) -> dict[str, float]:
-    """Peak learning rate of each stage and of the head. The deepest stage gets lr * backbone_scale, each
-    shallower one layer_decay times its neighbor's (Howard and Ruder 2018, sec. 3.2; Clark et al. 2020)."""
-    rates = {HEAD: config.lr}
-    for depth, stage in enumerate(reversed(layout.stages)):
-        rates[stage] = config.lr * config.backbone_scale * config.layer_decay**depth
-    return rates
+from visiontl.freezing.layout import Layout, norm_parameters
+from visiontl.freezing.rates import stage_rates
 
 
 def make_optimizer(
@@ -31,17 +22,13 @@ def make_optimizer(
     Norms, biases and other one-dimensional parameters get no weight decay. Stages of the same rate share a group:
     each group costs an update some 50 microseconds, whatever it holds.
     """
-    plain = {
-        id(parameter)
-        for module in model.modules()
-        for parameter in module.parameters(recurse=False)
-        if is_norm(module) or parameter.ndim <= 1
-    }
-    rates = stage_rates(config, layout)
+    parameters = dict(model.named_parameters())
+    plain = norm_parameters(model) | {name for name, parameter in parameters.items() if parameter.ndim <= 1}
+    rates = stage_rates(layout.stages, config.lr, config.backbone_scale, config.layer_decay)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for stage, members in layout.members.items():
         for decays in (True, False):
-            chosen = [p for name, p in members.items() if name in ever and (id(p) not in plain) == decays]
+            chosen = [parameters[name] for name in members if name in ever and (name not in plain) == decays]
             rate, decay = rates[stage], config.weight_decay if decays else 0.0
             if chosen:
                 empty = {"params": [], "stages": [], "peak_lr": rate, "lr": rate, "weight_decay": decay}
@@ -91,28 +78,3 @@ def lr_factor(config: OptimConfig, step: int, total: int, steps_per_epoch: int) 
 def set_lr(optimizer: Optimizer, factor: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
-
-
-def optimizer_state(optimizer: Optimizer, names: Mapping[int, str]) -> dict[str, torch.Tensor]:
-    """Flat tensors `parameter name|state key`; parameters that never got a gradient have none."""
-    flat = {}
-    for parameter, state in optimizer.state.items():
-        for key, value in state.items():
-            if value is not None:
-                flat[f"{names[id(parameter)]}|{key}"] = torch.as_tensor(value)
-    return flat
-
-
-def load_optimizer_state(
-    optimizer: Optimizer, flat: Mapping[str, torch.Tensor], parameters: Mapping[str, nn.Parameter]
-) -> None:
-    """The inverse of `optimizer_state`, onto each parameter's device."""
-    optimizer.state.clear()
-    for name, value in flat.items():
-        parameter_name, _, key = name.rpartition("|")
-        parameter = parameters[parameter_name]
-        on_device = value.ndim > 0 or key != "step" or bool(optimizer.defaults.get("fused"))
-        value = value.to(parameter.device) if on_device else value.clone()
-        if value.shape == parameter.shape:  # fused kernels walk memory: the strides must be the parameter's
-            value = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
-        optimizer.state[parameter][key] = value

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import torch
 
 from visiontl.errors import DataError
-from visiontl.processes.seeds import generator, mix
+from visiontl.processes.seeds import ORDER, generator, mix
 from visiontl.task import Data
-
-ORDER, SAMPLE, BATCH, STEP = range(4)  # keeps the streams of seeds apart
 
 Key = tuple[tuple[int, ...], int, int]  # (ids, epoch, step)
 Group = list[list[tuple[int, ...]]]  # of one optimizer update: ids by micro-batch and rank
@@ -107,6 +105,31 @@ def epoch_order(data: Data, seed: int, epoch: int, batch_size: int, accumulate: 
             f"{world} processes; make train.batch_size smaller or use fewer processes"
         )
     return order
+
+
+@dataclass(frozen=True)
+class Orders:
+    """The training order of every epoch: orders(epoch) -> Order. batch_size: per process."""
+
+    data: Data
+    seed: int
+    batch_size: int
+    accumulate: int
+    world: int
+
+    @cached_property
+    def _newest(self) -> Callable[[int], Order]:
+        make = partial(epoch_order, self.data, self.seed)
+        parts = {"batch_size": self.batch_size, "accumulate": self.accumulate, "world": self.world}
+        return lru_cache(maxsize=3)(lambda epoch: make(epoch, **parts))  # the loader reads a little ahead of the loop
+
+    def __call__(self, epoch: int) -> Order:
+        return self._newest(epoch)
+
+    @cached_property
+    def steps_per_epoch(self) -> int:
+        """Optimizer updates."""
+        return len(self(0))
 
 
 def training_keys(

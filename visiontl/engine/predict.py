@@ -18,9 +18,9 @@ from pydantic import BaseModel
 from safetensors.numpy import save_file
 
 from visiontl.config import overrides
-from visiontl.engine.device import to_device
-from visiontl.engine.evaluate import in_fp32, place
+from visiontl.engine.device import place, to_device
 from visiontl.engine.model import Built, load_model
+from visiontl.engine.rows import in_fp32
 from visiontl.errors import ConfigError, DataError
 from visiontl.kit.folders import find_images
 from visiontl.kit.images import open_image, to_rgb
@@ -69,11 +69,10 @@ class Predictor:
         resolved, model = self.built.resolved, self.built.model.eval()
         task, cfg, meta = resolved.task, resolved.cfg, self.built.meta
         prepare = task.sample(cfg, self.built.backbone.spec, meta)
-        size = resolved.config.train.eval_batch_size or resolved.config.train.batch_size
 
         def batches() -> Iterator[dict[str, Any]]:
             numbered = enumerate(photos)
-            while chunk := list(itertools.islice(numbered, size)):
+            while chunk := list(itertools.islice(numbered, self.built.batch_size)):
                 images = [as_image(photo) for _, photo in chunk]
                 batch = task.collate(cfg, [prepare(image) for image in images], None, meta)
                 batch |= {"id": torch.tensor([i for i, _ in chunk]), "step": 0, "progress": 1.0}
@@ -91,8 +90,11 @@ class Predictor:
 def load(run: str | Path) -> Predictor:
     """The model of a run folder, or of its `model/` folder alone, on the best device. Needs no training data."""
     built = load_model(run)
-    accelerator, _ = place(built, Console(main=False))
-    return Predictor(built, accelerator)
+    return Predictor(built, placed(built, Console(main=False)))
+
+
+def placed(built: Built, console: Console) -> Accelerator:
+    return place(built.resolved.config.train, built.model, built.backbone, console).accelerator
 
 
 def as_image(photo: Photo) -> Image.Image:
@@ -143,8 +145,7 @@ def predict_files(
         console.say(note)
     built = load_model(run)
     chosen = parse_options(built.resolved.task, options or {})
-    accelerator, _ = place(built, console)
-    predictor = Predictor(built, accelerator)
+    predictor = Predictor(built, placed(built, console))
     folder = _out_folder(Path(out)) if out is not None else run_folder(Path(run), "predict")
     task, failed, records = built.resolved.task, {}, []
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from visiontl.config.resolve import Resolved
 from visiontl.engine.predict import load
-from visiontl.engine.prepare import set_up
-from visiontl.engine.train import finish, fit
+from visiontl.engine.prepare import Run, set_up
 from visiontl.processes import ranks
 from visiontl.task import SampleDataset
 
@@ -31,8 +30,8 @@ class FirstImages:
         return self.split[key]
 
 
-def rehearse(resolved: Resolved) -> dict[str, Any]:
-    """Returns the report of the rehearsal; its run folder is gone afterwards."""
+def rehearse(resolved: Resolved, perform: Callable[[Run], dict[str, Any]]) -> dict[str, Any]:
+    """perform: trains a run that is set up, and returns its report, as this does; the run folder is gone afterwards."""
     section = resolved.config.train
     size = section.eval_batch_size or section.batch_size
     with tempfile.TemporaryDirectory(prefix="visiontl-dry-run-") as made:
@@ -48,7 +47,7 @@ def rehearse(resolved: Resolved) -> dict[str, Any]:
         run = set_up(replace(resolved, config=config), limit=1, parent=Path(folder))
         short = {name: FirstImages(split, size) for name, split in run.data.splits().items() if name != "train"}
         run.data = replace(run.data, **short)
-        report = finish(run, fit(run))
+        report = perform(run)
         if ranks.rank() == 0:
             split = next(iter(short.values()), None) or run.data.train
             assert split is not None

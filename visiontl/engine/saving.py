@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,16 @@ from PIL import Image
 
 from visiontl import __version__
 from visiontl.config.write import config_hash
-from visiontl.engine import optim
 from visiontl.engine.model import export, through_json
 from visiontl.engine.prepare import Run
+from visiontl.engine.wrapping import load_model_state, load_optimizer_state, model_state, optimizer_state
 from visiontl.errors import CheckpointError
 from visiontl.processes import ranks
 from visiontl.report.items import Pictures
 from visiontl.runs import folders, store
 from visiontl.task import Data
 
-# what `resume` and `setup.backbone_to_train` read of state.json
+# what `resume` and `start.backbone_to_train` read of state.json
 STATE = (
     "step", "best", "start", "without_gain", "window", "due", "seconds", "ema_updates", "scaler",
     "processes", "precision", "cached", "config_hash", "data_fingerprint", "preprocessing",
@@ -47,36 +47,30 @@ class Progress:
     seconds: float = 0.0
 
 
-def save(
-    run: Run, progress: Progress, window: Mapping[str, Any], began: float, best: bool = False, last: bool = False
-) -> bool:
-    """A checkpoint of this step, or (best) the exported model and `checkpoints/best`; True when it was written.
-    A full disk is said aloud; training goes on and the next interval tries again. last: there is no next interval,
-    so it is tried again for some minutes, in which room can be made."""
-    local = {name: [float(total), count] for name, (total, count) in window.items()}
-    progress.window = ranks.gather_objects(local)
-    progress.seconds = time.perf_counter() - began
-    ranks.broadcast_buffers(run.built.model)
+def tried(run: Run, step: int, write: Callable[[], None], last: bool) -> bool:
+    """Write on the main process; True on every rank when it was written. A full disk is said aloud; training goes on
+    and the next interval tries again. last: there is no next interval, so it is tried again for some minutes, in which
+    room can be made."""
 
-    def write() -> bool:
+    def attempts() -> bool:
         for left in reversed(range(LAST_TRIES if last else 1)):
             try:
-                write_best(run) if best else write_checkpoint(run, progress)
+                write()
                 return True
             except (OSError, CheckpointError) as error:
                 then = f"trying again for {left * PAUSE:.0f} s: make room" if left else "given up"
                 then = then if last else "training goes on"
-                run.console.warn(f"step {progress.step} could not be saved ({error}); {then}")
+                run.console.warn(f"step {step} could not be saved ({error}); {then}")
             if left:
                 time.sleep(PAUSE)
         return False
 
-    return ranks.on_main(write)
+    return ranks.on_main(attempts)
 
 
 def say_space(run: Run) -> None:
     """Warn before the first update where the disk has no room for what a run keeps."""
-    model = store.size({"model.safetensors": run.built.model.state_dict()})
+    model = store.size({"model.safetensors": model_state(run.built.model)})
     trainable = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
     state = sum(2 * parameter.numel() * parameter.element_size() for parameter in trainable)  # AdamW's two moments
     # two checkpoints and the best model stay while the next of each is written
@@ -90,36 +84,36 @@ def say_space(run: Run) -> None:
 
 
 def write_checkpoint(run: Run, progress: Progress) -> None:
-    folder = run.folder / "checkpoints"
-    names = {id(parameter): name for name, parameter in run.built.model.named_parameters()}
-    files: dict[str, store.Content] = {
-        "model.safetensors": run.built.model.state_dict(),
-        "optimizer.safetensors": optim.optimizer_state(run.optimizer, names),
-    }
-    if run.ema:
-        files["ema.safetensors"] = run.ema.model.state_dict()
-    scaler = run.accelerator.scaler
+    folder, scaler = run.folder / "checkpoints", run.accelerator.scaler
     state = {
         "visiontl": __version__,
         **asdict(progress),
+        **conditions(run),
         "ema_updates": run.ema.updates if run.ema else 0,
         "scaler": scaler.state_dict() if scaler is not None else None,
-        "processes": ranks.world(),
-        "precision": run.report["environment"]["precision"],
-        "cached": run.report["cached_features"],
         "config_hash": config_hash(run.resolved),
         "data_fingerprint": fingerprint(run.data),
         "preprocessing": run.built.backbone.spec.to_json(),
     }
-    files["state.json"] = json.dumps(state, indent=1)
+    files: dict[str, store.Content] = {
+        "model.safetensors": model_state(run.built.model),
+        "optimizer.safetensors": optimizer_state(run.optimizer, run.built.model),
+        **({"ema.safetensors": model_state(run.ema.model)} if run.ema else {}),
+        "state.json": json.dumps(state, indent=1),
+    }
     written = folder / f"step-{progress.step:08d}"
     store.write_folder(written, files)
     store.prune(folder, known=written)
 
 
-def write_best(run: Run) -> None:
-    model = run.ema.model if run.ema else run.built.model
-    export(run.folder / "model", run.built, model.state_dict(), run.scores)
+def conditions(run: Run) -> dict[str, Any]:
+    """What must be the same for a run to go on with the same bits."""
+    return {"processes": ranks.world(), "precision": run.placement.precision, "cached": sorted(run.caches)}
+
+
+def write_best(run: Run, scores: Mapping[str, Any] | None) -> None:
+    """Export the weights that count as `model/` and `checkpoints/best`. scores: theirs on val."""
+    export(run.folder / "model", run.built, model_state(run.kept.model), scores)
     write_twin(run)
 
 
@@ -137,6 +131,7 @@ def resume(run: Run) -> Progress:
     """Where an unfinished run was, or the beginning. The newest checkpoint that verifies is taken."""
     fresh = Progress(due=run.resolved.config.train.evaluate_start)
     if run.resolved.config.resume is None:
+        ranks.on_main(lambda: say_space(run))
         return fresh
     checkpoints = run.folder / "checkpoints"
     ranks.on_main(lambda: put_right(run.folder))
@@ -148,6 +143,23 @@ def resume(run: Run) -> Progress:
     if folder is None:
         raise CheckpointError(f"{run.folder}: none of its checkpoints is whole, so it cannot be continued")
     state = store.read_json(folder, "state.json")
+    require_same_run(run, folder, state)
+    load_model_state(run.built.model, store.read_tensors(folder, "model.safetensors"))
+    load_optimizer_state(run.optimizer, run.built.model, store.read_tensors(folder, "optimizer.safetensors"))
+    if run.ema:
+        load_model_state(run.ema.model, store.read_tensors(folder, "ema.safetensors"))
+        run.ema.updates = state["ema_updates"]
+    if run.accelerator.scaler is not None and state["scaler"]:
+        run.accelerator.scaler.load_state_dict(state["scaler"])
+    run.console.say(f"resumed from {folder} at step {state['step']} of {run.total}", keep=True)
+    progress = Progress(**{name: state[name] for name in Progress.__dataclass_fields__})
+    if progress.best is not None and not ranks.on_main(lambda: best_is_whole(run)):
+        progress.best, progress.due = None, True
+    return progress
+
+
+def require_same_run(run: Run, folder: Path, state: Mapping[str, Any]) -> None:
+    """Raise CheckpointError unless the checkpoint belongs to this very run: config, data, processes, precision."""
     lacking = [key for key in STATE if key not in state]
     if lacking:
         raise CheckpointError(
@@ -162,31 +174,12 @@ def resume(run: Run) -> Progress:
         )
     if state["data_fingerprint"] != fingerprint(run.data):
         raise CheckpointError(f"{folder}: the data has changed since (other files or classes); start a new run")
-    here = {
-        "processes": ranks.world(),
-        "precision": run.report["environment"]["precision"],
-        "cached": run.report["cached_features"],
-    }
-    for key, value in here.items():
+    for key, value in conditions(run).items():
         if state[key] != value:
             raise CheckpointError(
                 f"{folder}: the run had {key} {state[key]}, here it would be {value}, which is not the same run; "
                 f"resume it as it was begun, or start a new one from its weights: init={run.folder}"
             )
-    model = run.built.model
-    model.load_state_dict(store.read_tensors(folder, "model.safetensors"))
-    parameters = dict(model.named_parameters())
-    optim.load_optimizer_state(run.optimizer, store.read_tensors(folder, "optimizer.safetensors"), parameters)
-    if run.ema:
-        run.ema.model.load_state_dict(store.read_tensors(folder, "ema.safetensors"))
-        run.ema.updates = state["ema_updates"]
-    if run.accelerator.scaler is not None and state["scaler"]:
-        run.accelerator.scaler.load_state_dict(state["scaler"])
-    run.console.say(f"resumed from {folder} at step {state['step']} of {run.total}", keep=True)
-    progress = Progress(**{name: state[name] for name in Progress.__dataclass_fields__})
-    if progress.best is not None and not ranks.on_main(lambda: best_is_whole(run)):
-        progress.best, progress.due = None, True
-    return progress
 
 
 def best_is_whole(run: Run) -> bool:

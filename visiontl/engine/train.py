@@ -2,64 +2,43 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from visiontl import plugins
 from visiontl.config.resolve import Resolved, resolve
-from visiontl.engine import feature_cache, loader, optim, order
+from visiontl.engine import loader
 from visiontl.engine.device import current_device, to_device
-from visiontl.engine.evaluate import gather_rows, report_items, say_scores, scalars, score_rows, to_json, with_example
+from visiontl.engine.feature_cache import split_batches
+from visiontl.engine.ledger import Ledger
+from visiontl.engine.optim import in_steps, lr_factor, set_lr
+from visiontl.engine.order import images_of, training_keys
 from visiontl.engine.prepare import Run, say_phase, set_up
-from visiontl.engine.saving import (
-    Progress,
-    best_is_whole,
-    read_previews,
-    resume,
-    save,
-    save_previews,
-    say_space,
-    write_best,
-)
-from visiontl.errors import CheckpointError, Stopped, TrainingError, did_you_mean
-from visiontl.freezing import freeze
+from visiontl.engine.rehearse import rehearse
+from visiontl.engine.reporting import describe, write
+from visiontl.engine.rows import gather_rows, report_items, say_scores, scalars, score_rows
+from visiontl.engine.saving import best_is_whole, read_previews, resume, save_previews, write_best
+from visiontl.engine.start import with_example
+from visiontl.engine.watch import Watch, check_gradients, check_scale, check_weights
+from visiontl.engine.wrapping import load_model_state, wrap
+from visiontl.errors import CheckpointError, TrainingError, did_you_mean
+from visiontl.freezing import policies
+from visiontl.freezing.apply import set_gradients, set_training
+from visiontl.freezing.layout import trainable
 from visiontl.freezing.policies import Mode
 from visiontl.processes import liveness, ranks, signals
-from visiontl.processes.seeds import mix, seed_generators
-from visiontl.report import page
+from visiontl.processes.seeds import STEP, mix, seed_generators
 from visiontl.report.console import Console
+from visiontl.report.run import Best, PhaseRows, Report, StageRow, Training
 from visiontl.runs import folders, store
-from visiontl.runs.environment import write_text
-from visiontl.runs.metrics import Metrics, Watch, check_scale, check_weights, start_trackers
+from visiontl.runs.metrics import Metrics, start_trackers
 from visiontl.task import SampleDataset
-
-
-class Step(nn.Module):
-    """What Accelerate wraps: made afresh at each phase edge, so that DDP sees what trains from then on."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Mapping[str, Any]) -> Any:
-        return self.model(batch)
-
-
-@dataclass(frozen=True)
-class Phase:
-    """The model between two changes of what is frozen. chosen: the parameters that train."""
-
-    modes: Mapping[str, Mode]
-    wrapped: Any
-    optimizer: Any
-    chosen: list[nn.Parameter]
 
 
 def train(config: str | Path | Mapping[str, Any] | Resolved, *overrides: str, dry_run: bool = False) -> dict[str, Any]:
@@ -73,9 +52,7 @@ def train(config: str | Path | Mapping[str, Any] | Resolved, *overrides: str, dr
     console = Console(main=ranks.rank() == 0)
     with liveness.watched() as links:
         if dry_run:
-            from visiontl.engine.rehearse import rehearse
-
-            return rehearse(resolved)
+            return rehearse(resolved, lambda run: finish(run, fit(run)))
         resolved = with_example(resolved, console)
         folder, ended = ranks.on_main(lambda: folders.choose(resolved, console))
         if ended:
@@ -89,261 +66,206 @@ def train(config: str | Path | Mapping[str, Any] | Resolved, *overrides: str, dr
             folders.release(run.folder)
 
 
-def fit(run: Run) -> Progress:
+def fit(run: Run) -> Ledger:
     """The loop. Everything random in update `step` is a function of (seed, step, rank) or (seed, epoch, id)."""
     config, section = run.resolved.config, run.resolved.config.train
-    accelerator, built, optimizer = run.accelerator, run.built, run.optimizer
+    task, cfg, meta = run.resolved.task, run.resolved.cfg, run.built.meta
+    model, optimizer, accelerator = run.built.model, run.optimizer, run.accelerator
     rank, world, device = ranks.rank(), ranks.world(), accelerator.device
-    progress = resume(run)
-    if config.resume is None:
-        ranks.on_main(lambda: say_space(run))
-    evaluate_every = optim.in_steps(section.evaluate_every, run.steps_per_epoch)
-    checkpoint_every = optim.in_steps(section.checkpoint_every, run.steps_per_epoch)
-    edges = {epoch * run.steps_per_epoch: modes for epoch, modes in run.phases}
-    metrics = Metrics(run.folder, progress.step, progress.due, accelerator, run.console)
-    watch = Watch(device, run.report["environment"]["precision"] == "fp16")
-    start_trackers(accelerator, run.console, run.folder, run.resolved)
-    window: dict[str, Any] = progress.window[rank] if progress.window else {}
-    orders: dict[int, order.Order] = {}
-
-    def order_of(epoch: int) -> order.Order:
-        if epoch not in orders:
-            if len(orders) > 2:  # the loader reads a little ahead of the loop
-                orders.pop(min(orders))
-            orders[epoch] = order.epoch_order(
-                run.data, section.seed, epoch, section.batch_size, section.accumulate, world
-            )
-        return orders[epoch]
-
-    keys = order.training_keys(order_of, rank, progress.step, run.steps_per_epoch, section.epochs)
-    batches = training_batches(run, keys)
+    evaluate_every = in_steps(section.evaluate_every, run.steps_per_epoch)
+    checkpoint_every = in_steps(section.checkpoint_every, run.steps_per_epoch)
     assert run.data.train is not None
-    phase: Phase | None = None
-    began = time.perf_counter() - progress.seconds
+    progress = resume(run)
+    ledger = Ledger(run, progress)
+    watch = Watch(device, run.placement.precision == "fp16")
+    start_trackers(accelerator, run.console, run.folder, run.resolved)
+    batches = training_batches(run, progress.step)
     asked = ranks.AnyRank()
+    phase: Phase | None = None
 
-    def judge() -> None:
-        """The evaluation that belongs to the newest update; keeps the best weights."""
-        before, last = progress.best, progress.step == run.total
-        improved = evaluate_split(run, progress, metrics, progress.step / run.steps_per_epoch)
-        if progress.step == 0:
-            others = {name: score_rows(built, split_rows(run, name)) for name in judged(run) if name != "val"}
-            progress.start = ({"val": run.scores} if run.scores else {}) | others
-        progress.due = False
-        if improved and not save(run, progress, window, began, best=True, last=last):
-            progress.best, progress.due = before, last  # at the end it is made again when the run goes on
-
-    def patience_is_over() -> bool:
-        return section.early_stop is not None and progress.without_gain >= section.early_stop
-
-    def save_the_end() -> None:
-        if not save(run, progress, window, began, last=True) or progress.due:
-            raise CheckpointError(
-                f"{run.folder}: the end of the run could not be saved; make room and continue it: "
-                f"{folders.resume_command(run.folder)}"
-            )
-
+    # ----------------------------------------------------------------------- what was cut off, or stands at the start
     if progress.due:
-        judge()
+        judge(run, ledger)
         if progress.step == run.total:
-            save_the_end()
+            ledger.save_the_end()
         else:
-            save(run, progress, window, began)
-    stop = patience_is_over()
+            ledger.save()
+    stop = patience_is_over(run, ledger)
+
     with (
         signals.requests() as request,
         run.console.progress(run.total, progress.step, every=section.log_every, epochs=section.epochs) as bar,
     ):
         for step in range(progress.step, progress.step if stop else run.total):
-            fresh_phase = step in edges or phase is None
-            if fresh_phase:
-                edge = max(start for start in edges if start <= step)
-                phase = None  # the old wrapper's gradient buckets go before the new one's come
-                phase = begin_phase(run, edge // run.steps_per_epoch, edges[edge])
-            assert phase is not None
-            chosen = phase.chosen
+            epoch, local = divmod(step, run.steps_per_epoch)
 
-            epoch = step // run.steps_per_epoch
-            group = order_of(epoch).group(step - epoch * run.steps_per_epoch)
-            factor = optim.lr_factor(config.optim, step, run.total, run.steps_per_epoch)
-            optim.set_lr(optimizer, factor)
-            loss = backward(run, phase, batches, group, step, window)
-            if fresh_phase:
-                check_gradients(run, chosen)
+            # --------------------------------------------------- phase: freeze and wrap anew where the policy changes
+            begins = phase is None or (local == 0 and any(epoch == first for first, _ in run.phases))
+            if begins:
+                phase = None  # the old wrapper's gradient buckets go before the new one's come
+                phase = begin_phase(run, epoch)
+            assert phase is not None
+
+            # ------------------------------------------------------ update: gradients in micro-batches, then one step
+            group = run.orders(epoch).group(local)
+            images = images_of(group)
+            factor = lr_factor(config.optim, step, run.total, run.steps_per_epoch)
+            set_lr(optimizer, factor)
+            loss = torch.zeros((), device=device)  # (), of this rank
+            for index, micro in enumerate(group):
+                batch = next(batches)
+                cached = replayed(run, batch["id"].tolist(), epoch)
+                batch = to_device(batch, device)
+                batch["progress"] = step / run.total
+                # dropout, drop path, a detector's samplers; only now, because a loader's start draws a number too
+                seed_generators(mix(section.seed, STEP, step, rank, index), device)
+                last = index == len(group) - 1
+                with nullcontext() if last else accelerator.no_sync(phase.wrapped):
+                    with cached:
+                        outputs = phase.wrapped(batch)
+                    losses = task.loss(cfg, outputs, batch, meta)
+                    share = len(micro[rank]) * world / images  # ranks are averaged by DDP; samples must be
+                    part = losses["loss"] if share == 1 else losses["loss"] * share
+                    accelerator.backward(part)
+                loss += part.detach()
+                ledger.add(losses, len(micro[rank]))
+            if begins:
+                check_gradients(model, phase.chosen)
             done = step + 1 == run.total
             logged = (step + 1) % section.log_every == 0 or done
             accelerator.unscale_gradients(phase.optimizer)
             norm = None
             if logged or config.optim.clip_norm is not None:
-                norm = nn.utils.get_total_norm([parameter.grad for parameter in chosen if parameter.grad is not None])
+                norm = nn.utils.get_total_norm([one.grad for one in phase.chosen if one.grad is not None])
             watch.see(step, [id for micro in group for id in micro[rank]], loss, norm, run.data.train)
             if norm is not None and config.optim.clip_norm is not None:
-                nn.utils.clip_grads_with_norm_(chosen, config.optim.clip_norm, norm)
+                nn.utils.clip_grads_with_norm_(phase.chosen, config.optim.clip_norm, norm)
             # Accelerate's wrapper looks for an optional package at every step (0.1 ms) and else adds the scaler
             (optimizer if accelerator.scaler is None else phase.optimizer).step()
             optimizer.zero_grad(set_to_none=True)
             if run.ema:
-                run.ema.update(built.model)
-
+                run.ema.update(model)
             progress.step = step + 1
-            at = progress.step / run.steps_per_epoch
+
+            # ------------------------------------------------------------------------------------------------- record
             values: dict[str, float] = {}
             if norm is not None and logged:
                 watch.check()
                 check_scale(accelerator.scaler, progress.step)
-                values = {**averages(window), "lr": config.optim.lr * factor, "grad_norm": float(norm)}
-                metrics.add("train", progress.step, at, values, images_per_second=bar.images_per_second or 0.0)
-                window.clear()
-            bar.update(progress.step, images=order.images_of(group), values=values)
+                values = {**ledger.averages(), "lr": config.optim.lr * factor, "grad_norm": float(norm)}
+                ledger.write("train", values, images_per_second=bar.images_per_second or 0.0)
+            bar.update(progress.step, images=images, values=values)
 
+            # --------------------------------------------------------------------------- evaluate, save, perhaps stop
             progress.due = progress.step % evaluate_every == 0 or done
-            keep = progress.due or progress.step % checkpoint_every == 0
+            saved = progress.step % checkpoint_every == 0
             stopped = asked.said(request.signal is not None) and not done
-            if keep or stopped:
+            if progress.due or saved or stopped:
                 watch.check()
-                check_weights(progress.step, chosen)
+                check_weights(progress.step, phase.chosen)
             if stopped:
-                stop_here(run, progress, window, began, request.signal)
+                ledger.save_and_stop(request.signal)
             if progress.due:
-                judge()
-                freeze.set_training(built.model, built.backbone, run.layout, phase.modes, config.freeze.norm_stats)
-                stop = patience_is_over()
+                judge(run, ledger)
+                set_training(model, run.built.backbone, phase.modes, config.freeze.norm_stats)
+                stop = patience_is_over(run, ledger)
             if done or stop:
-                save_the_end()
-            elif progress.step % checkpoint_every == 0:
-                save(run, progress, window, began)
+                ledger.save_the_end()
+            elif saved:
+                ledger.save()
             if stop:
                 break
     asked.close()
     watch.check()
     if stop:
         run.console.say(f"stopped early: {progress.without_gain} evaluations without improvement", keep=True)
-        run.report["status"] = "stopped early"
-    progress.seconds = time.perf_counter() - began
-    metrics.close()
+        ledger.status = "stopped early"
+    ledger.close()
     accelerator.free_memory()
-    return progress
+    return ledger
 
 
-def begin_phase(run: Run, epoch: int, modes: Mapping[str, Mode]) -> Phase:
-    """Freeze as the phase wants it, and wrap the model anew."""
+@dataclass(frozen=True)
+class Phase:
+    """The model between two changes of what is frozen. chosen: the parameters that train."""
+
+    modes: Mapping[str, Mode]
+    wrapped: Any
+    optimizer: Any
+    chosen: list[nn.Parameter]
+
+
+def begin_phase(run: Run, epoch: int) -> Phase:
+    """Freeze as the phase that an epoch belongs to wants it, and wrap the model anew."""
     config, built = run.resolved.config, run.built
-    freeze.apply(built.model, built.backbone, run.layout, modes)
-    freeze.set_training(built.model, built.backbone, run.layout, modes, config.freeze.norm_stats)
-    say_phase(run, epoch, modes)
-    run.accelerator.free_memory()
-    step = compiled(Step(built.model), config.train.compile)
-    wrapped, prepared = run.accelerator.prepare(step, run.optimizer)
+    first, modes = max((phase for phase in run.phases if phase[0] <= epoch), key=lambda phase: phase[0])
+    set_gradients(built.model, trainable(run.layout, modes))
+    set_training(built.model, built.backbone, modes, config.freeze.norm_stats)
+    say_phase(run, first, modes)
+    wrapped, prepared = wrap(run.accelerator, built.model, run.optimizer, config.train.compile)
     parameters = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
     return Phase(modes, wrapped, prepared, [parameter for parameter in parameters if parameter.requires_grad])
 
 
-def backward(
-    run: Run, phase: Phase, batches: Iterator[dict[str, Any]], group: order.Group, step: int, window: dict[str, Any]
-) -> Tensor:
-    """The gradients of one update, in micro-batches. Adds to the window; returns this rank's loss, ()."""
-    task, cfg, meta, seed = run.resolved.task, run.resolved.cfg, run.built.meta, run.resolved.config.train.seed
-    accelerator, rank, world = run.accelerator, ranks.rank(), ranks.world()
-    images = order.images_of(group)
-    total = torch.zeros((), device=accelerator.device)
-    for index, micro in enumerate(group):
-        batch = next(batches)
-        features_of = replayed(run, batch["id"].tolist(), step // run.steps_per_epoch)
-        batch = to_device(batch, accelerator.device)
-        batch["progress"] = step / run.total
-        # dropout, drop path, a detector's samplers; only now, because a loader's start draws a number too
-        seed_generators(mix(seed, order.STEP, step, rank, index), accelerator.device)
-        last = index == len(group) - 1
-        with contextlib.nullcontext() if last else accelerator.no_sync(phase.wrapped):
-            with features_of:
-                outputs = phase.wrapped(batch)
-            losses = task.loss(cfg, outputs, batch, meta)
-            share = len(micro[rank]) * world / images  # ranks are averaged by DDP; samples must be
-            loss = losses["loss"] if share == 1 else losses["loss"] * share
-            accelerator.backward(loss)
-        total += loss.detach()
-        for name, value in losses.items():
-            add(window, name, value, len(micro[rank]))
-    return total
-
-
-def stop_here(run: Run, progress: Progress, window: Mapping[str, Any], began: float, signal: str | None) -> NoReturn:
-    """Some rank was asked to stop, and now all know: save, and say how to go on."""
-    saved = save(run, progress, window, began)
-    names = [name for name in ranks.gather_objects(signal) if name]
-    state = "saved" if saved else "NOT saved (the last checkpoint stands)"
-    raise Stopped(
-        f"stopped by {names[0]} at step {progress.step} of {run.total}, {state}; to continue: "
-        f"{folders.resume_command(run.folder)}"
-    )
-
-
-def training_batches(run: Run, keys: Iterator[order.Key]) -> Iterator[dict[str, Any]]:
-    task, config, cache = run.resolved.task, run.resolved.config, run.caches.get("train")
+def training_batches(run: Run, start: int) -> Iterator[dict[str, Any]]:
+    """This rank's batches from update `start` on, micro-batch by micro-batch."""
+    config, cache = run.resolved.config, run.caches.get("train")
     assert run.data.train is not None
-    batches = feature_cache.split_batches(
-        run.data.train, task.collate, run.resolved.cfg, run.built.meta, config.train.seed, True, cache
-    )
+    keys = training_keys(run.orders, ranks.rank(), start, run.steps_per_epoch, config.train.epochs)
+    batches = split_batches(run.built, run.data.train, training=True, cache=cache)
     workers = 0 if cache else config.loader.workers  # handing cached samples to a process costs more than it saves
     return loader.load(batches, keys, workers, run.accelerator.device.type == "cuda")
 
 
-def replayed(run: Run, ids: list[int], epoch: int) -> contextlib.AbstractContextManager[None]:
+def replayed(run: Run, ids: list[int], epoch: int) -> AbstractContextManager[None]:
     """Within the block the backbone answers with the cached features of these images, where there are any."""
     if "train" not in run.caches:
-        return contextlib.nullcontext()
+        return nullcontext()
     return run.built.backbone.replay(run.caches["train"].at(ids, epoch, run.accelerator.device))
 
 
-def compiled(step: nn.Module, wanted: bool) -> nn.Module:
-    if wanted:
-        step.compile()
-    return step
+# --------------------------------------------------------------------------------------------------------- evaluation
 
 
-def add(window: dict[str, Any], name: str, value: Any, count: int) -> None:
-    """[sum of value * count, count], kept on the device in double precision where it has any: no waiting."""
-    if isinstance(value, Tensor) and value.device.type == "cpu":
-        value = float(value.detach())
-    elif isinstance(value, Tensor):
-        value = value.detach().to(torch.float32 if value.device.type == "mps" else torch.float64)
-    total, samples = window.get(name, (0.0, 0))
-    window[name] = [total + value * count, samples + count]
+def judge(run: Run, ledger: Ledger) -> None:
+    """The evaluation that belongs to the newest update; keeps the best weights."""
+    progress = ledger.progress
+    before, last = progress.best, progress.step == run.total
+    improved = evaluate_val(run, ledger)
+    if progress.step == 0:
+        others = {name: score_rows(run.built, split_rows(run, name)) for name in judged(run) if name != "val"}
+        progress.start = ({"val": ledger.scores} if ledger.scores else {}) | others
+    progress.due = False
+    if improved and not ledger.save_best(last):
+        progress.best, progress.due = before, last  # at the end it is made again when the run goes on
 
 
-def averages(window: Mapping[str, Any]) -> dict[str, float]:
-    """Means since the last logged line, over the samples of all ranks that each value was given for."""
-    parts = ranks.gather_objects({name: (float(total), count) for name, (total, count) in window.items()})
-    names = dict.fromkeys(name for part in parts for name in part)
-    sums = {name: [part[name] for part in parts if name in part] for name in names}
-    return {name: sum(total for total, _ in found) / sum(count for _, count in found) for name, found in sums.items()}
-
-
-def evaluate_split(run: Run, progress: Progress, metrics: Metrics, at: float) -> bool:
+def evaluate_val(run: Run, ledger: Ledger) -> bool:
     """Score the val split; True when it is the best so far. Without a val split the newest weights are the best."""
-    task = run.resolved.task
+    task, progress = run.resolved.task, ledger.progress
     key, direction = task.best
+    at = progress.step / run.steps_per_epoch
+    here = {"score": key, "step": progress.step, "epoch": round(at, 4)}
     if run.data.val is None:
-        progress.best = {"score": key, "value": None, "step": progress.step, "epoch": round(at, 4)}
+        progress.best = {**here, "value": None}
         return True
     rows = split_rows(run, "val")
-    scores = run.scores = score_rows(run.built, rows)
+    scores = ledger.scores = score_rows(run.built, rows)
     if key not in scores:
         raise TrainingError(
             f"the task's best score is {key!r}, but `score` gave {', '.join(scores)}{did_you_mean(key, scores)}"
         )
-    preview = task.preview
-    if preview is not None:
-        arguments = (run.resolved.cfg, rows, run.built.meta, run.data.val.image)
-        ranks.on_main(lambda: save_previews(run, progress.step, preview(*arguments)))
+    if task.preview is not None:
+        shown = (task.preview, run.resolved.cfg, rows, run.built.meta, run.data.val.image)
+        ranks.on_main(lambda: save_previews(run, progress.step, shown[0](*shown[1:])))
     values = scalars(scores)
-    metrics.add("val", progress.step, at, values)
+    ledger.write("val", values)
     value = values[key]
     run.console.say(f"epoch {at:.4g}  val  " + "  ".join(f"{name} {number:.4f}" for name, number in values.items()))
     before = progress.best["value"] if progress.best else None
     better = value == value and (before is None or (value > before if direction == "max" else value < before))
     if better:
-        progress.best = {"score": key, "value": value, "step": progress.step, "epoch": round(at, 4)}
+        progress.best = {**here, "value": value}
         progress.without_gain = 0
     else:
         progress.without_gain += 1
@@ -357,84 +279,78 @@ def judged(run: Run) -> dict[str, SampleDataset]:
     return {name: split for name, split in run.data.splits().items() if name != "train"}
 
 
-def split_rows(run: Run, split: str) -> list[Any]:
+def split_rows(run: Run, name: str) -> list[Any]:
     """Rows of a split through the weights that count: the average, where there is one."""
-    config = run.resolved.config
-    samples = run.data.splits()[split]
-    built = run.built
-    model = run.ema.model if run.ema else built.model
-    size = config.train.eval_batch_size or config.train.batch_size
-    cache = run.caches.get(split)
-    return gather_rows(run.accelerator, built, samples, model, size, config.loader.workers, run.console, split, cache)
+    split, cache = run.data.splits()[name], run.caches.get(name)
+    return gather_rows(run.accelerator, run.kept, split, run.console, name, cache)
 
 
-def finish(run: Run, progress: Progress) -> dict[str, Any]:
+def patience_is_over(run: Run, ledger: Ledger) -> bool:
+    early = run.resolved.config.train.early_stop
+    return early is not None and ledger.progress.without_gain >= early
+
+
+# ------------------------------------------------------------------------------------------------------------ the end
+
+
+def finish(run: Run, ledger: Ledger) -> dict[str, Any]:
     """Score val and test once with the best weights, and write the report."""
-    model = run.ema.model if run.ema else run.built.model
+    progress, kept = ledger.progress, run.kept
     if progress.best is not None:
-        ranks.on_main(lambda: load_best(run, model))
-        ranks.broadcast_module(model)
+        ranks.on_main(lambda: load_best(run, kept.model))
+        ranks.broadcast_module(kept.model)
     splits = judged(run)
     rows = {name: split_rows(run, name) for name in splits}
     scores = {name: score_rows(run.built, rows[name]) for name in splits}
     if progress.best is None:  # a run that kept none so far exports what it has
-        run.scores = scores.get("val")
-        ranks.on_main(lambda: write_best(run))
+        ranks.on_main(lambda: write_best(run, scores.get("val")))
     for name, split in splits.items():
         say_scores(run.console, f"{name}: {len(split)} images, best weights", scores[name])
-    report = {
-        **run.report,
-        "status": run.report["status"] if run.report["status"] == "stopped early" else "finished",
-        "steps": progress.step,
-        "seconds": round(progress.seconds, 2),
-        "best": progress.best,
-        "scores": scores,
-        **({"scores_at_start": progress.start} if progress.start else {}),
-        "notes": run.console.notes,
-    }
+    report = report_of(run, ledger, scores)
 
-    def write() -> None:
+    def conclude() -> None:
         items = [item for name, split in splits.items() for item in report_items(run.built, rows[name], split, name)]
         try:
-            written = page.write_report(
-                run.folder, report, Metrics.read(run.folder), [*read_previews(run.folder), *items]
-            )
-            write_text(run.folder / "report.json", to_json(report))  # last: it is what says that the run has ended
+            page = write(run.folder, report, [*read_previews(run.folder), *items], Metrics.read(run.folder))
         except OSError as error:
             raise CheckpointError(
                 f"{run.folder}: the report cannot be written ({error}); the model is kept: make room, then "
                 f"{folders.resume_command(run.folder)}"
             ) from None
-        run.console.say(f"report: {written}")
+        run.console.say(f"report: {page}")
         run.console.say(f"model:  {run.folder / 'model'}")
-        plugins.tell("visiontl_finished", run.console.warn, report=report)
+        plugins.tell("visiontl_finished", run.console.warn, report=report.to_json())
 
-    ranks.on_main(write)
+    ranks.on_main(conclude)
     for tracker in run.accelerator.trackers:
         tracker.finish()
-    return report
+    return report.to_json()
+
+
+def report_of(run: Run, ledger: Ledger, scores: Mapping[str, Mapping[str, Any]]) -> Report:
+    """The report of a run that has ended."""
+    progress, images = ledger.progress, {name: len(split) for name, split in run.data.splits().items()}
+    tables = [(epoch, run.trainability(modes)) for epoch, modes in run.phases]
+    training = Training(
+        policy=policies.describe(run.resolved.config.freeze.policy),
+        cached_features=sorted(run.caches),
+        trainability=[PhaseRows(epoch=epoch, rows=[StageRow(**row) for row in rows]) for epoch, rows in tables],
+        steps=progress.step,
+        best=None if progress.best is None else Best(**progress.best),
+        scores_at_start=progress.start or {},
+    )
+    return replace(
+        describe(run.built, run.folder, run.placement, images, run.began),
+        status=ledger.status,
+        seconds=round(progress.seconds, 2),
+        notes=tuple(run.console.notes),
+        scores=scores,
+        training=training,
+    )
 
 
 def load_best(run: Run, model: nn.Module) -> None:
     """The best weights into the model."""
     if not best_is_whole(run):
         raise CheckpointError(f"{run.folder / 'model'}: the best weights were damaged while the run went on")
-    model.load_state_dict(store.read_tensors(run.folder / "model", "model.safetensors"))
-
-
-def check_gradients(run: Run, chosen: list[nn.Parameter]) -> None:
-    """Once per phase: every parameter that was declared trainable has a gradient, the same on every rank."""
-    names = {id(parameter): name for name, parameter in run.built.model.named_parameters()}
-    silent = [names[id(parameter)] for parameter in chosen if parameter.grad is None]
-    silent = list(dict.fromkeys(name for part in ranks.gather_objects(silent) for name in part))
-    if silent:
-        raise TrainingError(
-            f"{len(silent)} trainable parameters got no gradient, such as {', '.join(silent[:3])}; the loss must read "
-            "every part of the model in every batch"
-        )
-    if ranks.world() > 1:
-        sums = [float(parameter.grad.double().sum()) for parameter in chosen if parameter.grad is not None]
-        for rank, other in enumerate(ranks.gather_objects(sums)):
-            for parameter, mine, theirs in zip(chosen, sums, other, strict=True):
-                if mine != theirs and abs(mine - theirs) > 1e-6 * max(abs(mine), abs(theirs)):
-                    raise TrainingError(f"gradients of {names[id(parameter)]} differ between this rank and rank {rank}")
+    load_model_state(model, store.read_tensors(run.folder / "model", "model.safetensors"))

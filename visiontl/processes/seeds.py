@@ -11,6 +11,9 @@ import torch
 
 _MASK = (1 << 64) - 1
 
+# Streams: the first number mixed after a run's seed, so that what is drawn for one purpose says nothing of another
+ORDER, SAMPLE, BATCH, STEP, _, INIT = range(6)
+
 
 def mix(*numbers: int) -> int:
     """Integers -> one well-scattered 63-bit seed (the finaliser of SplitMix64, Steele et al. 2014, chained)."""

@@ -10,16 +10,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from visiontl.report.bar import Bar
-from visiontl.report.formats import cell, clean, columns_wide, human, is_number
+from visiontl.report.formats import cell, clean, columns_wide, is_number
 from visiontl.report.outlet import Outlet
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
     from visiontl.report.terminal import LiveBars
-
-__all__ = ["Console", "Progress", "human"]
-Progress = Bar  # the name under which visiontl.engine.prepare knows it
 
 
 class Console:

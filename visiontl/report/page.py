@@ -30,7 +30,7 @@ Item = Figure | Table | Pictures
 
 def write_report(
     folder: Path,
-    report: Report | Mapping[str, Any],
+    report: Report,
     metrics: Sequence[Mapping[str, Any]] = (),
     items: Iterable[Item] = (),
 ) -> Path:
@@ -41,8 +41,6 @@ def write_report(
     """
     from jinja2 import Environment, FileSystemLoader
 
-    if not isinstance(report, Report):
-        report = Report.from_json(report)
     problems: list[str] = []
     shown = shown_items(items, folder / "pictures", problems)
     curves = drawn_curves(report, metrics, problems)

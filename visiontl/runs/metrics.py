@@ -1,30 +1,25 @@
-"""The numbers of a run: metrics.jsonl and metrics.csv, trackers, and the watch for values that are not finite."""
+"""The numbers of a run: metrics.jsonl and metrics.csv, and trackers."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import LoggerType
-from torch import Tensor, nn
 
 from visiontl import plugins
 from visiontl.config.resolve import Resolved, as_begun
 from visiontl.config.write import flat_config, to_yaml
-from visiontl.errors import ConfigError, TrainingError, did_you_mean
-from visiontl.processes import ranks
+from visiontl.errors import ConfigError, did_you_mean
 from visiontl.report.console import Console
 from visiontl.report.values import json_value
 from visiontl.runs.environment import write_text
-from visiontl.task import SampleDataset
 
 METRICS = "metrics.jsonl"
 
@@ -97,81 +92,6 @@ class Metrics:
 
 def _line(record: Mapping[str, Any]) -> str:
     return json.dumps(json_value(record, METRICS), allow_nan=False) + "\n"
-
-
-class Watch:
-    """Stops all ranks when loss or gradient is not finite. On a GPU a step is judged while the next one runs,
-    so that nothing waits; no checkpoint is written in between.
-
-    A gradient's norm reads every gradient once more (3 ms for 11 M parameters on one CPU), so it need not be
-    measured in each step: after a gradient that is not finite the weights are not either, nor is the next loss, and
-    `check_weights` stands before what is kept."""
-
-    def __init__(self, device: torch.device, scaled: bool):
-        self.device = device
-        self.scaled = scaled  # under fp16 the scaler skips updates with infinite gradients; only the loss counts
-        self.pending: tuple[int, Sequence[int], Tensor, Any, SampleDataset] | None = None
-        self.unmeasured: Sequence[int] = ()  # samples of the newest judged step, where its norm was not measured
-
-    def see(self, step: int, ids: Sequence[int], loss: Tensor, norm: Tensor | None, split: SampleDataset) -> None:
-        """loss, norm: () on the device; the loss of this rank alone; norm: None where it was not measured."""
-        self.check()
-        own = loss.detach().float()
-        total = ranks.sum_across(own.clone()) if ranks.active() else own
-        numbers = torch.stack([total, own] if norm is None else [total, own, norm.detach().float()])
-        copied = None
-        if self.device.type == "cuda":
-            numbers = numbers.to("cpu", non_blocking=True)
-            copied = torch.cuda.Event()
-            copied.record()
-        self.pending = step, ids, numbers, copied, split
-        if self.device.type != "cuda":
-            self.check()
-
-    def check(self) -> None:
-        """Raise TrainingError with step, samples and advice if the step seen last was not finite on any rank."""
-        if self.pending is None:
-            return
-        step, ids, numbers, copied, split = self.pending
-        self.pending = None
-        if copied is not None:
-            copied.synchronize()
-        total, own, *norms = numbers.tolist()
-        before, self.unmeasured = self.unmeasured, () if norms else ids
-        if math.isfinite(total) and (self.scaled or all(map(math.isfinite, norms))):
-            return
-        # the sum over ranks and the reduced gradient are the same everywhere, so every rank comes here
-        found = ranks.gather_objects((own, list(ids), [str(split.names[i]) for i in ids[:4]], list(before)))
-        guilty = [rank for rank, (value, *_) in enumerate(found) if not math.isfinite(value)]
-        where = "; ".join(
-            f"rank {rank}: loss {found[rank][0]:g}, sample ids {found[rank][1][:16]} ({', '.join(found[rank][2])})"
-            + (f"; or it was the step before, sample ids {found[rank][3][:16]}" if found[rank][3] else "")
-            for rank in guilty or range(len(found))
-        )
-        measured = f" (gradient norm {norms[0]:g})" if norms else ""
-        raise TrainingError(
-            f"step {step}: loss or gradient is not finite{measured}; training stopped on all ranks. "
-            f"{where}. Try a smaller optim.lr, a warm-up (optim.warmup), optim.clip_norm=1.0 or train.precision=fp32, "
-            "and look at these images"
-        )
-
-
-def check_weights(step: int, weights: Sequence[Tensor]) -> None:
-    """Raise TrainingError if a weight is not finite after `step` updates: such weights must not be kept."""
-    if not math.isfinite(float(nn.utils.get_total_norm(weights))):
-        raise TrainingError(
-            f"step {step}: the weights are not finite after this update, so its gradient was not; nothing was saved. "
-            "Try a smaller optim.lr, a warm-up (optim.warmup), optim.clip_norm=1.0 or train.precision=fp32"
-        )
-
-
-def check_scale(scaler: Any, step: int) -> None:
-    """Under fp16 an update with infinite gradients is skipped and the loss scale halved; below 1 nothing is learned."""
-    if scaler is not None and scaler.get_scale() < 1:
-        raise TrainingError(
-            f"step {step}: the fp16 loss scale fell to {scaler.get_scale():g}, so updates are being skipped; try "
-            "train.precision=bf16 or fp32, or a smaller optim.lr"
-        )
 
 
 def start_trackers(accelerator: Accelerator, console: Console, folder: Path, resolved: Resolved) -> None:

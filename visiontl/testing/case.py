@@ -12,9 +12,9 @@ from torch import Tensor
 
 from visiontl import plugins
 from visiontl.config.resolve import Resolved, resolve
-from visiontl.engine.evaluate import with_example
 from visiontl.engine.prepare import Run, set_up
-from visiontl.freezing import freeze
+from visiontl.engine.start import with_example
+from visiontl.freezing.layout import HEAD, backbone_prefix
 from visiontl.report.console import Console
 
 # fp32 and contiguous: what is compared bit for bit must not depend on the machine's choice of precision
@@ -72,11 +72,11 @@ def state(run: Run) -> dict[str, Tensor]:
 
 def stage_states(run: Run) -> dict[str, dict[str, Tensor]]:
     """stage (or "head") -> {name: copy of the parameter or buffer}; preprocessing constants left out."""
-    prefix = freeze.backbone_prefix(run.built.model, run.built.backbone)
+    prefix = backbone_prefix(run.built.model, run.built.backbone)
     staged: dict[str, dict[str, Tensor]] = {}
     for name, tensor in state(run).items():
         inner = name[len(prefix) :]
-        stage = run.built.backbone.stage_of.get(inner, "") if name.startswith(prefix) else freeze.HEAD
+        stage = run.built.backbone.stage_of.get(inner, "") if name.startswith(prefix) else HEAD
         if stage:
             staged.setdefault(stage, {})[name] = tensor
     return staged

@@ -18,7 +18,7 @@ from visiontl.engine.evaluate import evaluate
 from visiontl.engine.model import export, load_model
 from visiontl.engine.predict import load
 from visiontl.engine.train import finish, fit, train
-from visiontl.freezing import freeze
+from visiontl.freezing.layout import HEAD, backbone_prefix, trainable
 from visiontl.hookspecs import hookimpl
 from visiontl.processes.seeds import generator
 from visiontl.report.items import Finding, Seen, Table
@@ -104,7 +104,7 @@ def trains_what_the_policy_says(case: Case) -> None:
             before, after = stage_states(start), stage_states(run)
             for stage in before:
                 moved = same(before[stage], after[stage])
-                if stage == freeze.HEAD or modes.get(stage, "frozen") != "frozen":
+                if stage == HEAD or modes.get(stage, "frozen") != "frozen":
                     assert moved, f"{policy}, epoch {epoch}: stage {stage} is declared trainable and did not move"
                 else:
                     assert not moved, f"{policy}, epoch {epoch}: frozen stage {stage} moved: {moved[:3]}"
@@ -115,7 +115,7 @@ def keeps_norm_statistics_where_they_are_fixed(case: Case) -> None:
     for setting in settings[: 1 if case.refusal("norm_and_bias") else 2]:
         run = case.run(setting, limit=2)
         names = [name for name, _ in run.built.backbone.named_buffers() if "running" in name]
-        prefix = freeze.backbone_prefix(run.built.model, run.built.backbone)
+        prefix = backbone_prefix(run.built.model, run.built.backbone)
         before = state(run)
         fit(run)
         moved = [name for name in names if not torch.equal(before[prefix + name], state(run)[prefix + name])]
@@ -126,8 +126,9 @@ def keeps_norm_statistics_where_they_are_fixed(case: Case) -> None:
 def optimizes_every_trainable_parameter_once(case: Case) -> None:
     for policy in case.policies(POLICIES):
         run = case.run(f"freeze.policy={policy}")
-        grouped = [id(p) for group in run.optimizer.param_groups for p in group["params"]]
-        ever = {id(p) for _, modes in run.phases for _, p in freeze.trainable(run.layout, run.built.backbone, modes)}
+        names = {parameter: name for name, parameter in run.built.model.named_parameters()}
+        grouped = [names[parameter] for group in run.optimizer.param_groups for parameter in group["params"]]
+        ever = {name for _, modes in run.phases for name in trainable(run.layout, modes)}
         assert len(grouped) == len(set(grouped)), f"{policy}: a parameter is in two groups"
         assert set(grouped) == ever, f"{policy}: {len(ever ^ set(grouped))} parameters are missing or too many"
 

@@ -32,8 +32,9 @@ from visiontl import plugins
 from visiontl.config.resolve import Resolved
 from visiontl.engine import loader, order
 from visiontl.engine.device import current_device, to_device
-from visiontl.engine.evaluate import gather_rows, in_fp32, merge_rows, score_rows
+from visiontl.engine.model import Built
 from visiontl.engine.prepare import Run, set_up
+from visiontl.engine.rows import gather_rows, in_fp32, merge_rows, score_rows
 from visiontl.engine.train import fit
 from visiontl.kit.words import some
 from visiontl.processes import ranks
@@ -262,7 +263,7 @@ def check_evaluation(case: Case) -> list[str]:
     problems = []
     for count, batch_size in [*itertools.product((1, 2, 3, 5), (1, 2, 8)), (len(split), 2)]:
         part = Few(split, range(min(count, len(split))))
-        arguments = (run.accelerator, run.built, part, run.built.model, batch_size, 0, run.console, "val")
+        arguments = (run.accelerator, in_batches_of(run.built, batch_size), part, run.console, "val")
         together = gather_rows(*arguments)
         with alone():
             rows = gather_rows(*arguments)
@@ -275,12 +276,18 @@ def check_evaluation(case: Case) -> list[str]:
     return problems
 
 
+def in_batches_of(built: Built, size: int) -> Built:
+    config = built.resolved.config
+    section = config.train.model_copy(update={"eval_batch_size": size})
+    return replace(built, resolved=replace(built.resolved, config=config.model_copy(update={"train": section})))
+
+
 def check_merging(case: Case) -> list[str]:
     """Rows of 1 to 50 images in batches of 1 to 8, dealt to the ranks and merged: every id once, the same scores."""
     run = small_run(case)
     split, world, rank = run.data.val, ranks.world(), ranks.rank()
     assert split is not None
-    made = gather_rows(run.accelerator, run.built, split, run.built.model, 4, 0, run.console, "val")
+    made = gather_rows(run.accelerator, in_batches_of(run.built, 4), split, run.console, "val")
     problems, scored = [], 0
     for count in range(1, 51):
         rows = [made[id % len(made)] for id in range(count)]

@@ -13,7 +13,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from visiontl.engine.prepare import Run
-from visiontl.freezing import freeze
+from visiontl.freezing.layout import HEAD, backbone_prefix
 from visiontl.kit.words import some
 from visiontl.processes import ranks
 
@@ -141,7 +141,7 @@ class Witness:
         now = digests(self.run.built.model.state_dict())
         modes = dict(self.run.phases)[self.phase]
         for stage, members in self.run.layout.members.items():
-            trains = stage == freeze.HEAD or modes[stage] != "frozen"
+            trains = stage == HEAD or modes[stage] != "frozen"
             if members and trains and all(now[name] == self.before[name] for name in members):
                 self.problems.append(f"the phase from epoch {self.phase} moved nothing of {stage}, which it trains")
 
@@ -152,7 +152,7 @@ def frozen_names(run: Run, modes: Mapping[str, str]) -> set[str]:
     Derived from names and shapes, not by the functions that the engine freezes with. Under norm_and_bias: all
     weights of two or more dimensions, and norm statistics.
     """
-    prefix = freeze.backbone_prefix(run.built.model, run.built.backbone)
+    prefix = backbone_prefix(run.built.model, run.built.backbone)
     names = {*run.layout.unread, *run.layout.fixed}
     for name, tensor in run.built.model.state_dict().items():
         if not name.startswith(prefix):

@@ -1,0 +1,128 @@
+"""Whether the features of a frozen backbone are cached, measured on one batch; and the caches of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from visiontl.backbone import Features
+from visiontl.engine import feature_cache, loader
+from visiontl.engine.device import to_device
+from visiontl.engine.feature_cache import FeatureCache, Recipe
+from visiontl.engine.model import Built
+from visiontl.engine.order import evaluation_keys
+from visiontl.engine.rows import in_fp32
+from visiontl.freezing.probe import Probe, probe, watched
+from visiontl.kit.words import plural
+from visiontl.processes import ranks
+from visiontl.processes.seeds import seeded
+from visiontl.report.console import Console
+from visiontl.task import Data, SampleDataset
+
+
+@dataclass(frozen=True)
+class Probed:
+    """One training batch, and what the model and its loss did with it. ids, samples: of the batch, in its order."""
+
+    probe: Probe
+    ids: tuple[int, ...]
+    batch: Mapping[str, Any]
+    samples: list[dict[str, Any]]
+
+
+def probe_batch(accelerator: Accelerator, built: Built, found: Data, ids: tuple[int, ...]) -> Probed:
+    """Measure on one training batch what the loss reads."""
+    task, cfg, meta, seed = built.resolved.task, built.resolved.cfg, built.meta, built.resolved.config.train.seed
+    assert found.train is not None
+    source = loader.Batches(found.train, task.collate, cfg, meta, seed, training=True)
+    batch = to_device(answered(source[ids, 0, 0]), accelerator.device)
+
+    def losses() -> dict[str, Tensor]:
+        with seeded(seed):
+            with accelerator.autocast():
+                outputs = built.model(batch)
+            return task.loss(cfg, in_fp32(outputs), batch, meta)
+
+    return Probed(probe(built.model, built.backbone, losses), ids, batch, source.samples(ids, 0))
+
+
+def answered(batch: dict[str, Any] | loader.Failure) -> dict[str, Any]:
+    """A batch, or the error that making it ended in."""
+    if isinstance(batch, loader.Failure):
+        raise batch.error
+    return batch
+
+
+def make_caches(
+    accelerator: Accelerator, built: Built, found: Data, probed: Probed, console: Console
+) -> dict[str, FeatureCache]:
+    """Features of train and val of a backbone that is frozen for the whole run, where caching is exact; else it is
+    said why not."""
+    config, backbone = built.resolved.config, built.backbone
+    section, train, views = config.train, found.train, config.train.cache_views or 1
+    assert train is not None
+
+    def unfit() -> str:
+        again = feature_cache.other_looks(train, probed.ids, section.seed)
+        return feature_cache.why_not(probed.probe, probed.batch, probed.samples, again, section.cache_views)
+
+    reason = first_reason(ranks.agree(unfit))
+    if reason:
+        console.say(f"features of the frozen backbone are not cached: {reason}", keep=True)
+        return {}
+    reason = first_reason(ranks.agree(lambda: asks_otherwise(accelerator, built, found, probed.probe)))
+    if reason:
+        console.say(f"features of val are not cached: {reason}", keep=True)
+    _, maps, pooled, layers = probed.probe.calls[0]
+    backbone.eval()
+
+    def forward(images: Tensor, *ask: Any) -> Features:
+        with accelerator.autocast():
+            return backbone(images.to(accelerator.device), *ask)
+
+    def fill(name: str, split: SampleDataset, views: int) -> FeatureCache | str:
+        recipe = Recipe((maps, pooled, layers), views, section.batch_size, section.seed, config.loader.workers)
+        with console.progress(total=len(split) * views, unit="image", what=f"features of {name}") as bar:
+            return feature_cache.compute(split, recipe, forward, bar.update)
+
+    wanted = [("train", train, views)]
+    if found.val is not None and not reason:
+        wanted.append(("val", found.val, 1))
+    caches: dict[str, FeatureCache] = {}
+    for split in wanted:
+        cache = ranks.agree(partial(fill, *split))
+        reason = first_reason(cache if isinstance(cache, str) else "")
+        if isinstance(cache, str) or reason:
+            console.say(f"features of the frozen backbone are not cached: {reason}", keep=True)
+            return {}
+        caches[split[0]] = cache
+    console.say(f"features of the frozen backbone are cached ({views} {plural(views, 'view')} per image)", keep=True)
+    return caches
+
+
+def first_reason(own: str) -> str:
+    """The first reason that any rank has, on every rank; empty where none has one."""
+    return next((text for text in ranks.gather_objects(own) if text), "")
+
+
+def asks_otherwise(accelerator: Accelerator, built: Built, found: Data, measured: Probe) -> str:
+    """Why features asked for in training would not serve evaluation, or an empty string."""
+    if found.val is None:
+        return ""
+    cfg, meta, config = built.resolved.cfg, built.meta, built.resolved.config.train
+    source = loader.Batches(found.val, built.resolved.task.collate, cfg, meta, config.seed, training=False)
+    batch = answered(source[evaluation_keys(len(found.val), min(2, config.batch_size))[0]])
+    batch = to_device(batch, accelerator.device)
+    built.model.eval()
+    with torch.no_grad(), accelerator.autocast(), watched(built.backbone) as calls:
+        built.model(batch)
+    alike = len(calls) == 1 and calls[0][1:] == measured.calls[0][1:]
+    samples = source.samples(batch["id"].tolist(), 0)
+    alike = alike and not feature_cache.why_not(Probe(set(), calls), batch, samples, [], 1)
+    return "" if alike else "the model asks its backbone otherwise in evaluation than in training"

@@ -1,0 +1,59 @@
+"""The one report that training and evaluation make, and how it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from visiontl import __version__
+from visiontl.config.resolve import as_begun
+from visiontl.config.write import to_yaml
+from visiontl.engine.device import Placement
+from visiontl.engine.model import Built
+from visiontl.report import page
+from visiontl.report.run import BackboneFacts, Loaded, Report, Share
+from visiontl.runs.environment import command_line, write_text
+
+
+def describe(built: Built, folder: Path, placement: Placement, images: Mapping[str, int], began: datetime) -> Report:
+    """What is known of a run or an evaluation before its first number. images: of each split."""
+    config = built.resolved.config
+    return Report(
+        visiontl=__version__,
+        run=str(folder),
+        task=built.resolved.task.name,
+        status="started",
+        started=began.isoformat(timespec="seconds"),
+        command=command_line(),
+        seed=config.train.seed,
+        environment=placement.environment(),
+        data=images,
+        backbone=BackboneFacts(
+            name=built.backbone.name,
+            weights=config.backbone.weights if config.init is None else f"init: {config.init}",
+            parameters=sum(parameter.numel() for parameter in built.backbone.parameters()),
+            loaded=share_loaded(built),
+        ),
+        config=to_yaml(as_begun(built.resolved), comments=False),
+    )
+
+
+def share_loaded(built: Built) -> Loaded | None:
+    """How much of the backbone its weights filled; None where nothing was to be matched."""
+    found = built.loaded
+    if found is None or found.source == "none":
+        return None
+    share = found.share
+    return Loaded(
+        values=Share(matched=share.values, total=share.of_values),
+        tensors=Share(matched=share.tensors, total=share.of_tensors),
+    )
+
+
+def write(folder: Path, report: Report, items: Sequence[Any], metrics: Sequence[Mapping[str, Any]] = ()) -> Path:
+    """report.html with all that there is to show, then report.json. Returns the page."""
+    written = page.write_report(folder, report, metrics, items)
+    write_text(folder / "report.json", report.to_text())  # last: it is what says that a run has ended
+    return written

@@ -14,10 +14,12 @@ import pytest
 
 from tests.core import typed_steps
 from visiontl import Command, Data, Section, Task, hookimpl, lazy, plugins
+from visiontl.engine.prepare import set_up
 from visiontl.errors import PluginError
 from visiontl.freezing.policies import FACTORIES
 from visiontl.signatures import arguments_of, misfit
 from visiontl.task import STEPS
+from visiontl.testing import Case
 
 HERE = Path(__file__).name
 LOSS = ("cfg", "outputs", "batch", "meta")
@@ -222,6 +224,13 @@ def test_the_plugin_is_named_where_it_is_known(steps, monkeypatch):
         assert plugins.policy("sound") is anything
     finally:
         plugins.reset()
+
+
+def test_a_lazy_step_is_refused_before_data_are_read(steps, tmp_path):
+    resolved = Case("brightness", tmp_path).resolved()
+    task = replace(resolved.task, data=lambda *_: pytest.fail("data were read"), loss=lazy("keypoint_steps:loss"))
+    with pytest.raises(PluginError, match="plugin 'brightness': task 'brightness': loss is loss"):
+        set_up(replace(resolved, task=task))
 
 
 def test_every_step_of_the_installed_tasks_fits():

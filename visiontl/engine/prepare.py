@@ -90,6 +90,7 @@ def set_up(
     console = console or Console(main=ranks.rank() == 0)
     check_processes(resolved.config.run.processes)
     check_trackers(resolved.config.run.trackers)
+    plugins.check_steps(resolved.task)
     parent = parent or Path(resolved.config.run.folder)
     ranks.on_main(lambda: check_folder(resolved, parent))
     built, found, complete = begin(resolved, console)

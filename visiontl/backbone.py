@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -24,9 +24,9 @@ class Features:
     layers: {module name: its output}.
     """
 
-    maps: list[Tensor] = field(default_factory=list)
+    maps: list[Tensor] = field(default_factory=list[Tensor])
     pooled: Tensor | None = None
-    layers: dict[str, Tensor] = field(default_factory=dict)
+    layers: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
 class Backbone(nn.Module):
@@ -131,7 +131,7 @@ class Backbone(nn.Module):
         raise BackboneError(f"{self.name} has no classification head of its own")
 
     @contextmanager
-    def replay(self, features: Features) -> Iterator[None]:
+    def replay(self, features: Features) -> Generator[None, None, None]:
         """Within the block, forward returns `features`: one pass for several heads, or cached features."""
         before, self._replayed = self._replayed, features
         try:

@@ -42,7 +42,7 @@ class Weights:
     tag: str
     source: str = ""
     license: str = "unknown"
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from visiontl.errors import DataError
 from visiontl.kit.folders import Folders, join, relative
@@ -100,13 +100,16 @@ def content_of(folders: Folders, file: str) -> dict[str, Any]:
         raise DataError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds {kind(content)}; expected an object with images, annotations and categories")
-    return content
+    return cast(dict[str, Any], content)
 
 
 def kind(value: Any) -> str:
     """What a JSON value is, in words."""
-    kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), f"the number {told(value)}" if isinstance(value, int | float) else "something else")
+    kinds: dict[Any, str] = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    for one, words in kinds.items():
+        if isinstance(value, one):
+            return words
+    return f"the number {told(value)}" if isinstance(value, int | float) else "something else"
 
 
 def is_number(value: Any) -> bool:
@@ -131,9 +134,9 @@ def _records(content: Mapping[str, Any], key: str, where: str) -> list[dict[str,
             f"{where}: has no key {key!r}{did_you_mean(key, list(content)[:50])} (COCO annotations have images, "
             "annotations and categories)"
         )
-    records = content[key]
-    if not isinstance(records, list):
-        raise DataError(f"{where}: {key} is {kind(records)}; expected a list")
+    if not isinstance(content[key], list):
+        raise DataError(f"{where}: {key} is {kind(content[key])}; expected a list")
+    records: list[Any] = content[key]
     bad = next((i for i, record in enumerate(records) if not isinstance(record, dict)), None)
     if bad is not None:
         raise DataError(f"{where}: {key}[{bad}] is {kind(records[bad])}; expected an object")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -30,15 +30,20 @@ class Captured:
         return {layer: self.found[layer] for layer in self.layers}
 
 
+def modules_of(body: nn.Module) -> dict[str, nn.Module]:
+    """Its modules by name, itself under ""; typed, which torch leaves out."""
+    return dict(cast(Any, body).named_modules())
+
+
 @contextmanager
-def capture(body: nn.Module, layers: Sequence[str], backbone: str) -> Iterator[Captured]:
+def capture(body: nn.Module, layers: Sequence[str], backbone: str) -> Generator[Captured, None, None]:
     """Within the block the outputs of the named modules of a body are kept. What runs after them gets a copy, so an
     in-place activation does not change what was captured. Raises BackboneError for what it has no single output of.
 
     backbone: its name, for the message.
     """
     captured = Captured(layers, backbone)
-    modules = dict(body.named_modules()) if layers else {}
+    modules = modules_of(body) if layers else {}
     for layer in layers:
         if layer not in modules or not layer:
             raise BackboneError(f"{backbone} has no module {layer!r}{did_you_mean(layer, modules)}")

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from visiontl.kit.layers import modules_of
+
 STEM, FINAL = "stem", "final"
 SMALL = 1_000_000  # parameters; below it a real pass is cheaper than the import of the meta kernels (4 s)
 Views = tuple[Sequence[Tensor], Tensor | None]  # maps, shallow first, and pooled
@@ -93,11 +95,11 @@ def _walk(body: nn.Module, run: Callable[[nn.Module], Views]) -> tuple[dict[str,
     What pooled alone reads has the number of maps as its level.
     """
     order: list[str] = []
-    handles = [
-        module.register_forward_pre_hook(lambda _module, _args, name=name: order.append(name))
-        for name, module in body.named_modules()
-        if name
-    ]
+
+    def note(name: str) -> Callable[[nn.Module, Any], None]:
+        return lambda _module, _args: order.append(name)
+
+    handles = [module.register_forward_pre_hook(note(name)) for name, module in modules_of(body).items() if name]
     with untouched(body):
         try:
             maps, pooled = run(body)
@@ -131,7 +133,8 @@ def _name_stages(
     for name, level in known.items():
         for prefix in _prefixes(name):
             spans.setdefault(prefix, set()).add(level)
-    stages, level_of, stage_of = [STEM], {STEM: 0}, {}
+    stages, level_of = [STEM], {STEM: 0}
+    stage_of: dict[str, str] = {}
     for level in sorted(set(known.values()) - {depth}):
         members = [name for name in parameters if known.get(name) == level]
         labels = {name: _label(name, spans) for name in members}
@@ -201,7 +204,7 @@ def _spread(
     body: nn.Module, by_parameter: dict[str, str], order: Sequence[str], stages: Sequence[str]
 ) -> dict[str, str]:
     """Extend the stages of parameters to all parameters, modules and buffers."""
-    modules = dict(body.named_modules())
+    modules = modules_of(body)
     stage_of = dict(by_parameter)
     of_module: dict[str, str] = {}
     spanning: set[str] = set()
@@ -243,7 +246,8 @@ def _spread(
 
 def _following(names: Iterable[str], of_module: Mapping[str, str]) -> dict[str, str]:
     """name -> the stage of the next module in the list that has parameters; FINAL after the last."""
-    found, following = FINAL, {}
+    found = FINAL
+    following: dict[str, str] = {}
     for name in reversed(list(names)):
         if name in of_module:
             found = of_module[name]

@@ -44,7 +44,7 @@ def test_a_path_is_short_for_a_folder_or_a_table():
     [
         (
             {"data": {"folder": "a", "csv": "b"}},
-            "exactly one of folder, csv and torchvision; got folder and csv",
+            "exactly one of folder, csv and torchvision, such as task.data=FOLDER; got folder and csv",
         ),
         ({"data": {}}, "got none"),
         ({"data": {"torchvision": "CIFAR1O"}}, "did you mean 'CIFAR10'"),

@@ -43,7 +43,10 @@ def draw_bars(axes: Any, names: Sequence[str], values: Sequence[float], label: s
 
 
 def draw_confusion(axes: Any, shares: np.ndarray, texts: Sequence[Sequence[str]], names: Sequence[str]) -> None:
-    """shares: (K, K) 0..1 of the true class (row) that is called so (column); texts: what stands in each field."""
+    """A matrix of confusion.
+
+    shares: (K, K) 0..1 of the true class (row) that is called so (column); texts: what stands in each field.
+    """
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     labels = [short(name) for name in names]
     axes.set_xticks(range(len(names)), labels, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)

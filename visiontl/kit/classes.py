@@ -40,7 +40,8 @@ class Match:
 
 
 def match(ours: Sequence[str], theirs: Iterable[str], also: Sequence[str] = ()) -> Match:
-    """also: a second name for each of ours, where they have two; the first goes first."""
+    """Names of classes elsewhere among ours. also: a second name for each of ours, where they have two; the first goes
+    first."""
     places = {name: place for place, name in reversed([*enumerate(ours)])}
     others = {name: place for place, name in reversed([*enumerate(also)])}
     known = {**others, **places}

@@ -113,10 +113,12 @@ def kind(value: Any) -> str:
 
 
 def is_number(value: Any) -> bool:
+    """Whether a JSON value is a number; true and false are none."""
     return type(value) is int or type(value) is float
 
 
 def is_whole(value: Any, least: int = -LARGEST) -> bool:
+    """Whether it is a whole number from `least` on and below 2**53, such as an id."""
     return type(value) is int and least <= value < LARGEST
 
 

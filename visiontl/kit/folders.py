@@ -200,6 +200,7 @@ def near(path: str | Path) -> str:
 
 
 def join(folder: str, name: str) -> str:
+    """A name in a folder, relative to the base as the folder is; "" is the base itself."""
     return f"{folder}/{name}" if folder else name
 
 

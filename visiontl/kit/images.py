@@ -128,6 +128,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def resampling(spec: ImageSpec) -> Image.Resampling:
+    """The interpolation of a specification, as Pillow calls it."""
     return Image.Resampling[spec.interpolation.upper()]
 
 

@@ -18,8 +18,11 @@ Layout = Literal["auto", "splits", "labels"]
 
 @dataclass(frozen=True)
 class Labeled:
-    """parts: split, or WHOLE, -> label (its folder's name) -> names of the pictures below, relative to the base; labels
-    and names in plain sorted order (of code points), labels without a picture too. notes: what was passed over."""
+    """What `read_labeled` found.
+
+    parts: split, or WHOLE, -> label (its folder's name) -> names of the pictures below, relative to the base; labels
+    and names in plain sorted order (of code points), labels without a picture too. notes: what was passed over.
+    """
 
     parts: Mapping[str, Mapping[str, Sequence[str]]]
     notes: Sequence[str]
@@ -29,7 +32,9 @@ class Labeled:
 
 
 def read_labeled(folders: Folders, layout: Layout = "auto", noun: str = "class", ask: str = "") -> Labeled:
-    """layout: whether the base holds folders of splits or of labels; auto: of splits where a folder has such a name
+    """The pictures of folders that are called after what they show.
+
+    layout: whether the base holds folders of splits or of labels; auto: of splits where a folder has such a name
     (`splits.SPLITS`) and holds folders. noun: what a label is. ask: what to say where auto cannot know.
 
     Raises DataError where it cannot know, where two folders mean one split, and where there are no folders of labels.

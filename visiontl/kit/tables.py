@@ -24,8 +24,11 @@ Record = tuple[int, Mapping[str, str]]  # (line from 1, {column: cell})
 
 @dataclass(frozen=True)
 class Table:
-    """columns: those of the wanted ones that are there. records: rows of the right length, cells without blanks at
-    their ends. problems: a sentence for each other row, to be raised by whoever checks what the cells say."""
+    """What `read_table` read.
+
+    columns: those of the wanted ones that are there. records: rows of the right length, cells without blanks at
+    their ends. problems: a sentence for each other row, to be raised by whoever checks what the cells say.
+    """
 
     columns: Sequence[str]
     records: Sequence[Record]
@@ -34,8 +37,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Listed(Generic[T]):
-    """What a table says of files. base: the folder of all names. parts: split, or WHOLE, -> {name: what its row says},
-    in the order of the rows. repeated: names whose rows stand there again, left out."""
+    """What a table says of files.
+
+    base: the folder of all names. parts: split, or WHOLE, -> {name: what its row says},
+    in the order of the rows. repeated: names whose rows stand there again, left out.
+    """
 
     base: str
     parts: Mapping[str, Mapping[str, T]]

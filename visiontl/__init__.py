@@ -27,7 +27,7 @@ _PLACES = {
     "Task": "visiontl.task",
     "Data": "visiontl.task",
     "Command": "visiontl.task",
-    "lazy": "visiontl.task",
+    "lazy": "visiontl.signatures",
     "Backbone": "visiontl.backbone",
     "BackboneEntry": "visiontl.entry",
     "Features": "visiontl.backbone",
@@ -64,8 +64,9 @@ if TYPE_CHECKING:
     from visiontl.processes.seeds import seeded
     from visiontl.report.console import Console
     from visiontl.report.items import Figure, Finding, Pictures, Seen, Table
+    from visiontl.signatures import lazy
     from visiontl.spec import ImageSpec
-    from visiontl.task import Command, Data, Task, lazy
+    from visiontl.task import Command, Data, Task
 
 
 if not TYPE_CHECKING:  # a type checker sees the imports above, and says so of a name that is not there

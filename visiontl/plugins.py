@@ -24,8 +24,8 @@ from visiontl.entry import BackboneEntry, Build
 from visiontl.errors import BackboneError, ConfigError, PluginError, VisionTLError, did_you_mean, shortened
 from visiontl.freezing.policies import make_policy
 from visiontl.hookspecs import Policy, PolicyFactory
-from visiontl.signatures import arguments_of, misfit
-from visiontl.task import CONTRACT, STEPS, Command, Task, lazy
+from visiontl.signatures import arguments_of, lazy, misfit
+from visiontl.task import CONTRACT, STEPS, Command, Task
 
 GROUP = "visiontl"
 VARIABLE = "VISIONTL_PLUGINS"

@@ -1,12 +1,18 @@
-"""Whether a function can be called as the core will call it: seen from its signature, before anything calls it."""
+"""Whether a function can be called as the core will call it: seen from its signature, before anything calls it; and
+functions named by their place, whose turn comes at the first call. Imports no torch."""
 
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from visiontl.errors import PluginError, did_you_mean
 
 WIDTH = 120  # characters of a signature in a message
 
@@ -61,3 +67,69 @@ def code_of(function: Any) -> Any:
 
 def shortly(text: str) -> str:
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 4]} ..."
+
+
+@dataclass(frozen=True)
+class lazy:
+    """A function named by its place, imported at the first call: `lazy("package.module:function")`.
+
+    Lets a plugin's top module describe its task without importing torch, and pickles by name, so that
+    workers started by spawn can be handed one. What it is a step of (`bound`) is checked at the first call.
+    """
+
+    place: str
+    owner: str = field(default="", repr=False)  # "task 'x'"
+    step: str = field(default="", repr=False)  # "loss"
+    arguments: tuple[str, ...] | None = field(default=None, repr=False)  # ("cfg", "outputs", "batch", "meta")
+
+    def __post_init__(self) -> None:
+        module, colon, name = self.place.partition(":")
+        if not (module and colon and name.isidentifier()):
+            raise PluginError(f"lazy({self.place!r}): a place is written 'package.module:function'")
+
+    def bound(self, owner: str, step: str, arguments: tuple[str, ...]) -> lazy:
+        """The same place, as a step that is called with these arguments."""
+        return replace(self, owner=owner, step=step, arguments=arguments)
+
+    def resolve(self) -> Callable[..., Any]:
+        """The function. Raises PluginError where the place does not exist, or its signature is another one."""
+        _check_place(self)
+        module, _, name = self.place.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.resolve()(*args, **kwargs)
+
+
+@cache
+def _check_place(named: lazy) -> None:
+    """Once per place and step; a refusal is said each time."""
+    module, _, name = named.place.partition(":")
+    where = f"{named.owner}: {named.step} is {named!r}" if named.owner else repr(named)
+    try:
+        imported = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise PluginError(f"{where}: importing {module} failed: {error}; install what it needs") from error
+        raise PluginError(f"{where}: there is no module {error.name!r}") from None
+    if not hasattr(imported, name):
+        names = [one for one in vars(imported) if not one.startswith("_")]
+        raise PluginError(f"{where}: {module} has no {name!r}{did_you_mean(name, names)}")
+    if named.arguments is not None:
+        problem = misfit(named.step, getattr(imported, name), named.arguments)
+        if problem:
+            raise PluginError(f"{named.owner}: {problem}")
+
+
+def settle(described: Any, owner: str, steps: Mapping[str, tuple[Any, tuple[str, ...]]]) -> None:
+    """Check the functions of a frozen dataclass that was just made: {field: (function, names of its arguments)}. Those
+    that are lazy are told whose step they are, to be checked at the first call. Raises PluginError naming all that
+    misfit."""
+    problems: list[str] = []
+    for step, (function, arguments) in steps.items():
+        if isinstance(function, lazy):
+            object.__setattr__(described, step, function.bound(owner, step, arguments))
+        elif problem := misfit(step, function, arguments):
+            problems.append(problem)
+    if problems:
+        raise PluginError(f"{owner}: {'; '.join(problems)}")

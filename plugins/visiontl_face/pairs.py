@@ -71,11 +71,7 @@ def read_pairs(
             continue
         first, second = (known[key] for key in keys)
         if (first.identity == second.identity) != one.same:
-            claim = "the same person" if one.same else "two people"
-            problems.append(
-                f"line {one.line}: {told(first.name)} and {told(second.name)} are said to show {claim}, but the data "
-                f"has them as {told(first.identity)} and {told(second.identity)}"
-            )
+            problems.append(contradiction(one, first, second))
             continue
         pair = frozenset(keys)
         repeated += pair in seen
@@ -99,6 +95,15 @@ def read_pairs(
     if repeated:
         notes.append(f"{path}: {count(repeated, 'pair')} stand there more than once, and count as often")
     return pairs, notes
+
+
+def contradiction(named: Named, first: Item, second: Item) -> str:
+    """That the list says otherwise than the data whether two images show one person."""
+    claim = "the same person" if named.same else "two people"
+    return (
+        f"line {named.line}: {told(first.name)} and {told(second.name)} are said to show {claim}, but the data "
+        f"has them as {told(first.identity)} and {told(second.identity)}"
+    )
 
 
 def csv_pairs(path: Path) -> list[Named]:

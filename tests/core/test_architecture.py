@@ -38,7 +38,8 @@ CHAIN = [
     {"backbone": "the contract of a backbone"},
     {"spec": "how weights want their images"},
     {"processes": "what ranks say to each other", "report": "what a run shows"},
-    {"errors": "what can go wrong, in words", "signatures": "whether a function can be called as it will be"},
+    {"signatures": "whether a function can be called as it will be"},
+    {"errors": "what can go wrong, in words"},
 ]
 LEVEL = {name: level for level, rooms in enumerate(reversed(CHAIN)) for name in rooms}
 
@@ -118,6 +119,48 @@ def test_modules_of_the_core_import_each_other_in_no_circle():
         graph.prepare()
     except CycleError as circle:
         pytest.fail(" <- ".join(circle.args[1]))
+
+
+# The heart: what somebody reads in one sitting to know how a run works.
+HEART = (
+    *("task", "hookspecs", "entry", "backbone", "spec"),
+    *(f"freezing.{name}" for name in ("policies", "layout", "apply", "probe", "rates")),
+    *(f"engine.{name}" for name in ("train", "prepare", "ledger", "wrapping", "order", "loader", "optim", "device")),
+    *(f"engine.{name}" for name in ("model", "start", "evaluate", "rows", "ema", "caching", "feature_cache")),
+)
+LINES, FUNCTION_LINES, PARAMETERS = 3300, 60, 6
+# What may be longer or take more, and why
+LONGER = {
+    "visiontl/engine/train.py: fit": "the loop, read from top to bottom; its parts are marked",
+    "plugins/visiontl_style/optimize.py: optimize": "a loop of its own, read from top to bottom",
+}
+MORE_PARAMETERS = {
+    "visiontl/backbones/library.py: __init__": "what a library's model is made of, once",
+    "visiontl/backbones/torchvision.py: run_pass": "one pass under hooks; its parts are used nowhere else",
+}
+
+
+def test_the_heart_can_be_read_in_one_sitting():
+    lines = {name: len(CORE_FILES[name].read_text(encoding="utf-8").splitlines()) for name in HEART}
+    assert sum(lines.values()) <= LINES, f"{sum(lines.values())} lines: {lines}"
+    assert lines["engine.train"] <= 400
+
+
+def functions(path: Path) -> Iterator[tuple[str, int, int]]:
+    """(file: name, lines, parameters but for self and cls) of each function."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            given = [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            count = len(given) - (given[:1] in (["self"], ["cls"]))
+            assert node.end_lineno is not None
+            yield f"{path.relative_to(ROOT)}: {node.name}", node.end_lineno - node.lineno + 1, count
+
+
+def test_functions_are_short_and_take_little():
+    found = [one for root in (CORE, PLUGINS) for path in sorted(root.rglob("*.py")) for one in functions(path)]
+    assert len(found) > 1000
+    assert {name: lines for name, lines, _ in found if lines > FUNCTION_LINES}.keys() == LONGER.keys()
+    assert {name: count for name, _, count in found if count > PARAMETERS}.keys() == MORE_PARAMETERS.keys()
 
 
 def plugin_files() -> dict[str, Path]:

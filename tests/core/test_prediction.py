@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 import visiontl
-from visiontl.engine.predict import _store, predict_files
+from visiontl.engine.predict import predict_files
+from visiontl.engine.predictions import stored
 from visiontl.testing import Case
 
 
@@ -54,8 +55,8 @@ def test_what_is_no_photo_is_refused_in_words(tmp_path):
 def test_vectors_of_one_length_are_gathered_and_others_are_files_of_their_own(tmp_path):
     vectors: dict = {}
     given = [np.arange(3.0), np.arange(3.0) + 1, np.arange(4.0), np.zeros((2, 2))]
-    stored = [_store({"code": array}, tmp_path, f"photo{i}", vectors)["code"] for i, array in enumerate(given)]
-    assert stored[:2] == [{"file": "code.safetensors", "row": 0}, {"file": "code.safetensors", "row": 1}]
+    written = [stored({"code": array}, tmp_path, f"photo{i}", vectors)["code"] for i, array in enumerate(given)]
+    assert written[:2] == [{"file": "code.safetensors", "row": 0}, {"file": "code.safetensors", "row": 1}]
     np.testing.assert_array_equal(np.stack(vectors["code"]), np.stack(given[:2]))
-    for name, array in zip(stored[2:], given[2:], strict=True):
+    for name, array in zip(written[2:], given[2:], strict=True):
         np.testing.assert_array_equal(np.load(tmp_path / name), array)

@@ -7,14 +7,18 @@ import dataclasses
 import json
 import math
 import shutil
+import traceback
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 import visiontl
-from visiontl import plugins
+from tests.shared import ROOT
+from visiontl import cli, plugins
 from visiontl.config.schema import OptimConfig
+from visiontl.config.write import to_yaml
 from visiontl.engine.device import choose_precision, widen_slow_convolutions
 from visiontl.engine.optim import lr_factor
 from visiontl.engine.prepare import set_up
@@ -663,3 +667,23 @@ def test_a_full_disk_is_survived(case, monkeypatch):
     assert any("could not be saved" in note for note in run.console.notes)
     assert report["scores"]["val"]["mae"] == pytest.approx(report["best"]["value"])
     assert store.damage(run.folder / "model") is None
+
+
+def test_backward_is_few_calls_away(case, tmp_path, monkeypatch):
+    """From the command line 4 frames of ours at most, from Python 3: main, run, train, fit."""
+    depths, backward = [], Accelerator.backward
+
+    def seen(self, loss, **named):
+        ours = [frame for frame in traceback.extract_stack() if str(ROOT / "visiontl") in frame.filename]
+        depths.append([f"{Path(frame.filename).stem}.{frame.name}" for frame in ours])
+        return backward(self, loss, **named)
+
+    monkeypatch.setattr(Accelerator, "backward", seen)
+    resolved = case.resolved("train.epochs=1")
+    visiontl.train(resolved)
+    assert depths[0] == ["train.train", "train.fit"]
+    depths.clear()
+    config = tmp_path / "config.yaml"
+    config.write_text(to_yaml(resolved))
+    assert cli.main(["train", str(config)]) == 0
+    assert depths[0] == ["cli.main", "train.run", "train.train", "train.fit"]

@@ -35,8 +35,9 @@ import torch
 
 from visiontl import plugins
 from visiontl.runs import store
+from visiontl.signatures import lazy
 from visiontl.spec import ImageSpec
-from visiontl.task import Task, lazy
+from visiontl.task import Task
 from visiontl.testing.case import Case
 
 PORT_TAKEN = "address already in use"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from visiontl.errors import ConfigError, did_you_mean
-from visiontl.task import Command, lazy
+from visiontl.signatures import lazy
+from visiontl.task import Command
 
 # Bash takes = and : for the ends of words and replaces only what follows them.
 BASH = """_visiontl() {

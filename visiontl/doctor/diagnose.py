@@ -15,9 +15,10 @@ from visiontl.config.resolve import Resolved
 from visiontl.config.write import to_plain
 from visiontl.doctor.findings import inspect
 from visiontl.engine import scan
+from visiontl.engine.example import with_example
+from visiontl.engine.init import backbone_like
 from visiontl.engine.model import through_json
 from visiontl.engine.order import epoch_order
-from visiontl.engine.start import backbone_like, with_example
 from visiontl.errors import ConfigError, VisionTLError
 from visiontl.kit.words import plural
 from visiontl.report.console import Console

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,15 +11,17 @@ from typing import Any
 from visiontl.config.resolve import Resolved, resolve, with_task_data
 from visiontl.engine import scan
 from visiontl.engine.device import current_device, place
+from visiontl.engine.init import warm_start
 from visiontl.engine.model import Built, load_model, model_folder, through_json
-from visiontl.engine.reporting import describe, write
-from visiontl.engine.rows import gather_rows, report_items, say_scores, score_rows
-from visiontl.engine.start import build, pretrained_backbone, read_data, warm_start
+from visiontl.engine.reporting import describe, report_items, write
+from visiontl.engine.rows import gather_rows, say_scores, score_rows
+from visiontl.engine.start import build, pretrained_backbone, read_data
 from visiontl.errors import DataError
 from visiontl.processes import liveness, ranks
 from visiontl.processes.seeds import INIT, mix, seeded
 from visiontl.report.console import Console
-from visiontl.runs.environment import run_folder
+from visiontl.runs import folders
+from visiontl.runs.environment import run_folder, write_text
 from visiontl.task import Data, SampleDataset
 
 
@@ -32,7 +33,7 @@ class Subject:
     data: Data
     parent: Path
     name: str
-    lists: Path | None = None  # where the run's own split lists are, to compare with
+    lists: Path | None = None  # the run whose own split lists are to be compared with
 
 
 def evaluate(
@@ -64,7 +65,7 @@ def measure(subject: Subject, splits: Sequence[str] | None, console: Console, be
     wanted = choose_splits(subject.data.splits(), splits)
     found = scan.readable_data(config.data, task, cfg, subject.data, console, list(wanted))
     if subject.lists is not None:
-        compare_lists(subject.lists, found, console)
+        folders.compare_lists(subject.lists, {name: split.names for name, split in found.splits().items()}, console)
     placement = place(config.train, built.model, built.backbone, console)
     folder = run_folder(subject.parent, subject.name)
     scores, items = {}, []
@@ -83,7 +84,8 @@ def measure(subject: Subject, splits: Sequence[str] | None, console: Console, be
         scores=scores,
     )
     if ranks.rank() == 0:
-        scan.write_unreadable(folder, found)
+        if left_out := scan.unreadable_lines(found):
+            write_text(folder / folders.UNREADABLE, left_out)
         console.say(f"report: {write(folder, report, items)}")
     ranks.barrier()
     return report.to_json()
@@ -121,7 +123,7 @@ def subject_of_run(run: Path, data: str | Path | None, overrides: Sequence[str],
         )
     for line in found.notes:
         console.say(line, keep=True)
-    return Subject(built, found, run, "evaluate", run / "splits" if data is None else None)
+    return Subject(built, found, run, "evaluate", run if data is None else None)
 
 
 def choose_splits(available: Mapping[str, SampleDataset], wanted: Sequence[str] | None) -> dict[str, SampleDataset]:
@@ -135,19 +137,3 @@ def choose_splits(available: Mapping[str, SampleDataset], wanted: Sequence[str] 
     if not chosen:
         raise DataError("there is neither a val nor a test split; name one with --split, such as --split train")
     return chosen
-
-
-def compare_lists(folder: Path, found: Data, console: Console) -> None:
-    """Say aloud when the files of a split are no longer those that the run was trained and judged on."""
-    for name, split in found.splits().items():
-        path = folder / f"{name}.txt"
-        if not path.exists():
-            continue
-        # not splitlines, which also ends a line at U+2028 and other characters that names may hold
-        saved = {json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line}
-        now = set(split.names)
-        if saved != now:
-            console.warn(
-                f"the {name} split has changed since training: {len(now - saved)} new, {len(saved - now)} gone "
-                f"({', '.join(sorted(now ^ saved)[:3])}); scores are not comparable with the run's own"
-            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 import os
@@ -15,22 +14,27 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 from pydantic import BaseModel
-from safetensors.numpy import save_file
 
 from visiontl.config import overrides
 from visiontl.engine.device import place, to_device
 from visiontl.engine.model import Built, load_model
+from visiontl.engine.predictions import (
+    free_name,
+    in_words,
+    out_folder,
+    plain_name,
+    save_picture,
+    stored,
+    write_predictions,
+)
 from visiontl.engine.rows import in_fp32
 from visiontl.errors import ConfigError, DataError
 from visiontl.kit.folders import find_images
 from visiontl.kit.images import open_image, to_rgb
 from visiontl.report.console import Console
-from visiontl.report.values import json_value
 from visiontl.runs.environment import run_folder, write_text
 from visiontl.runs.store import MANIFEST
 from visiontl.task import Task
-
-JPEG_SIDE = 65_500  # pixels, the longest that a JPEG can have
 
 Photo = str | Path | Image.Image
 
@@ -124,6 +128,20 @@ def check_no_runs(patterns: Sequence[str | Path]) -> None:
             raise DataError(f"{path} is a run folder, not images; name one RUN (a glob may have matched several)")
 
 
+def readable(
+    files: Sequence[Path], opened: list[tuple[Path, Image.Image]], failed: dict[str, str], console: Console
+) -> Iterator[Image.Image]:
+    """The files' pictures; each is added to `opened`, and what cannot be read to `failed`, with the reason."""
+    for file in files:
+        try:
+            opened.append((file, open_image(file)))
+        except DataError as error:
+            failed[str(file)] = str(error)
+            console.warn(str(error))
+            continue
+        yield opened[-1][1]
+
+
 def predict_files(
     run: str | Path,
     images: Sequence[str | Path],
@@ -146,50 +164,30 @@ def predict_files(
     built = load_model(run)
     chosen = parse_options(built.resolved.task, options or {})
     predictor = Predictor(built, placed(built, console))
-    folder = _out_folder(Path(out)) if out is not None else run_folder(Path(run), "predict")
+    folder = out_folder(Path(out)) if out is not None else run_folder(Path(run), "predict")
     task, failed, records = built.resolved.task, {}, []
-
-    def readable() -> Iterator[Image.Image]:
-        for file in files:
-            try:
-                image = open_image(file)
-            except DataError as error:
-                failed[str(file)] = str(error)
-                console.warn(str(error))
-                continue
-            opened.append((file, image))
-            yield image
 
     opened: list[tuple[Path, Image.Image]] = []
     vectors: dict[str, list[np.ndarray]] = {}
     taken: set[str] = set()
     with console.progress(total=len(files), unit="image", what="predict") as bar:
-        for done, prediction in enumerate(predictor.stream(readable(), chosen), start=1):
+        for done, prediction in enumerate(
+            predictor.stream(readable(list(files), opened, failed, console), chosen), start=1
+        ):
             file, image = opened.pop(0)
-            name = _free_name(file, taken)
-            records.append({"file": str(file), **_store(prediction, folder, name, vectors)})
+            name = free_name(file, taken)
+            records.append({"file": str(file), **stored(prediction, folder, name, vectors)})
             if pictures and task.draw is not None:
-                target = folder / "pictures" / f"{name}.jpg"
-                target.parent.mkdir(exist_ok=True)
-                drawn = task.draw(image, prediction, built.meta).convert("RGB")
-                drawn.thumbnail((JPEG_SIDE, JPEG_SIDE))  # changes nothing where both sides are shorter
-                drawn.save(target, quality=90)
+                save_picture(task.draw(image, prediction, built.meta), folder / "pictures" / f"{name}.jpg")
             bar.update(done + len(failed), images=1)
-    write_text(
-        folder / "predictions.jsonl",
-        "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records),
-    )
-    write_csv(folder / "predictions.csv", records)
-    for key, found in vectors.items():
-        save_file({key: np.stack(found)}, folder / f"{_plain(key)}.safetensors")
+    write_predictions(folder, records, vectors)
     if task.files is not None:
-        stored = [(record["file"], {k: v for k, v in record.items() if k != "file"}) for record in records]
-        for name, text in task.files(built.resolved.cfg, stored, built.meta).items():
-            write_text(folder / _plain(name), text)
+        listed = [(record["file"], {k: v for k, v in record.items() if k != "file"}) for record in records]
+        for name, text in task.files(built.resolved.cfg, listed, built.meta).items():
+            write_text(folder / plain_name(name), text)
     console.say(f"{len(records)} predicted" + (f", {len(failed)} could not be read" if failed else ""))
     for record in records[:5]:
-        shown = {key: _short(value) for key, value in record.items() if key != "file"}
-        console.say(f"  {record['file']}: " + ", ".join(f"{key} {value}" for key, value in shown.items() if value))
+        console.say(f"  {in_words(record)}")
     if failed:
         write_text(folder / "unreadable.json", json.dumps(failed, indent=1, ensure_ascii=False))
     console.say(f"written to {folder}")
@@ -197,85 +195,3 @@ def predict_files(
         first, where = next(iter(failed.values()), "no reason is known"), folder / "unreadable.json"
         raise DataError(f"none of the {len(files)} images could be read; {where} names them; the first: {first}")
     return {"folder": str(folder), "predicted": len(records), "failed": failed}
-
-
-def write_csv(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Records as a table: nested mappings become dotted columns, lists JSON."""
-    flat = [_flat(record) for record in records]
-    columns = list(dict.fromkeys(key for record in flat for key in record))
-    temporary = path.with_name(f".writing-{path.name}")
-    with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(flat)
-    os.replace(temporary, path)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            words = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
-            nested = "|".join(value) if words else json.dumps(value, ensure_ascii=False)
-            flat[prefix + key] = nested if isinstance(value, list | tuple) else value
-    return flat
-
-
-def _store(
-    prediction: Mapping[str, Any], folder: Path, name: str, vectors: dict[str, list[np.ndarray]]
-) -> dict[str, Any]:
-    """The prediction as JSON values; arrays and images become files, named in their place. Vectors of one length are
-    gathered: row i of `vectors[key]` is that of the i-th photo."""
-    stored: dict[str, Any] = {}
-    for key, value in prediction.items():
-        if isinstance(value, np.ndarray) and value.ndim == 1 and value.shape == vectors.get(key, [value])[0].shape:
-            rows = vectors.setdefault(key, [])
-            rows.append(value)
-            stored[key] = {"file": f"{_plain(key)}.safetensors", "row": len(rows) - 1}
-        elif isinstance(value, Image.Image | np.ndarray):
-            suffix = ".png" if isinstance(value, Image.Image) else ".npy"
-            target = folder / _plain(key) / f"{name}{suffix}"
-            target.parent.mkdir(exist_ok=True)
-            value.save(target) if isinstance(value, Image.Image) else np.save(target, value, allow_pickle=False)
-            stored[key] = str(target.relative_to(folder))
-        else:
-            stored[key] = json_value(value, key)
-    return stored
-
-
-def _free_name(file: Path, taken: set[str]) -> str:
-    """The file's stem, or stem-2 ... where another folder has a picture of that name."""
-    stem = _plain(file.stem)
-    name = next(n for n in itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2))) if n not in taken)
-    taken.add(name)
-    return name
-
-
-def _plain(text: str) -> str:
-    """Text as a file name that cannot leave its folder."""
-    kept = "".join(sign if sign.isalnum() or sign in "-_. ()" else "_" for sign in text).strip(". ")
-    return kept[:100] or "unnamed"
-
-
-def _short(value: Any) -> str:
-    """A value for the console: plain ones and lists of words; what is nested stays in the files."""
-    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
-        return ", ".join(value)[:80] or "none"
-    if isinstance(value, Mapping) and all(isinstance(one, int) for one in value.values()):  # counts
-        return ", ".join(f"{name} {one}" for name, one in value.items())[:80] or "none"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return str(value)[:80] if isinstance(value, str | int) else ""
-
-
-def _out_folder(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        taken = any(folder.iterdir())
-    except OSError as error:
-        raise DataError(f"--out: {folder} cannot be made: {error.strerror or error}") from None
-    if taken:
-        raise DataError(f"{folder} is not empty; predictions never overwrite, choose another --out")
-    return folder

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,25 +14,27 @@ from visiontl import plugins
 from visiontl.config.resolve import Resolved
 from visiontl.config.write import to_yaml
 from visiontl.engine import scan
+from visiontl.engine.announcements import announce_data, announce_layout, announce_phases
 from visiontl.engine.caching import make_caches, probe_batch
-from visiontl.engine.device import Placement, check_processes, current_device, place
+from visiontl.engine.device import Placement, current_device, place
 from visiontl.engine.ema import Ema
 from visiontl.engine.feature_cache import FeatureCache
+from visiontl.engine.init import warm_start
 from visiontl.engine.model import Built
 from visiontl.engine.optim import make_optimizer
 from visiontl.engine.order import Orders, fetched
-from visiontl.engine.start import backbone_to_train, build, newest_checkpoint, start_from_data, warm_start
+from visiontl.engine.start import backbone_to_train, build, newest_checkpoint, start_from_data
 from visiontl.engine.wrapping import load_model_state
-from visiontl.errors import CheckpointError, DataError
+from visiontl.errors import DataError
 from visiontl.freezing.layout import Layout, make_layout, phases, table, trainable
 from visiontl.freezing.policies import Mode
 from visiontl.freezing.rates import stage_rates
 from visiontl.processes import ranks
 from visiontl.processes.seeds import INIT, mix, seeded
 from visiontl.report.console import Console
-from visiontl.report.formats import human
+from visiontl.report.run import StageRow
 from visiontl.runs import folders, store
-from visiontl.runs.environment import named_folder, run_folder, write_text
+from visiontl.runs.environment import check_processes, named_folder, run_folder
 from visiontl.runs.metrics import check_trackers
 from visiontl.task import Data
 
@@ -75,7 +75,7 @@ class Run:
         """The model that is evaluated and exported: the average, where there is one."""
         return self.built.averaged(self.ema.model) if self.ema else self.built
 
-    def trainability(self, modes: Mapping[str, Mode]) -> list[dict[str, Any]]:
+    def trainability(self, modes: Mapping[str, Mode]) -> list[StageRow]:
         """The table of a phase: a row per stage, and one for the head."""
         section = self.resolved.config.optim
         rates = stage_rates(self.layout.stages, section.lr, section.backbone_scale, section.layer_decay)
@@ -96,7 +96,7 @@ def set_up(
     built, found, complete = begin(resolved, console)
     run = arrange(built, found, complete, console, limit)
     run.folder = open_folder(run, parent)
-    say_data(run)
+    announce_data(run.orders, run.total, resolved.config.train.epochs, console)
     return run
 
 
@@ -133,12 +133,12 @@ def arrange(built: Built, found: Data, complete: bool, console: Console, limit: 
     probed = ranks.agree(lambda: probe_batch(accelerator, built, found, first))
     read = set().union(*ranks.gather_objects(probed.probe.read))
     layout = make_layout(built.model, built.backbone, read)
-    say_unread(layout, built.backbone.stages, console)
+    announce_layout(layout, console)
 
     # what trains when
     policy = plugins.policy(config.freeze.policy)
     planned = phases(policy, section.epochs, layout)
-    say_phases(planned, layout, getattr(policy, "edges", ()), section.epochs, console)
+    announce_phases(planned, layout, getattr(policy, "edges", ()), section.epochs, console)
     ever = {name for _, modes in planned for name in trainable(layout, modes)}
     optimizer = make_optimizer(config.optim, built.model, layout, ever, accelerator.device)
 
@@ -166,56 +166,21 @@ def arrange(built: Built, found: Data, complete: bool, console: Console, limit: 
     )
 
 
-def say_unread(layout: Layout, stages: tuple[str, ...], console: Console) -> None:
-    unread = [stage for stage in stages if stage not in layout.stages]
-    if layout.unread:
-        whole = f"; whole stages: {', '.join(unread)}" if unread else ""
-        console.say(f"{len(layout.unread)} parameters are not read by the loss and never train{whole}", keep=True)
-    if layout.fixed:
-        console.say(f"{len(layout.fixed)} parameters are fixed by the task or the architecture", keep=True)
-
-
-def say_phases(
-    planned: list[tuple[int, dict[str, Mode]]], layout: Layout, edges: Sequence[int], epochs: int, console: Console
-) -> None:
-    """edges: epochs at which the policy declares a change."""
-    for edge in edges:
-        if edge >= epochs:
-            console.warn(f"freeze.policy: the change at epoch {edge} never comes; train.epochs is {epochs}")
-    asleep = [stage for stage in layout.stages if all(modes[stage] == "frozen" for _, modes in planned)]
-    if len(planned) > 1 and asleep:
-        console.say(f"frozen for the whole run, in every phase: {', '.join(asleep)}", keep=True)
-
-
-def say_phase(run: Run, epoch: int, modes: Mapping[str, Mode]) -> None:
-    rows = run.trainability(modes)
-    total = sum(row["parameters"] for row in rows)
-    active = sum(row["trainable"] for row in rows)
-    run.console.table(
-        f"epoch {epoch}: {human(active)} of {human(total)} parameters train",
-        ["stage", "mode", "parameters", "trainable", "peak lr"],
-        [[r["stage"], r["mode"], human(r["parameters"]), human(r["trainable"]), r["lr"]] for r in rows],
-    )
-
-
 # --------------------------------------------------------------------------------------------- open: the run's folder
 
 
 def check_folder(resolved: Resolved, parent: Path) -> None:
     """Refuse a taken name, a folder that cannot be resumed or written to, before anything else is done."""
-    name = resolved.config.run.name
-    if resolved.config.resume is not None:
+    if resolved.config.resume is None:
+        folders.require_free(parent, resolved.config.run.name)
+    else:
         folders.require_run(Path(resolved.config.resume))
         folders.require_writable(Path(resolved.config.resume))
-        return
-    folders.require_writable(parent)
-    if name is not None and os.path.exists(parent / name):
-        raise CheckpointError(f"{parent / name} exists already and is never overwritten; choose another run.name")
 
 
 def open_folder(run: Run, parent: Path) -> Path:
     """The folder of a new run, or of the one that is resumed; held until the run ends, with its config and lists."""
-    config = run.resolved.config
+    config, text = run.resolved.config, to_yaml(run.resolved) if run.resolved.config.resume is None else None
     if config.resume is not None:
         folder = Path(config.resume)
     elif config.run.name is not None:
@@ -224,36 +189,6 @@ def open_folder(run: Run, parent: Path) -> Path:
         folder = run_folder(parent, Path(run.resolved.source).stem or run.resolved.task.name)
     ranks.on_main(lambda: folders.lock(folder))
     if run.accelerator.is_main_process:
-        write_lists(folder, run.resolved, run.data)
+        names = {name: split.names for name, split in run.data.splits().items()}
+        folders.write_lists(folder, text, names, scan.unreadable_lines(run.data))
     return folder
-
-
-def write_lists(folder: Path, resolved: Resolved, found: Data) -> None:
-    """What the run is: its config and the files of each split, one JSON string a line. A resumed run adds what a
-    kill at its beginning left out, and changes nothing once there is a checkpoint, which was made of these files."""
-    begun = store.step_folders(folder / "checkpoints")
-    missing = [name for name in found.splits() if not (begun and (folder / "splits" / f"{name}.txt").exists())]
-    if resolved.config.resume is None:
-        write_text(folder / "config.yaml", to_yaml(resolved))
-    (folder / "splits").mkdir(exist_ok=True)
-    if missing:
-        scan.write_unreadable(folder / "splits", found)
-    for name in missing:
-        lines = "".join(json.dumps(file, ensure_ascii=False) + "\n" for file in found.splits()[name].names)
-        write_text(folder / "splits" / f"{name}.txt", lines)
-
-
-def say_data(run: Run) -> None:
-    section, world, console = run.resolved.config.train, ranks.world(), run.console
-    counts = ", ".join(f"{name} {len(split)}" for name, split in run.data.splits().items())
-    console.say(f"images: {counts}; updates: {run.total}, epochs: {section.epochs}, processes: {world}")
-    effective = section.batch_size * section.accumulate * world
-    console.say(
-        f"batch: {section.batch_size} per process x {section.accumulate} accumulated x {world} processes "
-        f"= {effective} per update"
-    )
-    dropped = run.orders(0).dropped
-    if dropped:
-        console.say(f"{dropped} images of each epoch, other ones every time, are left over and not used", keep=True)
-    if run.data.val is None:
-        console.warn("there is no val split: no score picks the best weights, the last ones are kept")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from visiontl.engine.model import Built
 from visiontl.report import page
 from visiontl.report.run import BackboneFacts, Loaded, Report, Share
 from visiontl.runs.environment import command_line, write_text
+from visiontl.task import SampleDataset
 
 
 def describe(built: Built, folder: Path, placement: Placement, images: Mapping[str, int], began: datetime) -> Report:
@@ -50,6 +52,15 @@ def share_loaded(built: Built) -> Loaded | None:
         values=Share(matched=share.values, total=share.of_values),
         tensors=Share(matched=share.tensors, total=share.of_tensors),
     )
+
+
+def report_items(built: Built, rows: Sequence[Any], split: SampleDataset, name: str) -> list[Any]:
+    """What the task has to show of a split's rows; pictures are opened on demand through the split."""
+    task = built.resolved.task
+    if task.report is None:
+        return []
+    items = task.report(built.resolved.cfg, rows, built.meta, split.image)
+    return [replace(item, title=f"{item.title} ({name})") for item in items]
 
 
 def write(folder: Path, report: Report, items: Sequence[Any], metrics: Sequence[Mapping[str, Any]] = ()) -> Path:

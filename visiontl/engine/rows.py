@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -108,15 +107,6 @@ def in_fp32(outputs: Any) -> Any:
 def scalars(scores: Mapping[str, Any]) -> dict[str, float]:
     """The plain numbers among the scores, for logs and tables."""
     return {k: float(v) for k, v in scores.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-
-
-def report_items(built: Built, rows: Sequence[Any], split: SampleDataset, name: str) -> list[Any]:
-    """What the task has to show of a split's rows; pictures are opened on demand through the split."""
-    task = built.resolved.task
-    if task.report is None:
-        return []
-    items = task.report(built.resolved.cfg, rows, built.meta, split.image)
-    return [replace(item, title=f"{item.title} ({name})") for item in items]
 
 
 def say_scores(console: Console, title: str, scores: Mapping[str, Any]) -> None:

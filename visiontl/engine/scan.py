@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,12 +23,10 @@ from visiontl.processes import ranks
 from visiontl.processes.seeds import seeded
 from visiontl.report.console import Console
 from visiontl.report.items import Finding, Seen
-from visiontl.runs.environment import write_text
 from visiontl.task import Data, SampleDataset, Task
 
 NAMED = 5  # names in a sentence on the console; files hold all
 CHUNK = 32  # images that a loader process reads before it answers
-UNREADABLE = "unreadable.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,16 +223,14 @@ def seen(scans: Scans, duplicates: Sequence[Sequence[tuple[str, int]]] = ()) -> 
     return Seen(sizes, duplicates)
 
 
-def write_unreadable(folder: Path, data: Data) -> None:
-    """All that was left out, one JSON object a line; no file where nothing was."""
-    lines = [
+def unreadable_lines(data: Data) -> str:
+    """All that was left out, one JSON object a line."""
+    return "".join(
         json.dumps({"split": name, "name": str(split.split.names[id]), "why": why}) + "\n"
         for name, split in data.splits().items()
         if isinstance(split, Remaining)
         for id, why in split.bad.items()
-    ]
-    if lines:
-        write_text(folder / UNREADABLE, "".join(lines))
+    )
 
 
 def pixels_digest(image: Image.Image) -> bytes:

@@ -14,17 +14,18 @@ from torch import nn
 from visiontl import plugins
 from visiontl.config.resolve import Resolved, resolve
 from visiontl.engine import loader
+from visiontl.engine.announcements import announce_phase
 from visiontl.engine.device import current_device, to_device
+from visiontl.engine.example import with_example
 from visiontl.engine.feature_cache import split_batches
 from visiontl.engine.ledger import Ledger
 from visiontl.engine.optim import in_steps, lr_factor, set_lr
 from visiontl.engine.order import images_of, training_keys
-from visiontl.engine.prepare import Run, say_phase, set_up
+from visiontl.engine.prepare import Run, set_up
 from visiontl.engine.rehearse import rehearse
-from visiontl.engine.reporting import describe, write
-from visiontl.engine.rows import gather_rows, report_items, say_scores, scalars, score_rows
+from visiontl.engine.reporting import describe, report_items, write
+from visiontl.engine.rows import gather_rows, say_scores, scalars, score_rows
 from visiontl.engine.saving import best_is_whole, read_previews, resume, save_previews, write_best
-from visiontl.engine.start import with_example
 from visiontl.engine.watch import Watch, check_gradients, check_scale, check_weights
 from visiontl.engine.wrapping import load_model_state, wrap
 from visiontl.errors import CheckpointError, TrainingError, did_you_mean
@@ -35,7 +36,7 @@ from visiontl.freezing.policies import Mode
 from visiontl.processes import liveness, ranks, signals
 from visiontl.processes.seeds import STEP, mix, seed_generators
 from visiontl.report.console import Console
-from visiontl.report.run import Best, PhaseRows, Report, StageRow, Training
+from visiontl.report.run import Best, PhaseRows, Report, Training
 from visiontl.runs import folders, store
 from visiontl.runs.metrics import Metrics, start_trackers
 from visiontl.task import SampleDataset
@@ -201,7 +202,7 @@ def begin_phase(run: Run, epoch: int) -> Phase:
     first, modes = max((phase for phase in run.phases if phase[0] <= epoch), key=lambda phase: phase[0])
     set_gradients(built.model, trainable(run.layout, modes))
     set_training(built.model, built.backbone, modes, config.freeze.norm_stats)
-    say_phase(run, first, modes)
+    announce_phase(run.trainability(modes), first, run.console)
     wrapped, prepared = wrap(run.accelerator, built.model, run.optimizer, config.train.compile)
     parameters = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
     return Phase(modes, wrapped, prepared, [parameter for parameter in parameters if parameter.requires_grad])
@@ -330,11 +331,10 @@ def finish(run: Run, ledger: Ledger) -> dict[str, Any]:
 def report_of(run: Run, ledger: Ledger, scores: Mapping[str, Mapping[str, Any]]) -> Report:
     """The report of a run that has ended."""
     progress, images = ledger.progress, {name: len(split) for name, split in run.data.splits().items()}
-    tables = [(epoch, run.trainability(modes)) for epoch, modes in run.phases]
     training = Training(
         policy=policies.describe(run.resolved.config.freeze.policy),
         cached_features=sorted(run.caches),
-        trainability=[PhaseRows(epoch=epoch, rows=[StageRow(**row) for row in rows]) for epoch, rows in tables],
+        trainability=[PhaseRows(epoch=epoch, rows=run.trainability(modes)) for epoch, modes in run.phases],
         steps=progress.step,
         best=None if progress.best is None else Best(**progress.best),
         scores_at_start=progress.start or {},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -13,6 +12,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from visiontl.backbone import Backbone
 from visiontl.errors import BackboneError, PolicyError
 from visiontl.freezing.policies import Mode, Policy
+from visiontl.report.run import StageRow
 
 HEAD = "head"  # everything of the model that is not the backbone
 
@@ -136,20 +136,14 @@ def trainable(layout: Layout, modes: Mapping[str, Mode]) -> list[str]:
     return chosen
 
 
-def table(layout: Layout, modes: Mapping[str, Mode], rates: Mapping[str, float]) -> list[dict[str, Any]]:
+def table(layout: Layout, modes: Mapping[str, Mode], rates: Mapping[str, float]) -> list[StageRow]:
     """One row per stage and one for the head: mode, parameters, how many train, learning rate at its peak."""
     chosen = set(trainable(layout, modes))
     rows = []
     for stage, total in layout.totals.items():
         active = sum(layout.sizes[name] for name in layout.members.get(stage, ()) if name in chosen)
         read = stage == HEAD or stage in layout.stages
-        rows.append(
-            {
-                "stage": stage,
-                "mode": modes.get(stage, "train") if read else "unread" if total else "empty",
-                "parameters": total,
-                "trainable": active,
-                "lr": rates.get(stage, 0.0) if active else 0.0,
-            }
-        )
+        mode = modes.get(stage, "train") if read else "unread" if total else "empty"
+        lr = rates.get(stage, 0.0) if active else 0.0
+        rows.append(StageRow(stage=stage, mode=mode, parameters=total, trainable=active, lr=lr))
     return rows

@@ -16,7 +16,8 @@ import psutil
 import torch
 from accelerate import Accelerator
 
-from visiontl.errors import CheckpointError
+from visiontl.errors import CheckpointError, ConfigError
+from visiontl.kit.words import plural
 from visiontl.processes import ranks
 
 LIBRARIES = ("torch", "torchvision", "timm", "accelerate")
@@ -56,6 +57,18 @@ def asked_processes() -> int | None:
         return None
     found = re.search(r"\blaunch .*--num[_-]processes[ =](\d+)", " ".join(words))
     return int(found[1]) if found else None
+
+
+def check_processes(wanted: int | None) -> None:
+    """Raise ConfigError unless as many processes run as the config (run.processes) or the launcher asked for."""
+    actual, who = ranks.world(), "run.processes is"
+    if wanted is None:
+        wanted, who = asked_processes(), "accelerate launch was asked for"
+    if wanted is not None and wanted != actual:
+        raise ConfigError(
+            f"{who} {wanted}, but {actual} {plural(actual, 'process')} started; on CPU use "
+            f"`torchrun --nproc_per_node {wanted}` (accelerate launch starts one there), see docs/distributed.md"
+        )
 
 
 def command_line() -> str:

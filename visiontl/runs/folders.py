@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,12 +16,15 @@ from visiontl.config.write import config_hash, flat_config
 from visiontl.errors import CheckpointError, VisionTLError
 from visiontl.processes import ranks
 from visiontl.report.console import Console
+from visiontl.runs import store
+from visiontl.runs.environment import write_text
 
 AUTO = "auto"
 FREE = ("run.", "loader.")  # what decides no number: it may change between a run and its continuation
 PLACE = ("run.folder", "run.name", "resume")
 ENDED = ("finished", "stopped early")
 LOCK = ".lock"
+UNREADABLE = "unreadable.txt"
 
 _held: dict[Path, IO[str]] = {}
 
@@ -72,6 +76,44 @@ def require_writable(folder: Path) -> None:
         raise CheckpointError(f"{folder} cannot be made: {above} is no folder")
     if not os.access(above, os.W_OK | os.X_OK):
         raise CheckpointError(f"{folder} cannot be {'written to' if above == whole else f'made: {above} is read-only'}")
+
+
+def require_free(parent: Path, name: str | None) -> None:
+    """Raise CheckpointError where a new run, of that name or of none, cannot be made in the folder."""
+    require_writable(parent)
+    if name is not None and os.path.exists(parent / name):
+        raise CheckpointError(f"{parent / name} exists already and is never overwritten; choose another run.name")
+
+
+def write_lists(folder: Path, config: str | None, names: Mapping[str, Sequence[str]], unreadable: str) -> None:
+    """What a run is: its config, where one is given, and the files of each split, one JSON string a line. A resumed run
+    adds what a kill at its beginning left out, and changes nothing once there is a checkpoint, which was made of these
+    files. unreadable: text of the file that says what was left out; empty where nothing was."""
+    begun = store.step_folders(folder / "checkpoints")
+    missing = [name for name in names if not (begun and (folder / "splits" / f"{name}.txt").exists())]
+    if config is not None:
+        write_text(folder / "config.yaml", config)
+    (folder / "splits").mkdir(exist_ok=True)
+    if missing and unreadable:
+        write_text(folder / "splits" / UNREADABLE, unreadable)
+    for name in missing:
+        lines = "".join(json.dumps(file, ensure_ascii=False) + "\n" for file in names[name])
+        write_text(folder / "splits" / f"{name}.txt", lines)
+
+
+def compare_lists(folder: Path, names: Mapping[str, Sequence[str]], console: Console) -> None:
+    """Say aloud when the files of a split are no longer those that the run was trained and judged on."""
+    for name, files in names.items():
+        path = folder / "splits" / f"{name}.txt"
+        if not path.exists():
+            continue
+        # not splitlines, which also ends a line at U+2028 and other characters that names may hold
+        saved, now = {json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line}, set(files)
+        if saved != now:
+            console.warn(
+                f"the {name} split has changed since training: {len(now - saved)} new, {len(saved - now)} gone "
+                f"({', '.join(sorted(now ^ saved)[:3])}); scores are not comparable with the run's own"
+            )
 
 
 def changes(folder: Path, resolved: Resolved) -> tuple[list[str], list[str]]:

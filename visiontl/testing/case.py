@@ -12,8 +12,8 @@ from torch import Tensor
 
 from visiontl import plugins
 from visiontl.config.resolve import Resolved, resolve
+from visiontl.engine.example import with_example
 from visiontl.engine.prepare import Run, set_up
-from visiontl.engine.start import with_example
 from visiontl.freezing.layout import HEAD, backbone_prefix
 from visiontl.report.console import Console
 

@@ -1,0 +1,127 @@
+"""What `visiontl predict` writes: one record a photo, its arrays and pictures as files, and a table of all."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from safetensors.numpy import save_file
+
+from visiontl.errors import DataError
+from visiontl.report.values import json_value
+from visiontl.runs.environment import write_text
+
+JPEG_SIDE = 65_500  # pixels, the longest that a JPEG can have
+
+
+def write_predictions(
+    folder: Path, records: Sequence[Mapping[str, Any]], vectors: Mapping[str, Sequence[np.ndarray]]
+) -> None:
+    """predictions.jsonl, predictions.csv, and KEY.safetensors for each key with one vector a photo."""
+    lines = [json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records]
+    write_text(folder / "predictions.jsonl", "".join(lines))
+    write_csv(folder / "predictions.csv", records)
+    for key, found in vectors.items():
+        save_file({key: np.stack(found)}, folder / f"{plain_name(key)}.safetensors")
+
+
+def save_picture(picture: Image.Image, target: Path) -> None:
+    target.parent.mkdir(exist_ok=True)
+    picture = picture.convert("RGB")
+    picture.thumbnail((JPEG_SIDE, JPEG_SIDE))  # changes nothing where both sides are shorter
+    picture.save(target, quality=90)
+
+
+def in_words(record: Mapping[str, Any]) -> str:
+    """A record in one line for the console."""
+    shown = {key: short(value) for key, value in record.items() if key != "file"}
+    return f"{record['file']}: " + ", ".join(f"{key} {value}" for key, value in shown.items() if value)
+
+
+def write_csv(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Records as a table: nested mappings become dotted columns, lists JSON."""
+    rows = [flat(record) for record in records]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    temporary = path.with_name(f".writing-{path.name}")
+    with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(temporary, path)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            words = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+            nested = "|".join(value) if words else json.dumps(value, ensure_ascii=False)
+            found[prefix + key] = nested if isinstance(value, list | tuple) else value
+    return found
+
+
+def stored(
+    prediction: Mapping[str, Any], folder: Path, name: str, vectors: dict[str, list[np.ndarray]]
+) -> dict[str, Any]:
+    """The prediction as JSON values; arrays and images become files, named in their place. Vectors of one length are
+    gathered: row i of `vectors[key]` is that of the i-th photo."""
+    made: dict[str, Any] = {}
+    for key, value in prediction.items():
+        if isinstance(value, np.ndarray) and value.ndim == 1 and value.shape == vectors.get(key, [value])[0].shape:
+            rows = vectors.setdefault(key, [])
+            rows.append(value)
+            made[key] = {"file": f"{plain_name(key)}.safetensors", "row": len(rows) - 1}
+        elif isinstance(value, Image.Image | np.ndarray):
+            suffix = ".png" if isinstance(value, Image.Image) else ".npy"
+            target = folder / plain_name(key) / f"{name}{suffix}"
+            target.parent.mkdir(exist_ok=True)
+            value.save(target) if isinstance(value, Image.Image) else np.save(target, value, allow_pickle=False)
+            made[key] = str(target.relative_to(folder))
+        else:
+            made[key] = json_value(value, key)
+    return made
+
+
+def free_name(file: Path, taken: set[str]) -> str:
+    """The file's stem, or stem-2 ... where another folder has a picture of that name."""
+    stem = plain_name(file.stem)
+    name = next(n for n in itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2))) if n not in taken)
+    taken.add(name)
+    return name
+
+
+def plain_name(text: str) -> str:
+    """Text as a file name that cannot leave its folder."""
+    kept = "".join(sign if sign.isalnum() or sign in "-_. ()" else "_" for sign in text).strip(". ")
+    return kept[:100] or "unnamed"
+
+
+def short(value: Any) -> str:
+    """A value for the console: plain ones and lists of words; what is nested stays in the files."""
+    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+        return ", ".join(value)[:80] or "none"
+    if isinstance(value, Mapping) and all(isinstance(one, int) for one in value.values()):  # counts
+        return ", ".join(f"{name} {one}" for name, one in value.items())[:80] or "none"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)[:80] if isinstance(value, str | int) else ""
+
+
+def out_folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = any(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"--out: {folder} cannot be made: {error.strerror or error}") from None
+    if taken:
+        raise DataError(f"{folder} is not empty; predictions never overwrite, choose another --out")
+    return folder

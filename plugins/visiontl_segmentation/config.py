@@ -181,7 +181,7 @@ def expand_loss(value: Any) -> Any:
 class LossConfig(Section):
     """Weights of the parts of the loss; what is 0 is not computed."""
 
-    cross_entropy: float = Field(0.0, ge=0)
+    cross_entropy: float = Field(0.0, ge=0, description="of each pixel")
     dice: float = Field(0.0, ge=0, description="Milletari et al. 2016")
     jaccard: float = Field(0.0, ge=0, description="soft IoU, Rahman and Wang 2016")
     tversky: float = Field(0.0, ge=0, description="Salehi et al. 2017")

@@ -36,6 +36,16 @@ def test_a_page_that_is_generated_is_current(name):
     assert generator.page() == TEXTS[generator.PAGE], f"run `python tools/{name}.py`"
 
 
+def test_every_key_of_a_config_and_every_option_is_explained():
+    page = TEXTS[ROOT / "docs/config.md"]
+    keys = re.findall(r"^\| `([\w.]+)` \| (?:required|`.*`) \|(.*)\|$", page, re.MULTILINE)
+    assert len(keys) > 200
+    assert len(keys) == len(re.findall(r"^\| `", page, re.MULTILINE))
+    assert [key for key, meaning in keys if not meaning.strip()] == []
+    for task in ("classification", "detection", "face", "segmentation", "style"):
+        assert f"## task: {task}\n" in page
+
+
 @pytest.mark.parametrize("name", visiontl.__all__)
 def test_every_public_name_exists_and_is_documented(name):
     assert getattr(visiontl, name).__doc__, f"{name} has no docstring"
@@ -140,5 +150,6 @@ def test_the_places_that_the_architecture_page_names_exist():
         places_of = [base / file for base in (ROOT / "visiontl", ROOT, ROOT / "plugins")]
         path = next((one for one in places_of if one.is_file()), None)
         assert path is not None, f"{file} is nowhere"
-        defined = {node.name for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if hasattr(node, "name")}
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
         assert set(re.findall(r"\w+", names)) <= defined, f"{file} defines no {names}"

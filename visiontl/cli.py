@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from visiontl.commands import COMMANDS
 from visiontl.commands.arguments import rank, split_arguments
-from visiontl.errors import ConfigError, RankFailed, Stopped, VisionTLError, did_you_mean
+from visiontl.errors import ConfigError, RankFailed, Stopped, VisionTLError, closest, did_you_mean, respelled
 from visiontl.report.formats import clean
 from visiontl.task import Command
 
@@ -141,18 +141,21 @@ def apart(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[li
 def refuse_unknown_flags(parser: argparse.ArgumentParser, command: Command, arguments: Sequence[str]) -> None:
     """Raise ConfigError for a flag that the command does not have: `a.b=c` may be meant, or a word without a name."""
     flags = [flag for action in parser._actions for flag in action.option_strings]
+    options = command.options.model_fields if command.options is not None else {}
     end = arguments.index("--") if "--" in arguments else len(arguments)
     for flag in (word.partition("=")[0] for word in arguments[:end] if word.startswith("--")):
         if flag in flags:
             continue
-        key = flag.lstrip("-").replace("-", "_")
+        key = respelled(flag.lstrip("-").replace("-", "_"))
         near = did_you_mean(flag, flags)
-        if command.options is not None and key in command.options.model_fields:
+        if key in options:
             near = f"; it is an option: {key}=VALUE"
         elif key in (places := {action.dest: action.metavar for action in parser._actions}):
             near = f"; {places[key]} stands without a name: {' '.join(parser.format_usage().split())}"
         elif "." in flag:
             near = f"; write {flag.lstrip('-')}=VALUE"
+        elif not near.startswith("; did") and (alike := closest(key, options, 1)):
+            near = f"; did you mean the option {alike[0]}=VALUE?"
         raise ConfigError(f"unknown argument {flag!r}{near or f'; see `{parser.prog} --help`'}")
 
 

@@ -230,6 +230,8 @@ CALLS = [
     Call(f"{SOUND} optimizer=sgd", "expected 'adam' or 'lbfgs'"),
     Call(f"{SOUND} --preview-every -1", "--preview-every -1 is below 0"),
     Call(f"{SOUND} --size 64", "unknown argument '--size'; it is an option: size=VALUE"),
+    Call(f"{SOUND} --keep-colours", "'--keep-colours'; it is an option: keep_colors=VALUE"),
+    Call("sheet {here}/s.png {here}/photo.png --column A=b", "'--column'; did you mean the option columns=VALUE?"),
     Call("optimize {here}/photo.png --style {here}/style.png --out {here}/o", "it is an option: style=VALUE"),
     Call("optimize {here}/photo.png --out {here}/o", "DIR stands without a name: usage: visiontl style optimize"),
     Call("optimize {here}/photo.png {here}/o", "style: is missing"),

@@ -16,7 +16,7 @@ from visiontl_segmentation.data import data
 
 from tests.bad_input.outcome import check_words, tree
 from tests.segmentation import made
-from tests.segmentation.made import SIZE, index_mask, picture, truth, write
+from tests.segmentation.made import SIZE, picture, truth, write
 from visiontl import ConfigError, DataError, ImageSpec
 
 
@@ -81,13 +81,6 @@ def jpeg(root: Path) -> None:
     Image.fromarray(truth("a") * 40).save(root / A.replace(".png", ".jpg"), quality=30)
 
 
-def link_out(root: Path) -> None:
-    outside = root.parent / "outside.png"
-    index_mask(truth("a")).save(outside)
-    (root / A).unlink()
-    (root / A).symlink_to(outside)
-
-
 FOLDERS = [
     Bad("a value beyond the classes", "index", saved(with_value(3)), ("masks/train/a.png", "3 on 3 pixels", "0 to 2")),
     Bad("many values beyond the classes", "index", saved(with_value(9, 7)), ("a.png", "9 on 7 pixels")),
@@ -130,7 +123,6 @@ FOLDERS = [
     Bad("no pair at all", "index", removed("masks/train/a.png", "masks/train/b.png", "masks/train/c.png"),
         ("3 images without mask",)),
     Bad("a split without pictures", "index", removed("images/val/d.png", "masks/val/d.png"), ("val holds no images",)),
-    Bad("a link that leads out", "index", link_out, ("a.png", "link that leads out")),
     Bad("no masks", "index", removed("masks"), ("no images with masks found", "images")),
     Bad("names twice", "index", written("classes.txt", "ground\ncat\ncat\n"), ("classes.txt", "cat", "given twice")),
     Bad("no names", "index", written("classes.txt", "\n \n"), ("classes.txt", "no names")),

@@ -1,8 +1,8 @@
 """What lies below the folder of a data set. One set of rules for every task:
 
     names    any that the file system can hold, whatever is in it; `words.told` makes one fit to be printed
-    links    read while they stay inside the folder. In a search in depth, one that leads out, or back to what is read
-             anyway, is passed over; a folder or file that has to be there is refused where it is a link that leads out
+    links    read wherever they lead, for they are the owner's own doing; in a search in depth, one back to what is
+             read anyway is passed over. A file that a table or an annotation names is refused where a link leads out
     hidden   what begins with a dot is passed over
     pictures are known by their extension (`images.EXTENSIONS`)
 
@@ -26,7 +26,7 @@ from visiontl.kit.words import count, did_you_mean, some, told
 LONGEST = 4096  # characters of a path, Linux's limit
 MOST = 1 << 26  # bytes of a text that lists names
 HIDDEN, NO_PICTURE = "hidden", "no picture"
-LEADS_OUT, LEADS_UP, TWICE = "a link that leads out", "a link to a folder above", "a link to a folder that is read"
+LEADS_UP, TWICE = "a link to a folder above", "a link to a folder that is read"
 
 Kind = Literal["file", "folder", "link", "other"]
 
@@ -56,16 +56,16 @@ class Folders:
 
     base: str
     listed: dict[str, dict[str, Kind]] = field(default_factory=dict[str, dict[str, Kind]], repr=False)
+    outside: dict[str, bool] = field(default_factory=dict[str, bool], repr=False)  # of folders that were asked for
 
     def path(self, name: str) -> Path:
         return Path(self.base, name)
 
     def entries(self, folder: str = "") -> Mapping[str, Kind]:
-        """name -> kind, sorted; empty where there is no such folder. Raises DataError where a link leads out."""
+        """name -> kind, sorted; empty where there is no such folder."""
         if folder not in self.listed:
             found: dict[str, Kind] = {}
             if os.path.isdir(self.path(folder)):
-                self.check_inside(folder)
                 try:
                     with os.scandir(self.path(folder)) as entries:
                         found = {entry.name: _kind(entry) for entry in sorted(entries, key=lambda entry: entry.name)}
@@ -86,8 +86,12 @@ class Folders:
             )
 
     def has(self, name: str) -> bool:
-        """Whether it is a regular file. Raises DataError where it is a link that leads out."""
+        """Whether it is a regular file that a table or an annotation names. Raises DataError where a link leads out."""
         folder, _, last = name.rpartition("/")
+        if folder not in self.outside:
+            self.outside[folder] = self.leads_out(folder)
+        if self.outside[folder]:
+            self.check_inside(folder)
         kind = self.entries(folder).get(last)
         if kind == "link" and os.path.isfile(self.path(name)):
             self.check_inside(name)
@@ -124,7 +128,8 @@ class Folders:
         return read_text(self.path(name), most)
 
     def pictures(self, folder: str = "") -> Found:
-        """All pictures below a folder, searched in depth. Raises DataError where that folder itself leads out.
+        """All pictures below a folder, searched in depth; what has a picture's name and is no regular file too:
+        opening it says so.
 
         Real folders are read first, so what is read in two ways has the name without a link.
         """
@@ -139,7 +144,7 @@ class Folders:
             real = os.path.realpath(self.path(place))
             if place != folder and os.path.islink(self.path(place)):
                 above = any(_within(root, real) for root in roots)
-                why = LEADS_OUT if self.leads_out(place) else TWICE if real in seen else LEADS_UP if above else ""
+                why = TWICE if real in seen else LEADS_UP if above else ""
                 if why:
                     passed.append(Passed(f"{place}/", why))
                     continue
@@ -152,10 +157,8 @@ class Folders:
                     passed.append(Passed(f"{name}/" if below else name, HIDDEN))
                 elif below:
                     (links if kind == "link" else places).append(name)
-                elif kind == "other" or not is_image(Path(last)):
+                elif not is_image(Path(last)):
                     passed.append(Passed(name, NO_PICTURE))
-                elif kind == "link" and self.leads_out(name):
-                    passed.append(Passed(name, LEADS_OUT))
                 else:
                     found.append(name)
             links.sort(reverse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -124,6 +125,17 @@ def test_the_best_weights_count_as_saved_without_their_twin(case, tmp_path, monk
     assert any("alone holds the best weights" in note for note in report["notes"])
     assert not (tmp_path / "runs/run/checkpoints/best").exists()
     assert report["scores"]["val"]["mae"] == pytest.approx(report["best"]["value"])
+
+
+def test_a_link_to_nothing_in_place_of_the_best_weights_is_said(case, tmp_path):
+    stopped(case, 5, signal.SIGTERM)
+    twin = tmp_path / "runs/run/checkpoints/best"
+    shutil.rmtree(twin)
+    twin.symlink_to("nowhere")
+    report = visiontl.train(case.resolved(*SETTINGS, "resume=auto"))
+    assert any(note.startswith(f"warning: {twin} is damaged") for note in report["notes"])
+    assert not twin.is_symlink()
+    assert store.damage(twin) is None
 
 
 def test_the_end_of_a_run_waits_for_room(case, tmp_path, monkeypatch, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -198,7 +199,7 @@ def best_is_whole(run: Run) -> bool:
         store.copy_folder(twin, model)
         run.console.warn(f"{model} is damaged ({reasons[0]}) and is restored from {twin}")
     elif reasons[1]:
-        if twin.exists():
+        if os.path.lexists(twin):  # a link to nothing is there, too
             run.console.warn(f"{twin} is damaged ({reasons[1]}) and is made again from {model}")
         write_twin(run)
     return True

@@ -6,6 +6,7 @@ import argparse
 import json
 import pickle
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ import torch
 from tests.shared import shared
 from visiontl.backbones import downloads
 from visiontl.backbones.registry import find
-from visiontl.backbones.weights import load_weights, make_backbone
+from visiontl.backbones.weights import make_backbone
 from visiontl.errors import BackboneError, WeightsError
 
 MOBILENET = "weights/mobilenet_v2_imagenet/mobilenet_v2_torchvision.pth"
@@ -230,7 +231,7 @@ def test_another_architectures_file_is_refused_whole(wrong, tmp_path):
     backbone = entry.build()
     before = values_of(backbone)
     with pytest.raises(WeightsError) as caught:
-        load_weights(backbone, entry, str(tmp_path / "other.pth"))
+        make_backbone(replace(entry, build=lambda **_: backbone), str(tmp_path / "other.pth"))
     text = str(caught.value)
     assert "%" in text.split("gives")[1][:40]
     assert "Missing: " in text

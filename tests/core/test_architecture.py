@@ -135,7 +135,6 @@ LONGER = {
     "plugins/visiontl_style/optimize.py: optimize": "a loop of its own, read from top to bottom",
 }
 MORE_PARAMETERS = {
-    "visiontl/backbones/library.py: __init__": "what a library's model is made of, once",
     "visiontl/backbones/torchvision.py: run_pass": "one pass under hooks; its parts are used nowhere else",
 }
 

@@ -17,7 +17,7 @@ from visiontl import plugins, testing
 from visiontl.engine import predict
 from visiontl.engine.train import finish, fit
 from visiontl.errors import CheckpointError, PluginError
-from visiontl.report.run import BackboneFacts, Best, Loaded, PhaseRows, Report, Share, StageRow, Training
+from visiontl.report.run import BackboneFacts, Best, Loaded, PhaseRows, Portion, Report, StageRow, Training
 from visiontl.report.values import json_value
 
 NAN, INF = math.nan, math.inf
@@ -84,7 +84,7 @@ def made(**more: Any) -> Report:
             name="visiontl/tiny",
             weights="default",
             parameters=100,
-            loaded=Loaded(values=Share(matched=90, total=100), tensors=Share(matched=8, total=9)),
+            loaded=Loaded(values=Portion(matched=90, total=100), tensors=Portion(matched=8, total=9)),
         ),
         "config": "task: {}\n",
         "seconds": 1.5,

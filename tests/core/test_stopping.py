@@ -157,7 +157,7 @@ def test_the_end_of_a_run_waits_for_room(case, tmp_path, monkeypatch, capsys):
     visiontl.train(case.resolved(*settings, "run.name=late"))
     assert len(waited) == room
     room = 1000
-    with pytest.raises(CheckpointError, match="the end of the run could not be saved; make room and continue it: vis"):
+    with pytest.raises(CheckpointError, match="the end of the run could not be saved; make room and continue it: .*visiontl train"):
         visiontl.train(case.resolved(*settings, "run.name=run"))
     assert folders.ended(tmp_path / "runs/run") is None
     room = 0
@@ -166,17 +166,21 @@ def test_the_end_of_a_run_waits_for_room(case, tmp_path, monkeypatch, capsys):
     assert report["best"] == whole["best"]
 
 
-def test_a_report_that_cannot_be_written_is_made_when_the_run_goes_on(case, tmp_path, monkeypatch):
+def test_a_report_that_cannot_be_written_is_made_when_the_run_goes_on(case, tmp_path, monkeypatch, capsys):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
         patched.setattr("visiontl.report.page.write_report", full)
-        with pytest.raises(CheckpointError, match=r"the report cannot be written .*No space.*make room, then visiontl"):
+        with pytest.raises(CheckpointError, match=r"the report cannot be written .*No space.*make room, then .*visiontl train"):
             visiontl.train(case.resolved("train.epochs=1", "run.name=run"))
     report = visiontl.train(case.resolved("train.epochs=1", "run.name=run", "resume=auto"))
     assert report["status"] == "finished"
     assert (tmp_path / "runs/run/report.html").is_file()
+    capsys.readouterr()
+    assert visiontl.train(case.resolved("train.epochs=1", "run.name=run", "resume=auto")) == report
+    best = f"best mae {report['best']['value']:.4f}"
+    assert f"runs/run is finished after {report['steps']} updates; {best}: nothing to resume" in capsys.readouterr().out
 
 
 def test_too_small_a_disk_is_said_before_the_first_update(case, monkeypatch, capsys):

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from visiontl.backbone import Backbone, OriginalHead
-from visiontl.backbones.matching import some
 from visiontl.errors import BackboneError, WeightsError, first_line
+from visiontl.kit.words import some
 
 SUFFIX = ".safetensors"
 

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visiontl.backbone import Backbone
-from visiontl.backbones.sizing import Layout
+from visiontl.backbones.sizing import Geometry
 from visiontl.errors import first_line
 from visiontl.kit.stages import Partition
 from visiontl.spec import ImageSpec
 
 PREFIX_TOKENS = (0, 1, 2, 5)  # none, class token, with a distillation token, with four registers
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a body is built, and what it is like: all found on the meta device."""
+
+    kwargs: Mapping[str, Any]
+    native: tuple[int, int]  # (H, W) that the architecture is made for
+    built_for: tuple[int, int]  # (H, W) that this body is made for
+    geometry: Geometry
+    parts: Partition
+    parameters: int
 
 
 class LibraryBackbone(Backbone):
@@ -23,25 +37,16 @@ class LibraryBackbone(Backbone):
     A name in the library is the backbone's without `body.` before it.
     """
 
-    def __init__(
-        self,
-        name: str,
-        arch: str,
-        spec: ImageSpec,
-        in_channels: int,
-        body: nn.Module,
-        layout: Layout,
-        parts: Partition,
-    ):
+    def __init__(self, name: str, arch: str, spec: ImageSpec, in_channels: int, body: nn.Module, plan: Plan):
         super().__init__(name, spec, in_channels)
         self.arch = arch
         self.body = body
-        self.stages = parts.stages
-        self.stage_of = parts.stage_of
-        self.level_of = parts.level_of
-        self.channels = layout.channels
-        self.strides = layout.strides
-        self.embed_dim = layout.embed_dim
+        self.stages = plan.parts.stages
+        self.stage_of = plan.parts.stage_of
+        self.level_of = plan.parts.level_of
+        self.channels = plan.geometry.channels
+        self.strides = plan.geometry.strides
+        self.embed_dim = plan.geometry.embed_dim
 
     def depth_of_layer(self, layer: str) -> int:
         """The pyramid level that has run the named module of the body; len(channels) where only pooled does."""

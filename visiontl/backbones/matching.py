@@ -13,6 +13,7 @@ from torch import Tensor
 from visiontl.backbone import NORMALIZATION, Backbone
 from visiontl.backbones import catalog
 from visiontl.errors import WeightsError, first_line
+from visiontl.kit.words import some
 
 ENOUGH = 0.9  # of the backbone's tensors and of their values; below it the file is that of another architecture
 COUNTER = "num_batches_tracked"  # absent from old files; says nothing about the weights
@@ -239,9 +240,3 @@ def owners(best: Fit) -> list[str]:
 def _preference(path: str) -> int:
     words = re.split(r"[._]", path.lower()) + path.lower().split(".")
     return next((i for i, word in enumerate(PREFERRED) if word in words), len(PREFERRED))
-
-
-def some(names: Sequence[str], count: int = 4) -> str:
-    """The first few, and how many more."""
-    text = ", ".join(names[:count])
-    return text if len(names) <= count else f"{text} and {len(names) - count} more"

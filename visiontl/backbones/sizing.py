@@ -13,7 +13,7 @@ Run = Callable[[int, int], Shapes]  # (H, W) -> shapes; raises for a size that d
 
 
 @dataclass(frozen=True)
-class Layout:
+class Geometry:
     """channels, strides: per pyramid level. embed_dim: width of pooled. pad_to, sizing: as in ImageSpec."""
 
     channels: tuple[int, ...]
@@ -42,12 +42,12 @@ def nearest_power(ratio: float) -> int:
     return 2 ** max(round(math.log2(ratio)), 0)
 
 
-def same_geometry(size: tuple[int, int], shapes: Shapes, layout: Layout, at: tuple[int, int], base: Shapes) -> bool:
+def same_geometry(size: tuple[int, int], shapes: Shapes, geometry: Geometry, at: tuple[int, int], base: Shapes) -> bool:
     """True if the maps at `size` lie on the same grid as those at `at`: each side within one cell of size / stride,
     counted from where it lay at `at` (nets without padding lose a constant number of pixels)."""
     if shapes[1] != base[1] or len(shapes[0]) != len(base[0]):
         return False
-    for (c, h, w), (c0, h0, w0), stride in zip(shapes[0], base[0], layout.strides, strict=True):
+    for (c, h, w), (c0, h0, w0), stride in zip(shapes[0], base[0], geometry.strides, strict=True):
         shift_h = (h - size[0] / stride) - (h0 - at[0] / stride)
         shift_w = (w - size[1] / stride) - (w0 - at[1] / stride)
         if c != c0 or abs(shift_h) > 1 or abs(shift_w) > 1:
@@ -55,12 +55,12 @@ def same_geometry(size: tuple[int, int], shapes: Shapes, layout: Layout, at: tup
     return True
 
 
-def measure(run: Run, size: tuple[int, int], declared: Sequence[int] | None = None) -> Layout:
-    """The layout of a body whose own image size is `size`, with its sizing found by trying other sizes."""
+def measure(run: Run, size: tuple[int, int], declared: Sequence[int] | None = None) -> Geometry:
+    """The geometry of a body whose own image size is `size`, with its sizing found by trying other sizes."""
     base = run(*size)
     maps, width = base
     strides = nominal_strides(size, maps, declared)
-    fixed = Layout(tuple(c for c, _, _ in maps), strides, width, 1, "fixed")
+    fixed = Geometry(tuple(c for c, _, _ in maps), strides, width, 1, "fixed")
     step = max(strides)
 
     def works(height: int, width: int) -> bool:
@@ -79,32 +79,32 @@ def measure(run: Run, size: tuple[int, int], declared: Sequence[int] | None = No
     return fixed
 
 
-def takes(layout: Layout, size: tuple[int, int]) -> bool:
-    """True if a body of this layout takes images of `size`, whatever it was made for."""
-    if layout.sizing == "multiple":
-        return all(side % layout.pad_to == 0 for side in size)
-    return layout.sizing == "any"
+def takes(geometry: Geometry, size: tuple[int, int]) -> bool:
+    """True if a body of this geometry takes images of `size`, whatever it was made for."""
+    if geometry.sizing == "multiple":
+        return all(side % geometry.pad_to == 0 for side in size)
+    return geometry.sizing == "any"
 
 
-def check_size(name: str, size: tuple[int, int], native: tuple[int, int], layout: Layout, reason: str = "") -> None:
+def check_size(name: str, size: tuple[int, int], native: tuple[int, int], geometry: Geometry, reason: str = "") -> None:
     """Raise BackboneError, in words, for a size that a body made for `native` cannot take.
 
     reason: why it cannot be made for that size either.
     """
-    if takes(layout, size) or tuple(size) == tuple(native):
+    if takes(geometry, size) or tuple(size) == tuple(native):
         return
     asked = f"{size[0]} x {size[1]} was asked for" + (f", which it cannot be made for ({reason})" if reason else "")
-    if layout.sizing == "fixed":
+    if geometry.sizing == "fixed":
         raise BackboneError(
             f"{name} takes images of {native[0]} x {native[1]} pixels only; {asked}; leave backbone.image_size out, "
             "or choose a backbone of another size"
         )
-    near = tuple(max(round(side / layout.pad_to), 1) * layout.pad_to for side in size)
+    near = tuple(max(round(side / geometry.pad_to), 1) * geometry.pad_to for side in size)
     raise BackboneError(
-        f"{name} takes images whose height and width are multiples of {layout.pad_to} pixels; {asked}; the nearest "
+        f"{name} takes images whose height and width are multiples of {geometry.pad_to} pixels; {asked}; the nearest "
         f"is {near[0]} x {near[1]}"
     )
 
 
-def _with(layout: Layout, pad_to: int, sizing: str) -> Layout:
-    return Layout(layout.channels, layout.strides, layout.embed_dim, pad_to, sizing)
+def _with(geometry: Geometry, pad_to: int, sizing: str) -> Geometry:
+    return Geometry(geometry.channels, geometry.strides, geometry.embed_dim, pad_to, sizing)

@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from visiontl.backbone import Backbone, Features, OriginalHead
 from visiontl.backbones import downloads
 from visiontl.backbones.catalog import Tag
-from visiontl.backbones.library import LibraryBackbone, fresh, reason
-from visiontl.backbones.sizing import Layout, check_size, measure, same_geometry, takes
+from visiontl.backbones.library import LibraryBackbone, Plan, fresh, reason
+from visiontl.backbones.sizing import Geometry, check_size, measure, same_geometry, takes
 from visiontl.errors import BackboneError, WeightsError, first_line
 from visiontl.kit.layers import capture
-from visiontl.kit.stages import Partition, partition
+from visiontl.kit.stages import partition
 from visiontl.spec import ImageSpec
 
 PROBE_CLASSES = 997  # a prime, so that no other width of a network equals it
@@ -40,23 +40,11 @@ SIZE_FREEDOM = (
 )
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How a body is built, and what it is like: all found on the meta device."""
-
-    kwargs: Mapping[str, Any]
-    native: tuple[int, int]  # (H, W) that the architecture is made for
-    built_for: tuple[int, int]  # (H, W) that this body is made for
-    layout: Layout
-    parts: Partition
-    parameters: int
-
-
 class TimmBackbone(LibraryBackbone):
     """A timm architecture. Its parameters are named as timm names them, below `body.`."""
 
     def __init__(self, arch: str, plan: Plan, spec: ImageSpec, in_channels: int, body: nn.Module):
-        super().__init__(f"timm/{arch}", arch, spec, in_channels, body, plan.layout, plan.parts)
+        super().__init__(f"timm/{arch}", arch, spec, in_channels, body, plan)
         self.plan = plan
 
     def extract(self, x: Tensor, maps: tuple[int, ...], pooled: bool, layers: tuple[str, ...]) -> Features:
@@ -187,7 +175,7 @@ def build(
     plan = make_plan(arch, in_channels, output_stride, (height, width))
     with quiet():
         body = create(arch, **plan.kwargs)
-    chosen = replace(default, size=(height, width), pad_to=plan.layout.pad_to, sizing=plan.layout.sizing)
+    chosen = replace(default, size=(height, width), pad_to=plan.geometry.pad_to, sizing=plan.geometry.sizing)
     return TimmBackbone(arch, plan, chosen, in_channels, body)
 
 
@@ -230,31 +218,31 @@ def default_classes(arch: str) -> int:
 def make_plan(
     arch: str, in_channels: int = 3, output_stride: int | None = None, size: tuple[int, int] | None = None
 ) -> Plan:
-    """Find how to build the body for images of `size`, its layout and stages. Meta device only."""
+    """Find how to build the body for images of `size`, its geometry and stages. Meta device only."""
     native = default_spec(arch).size
     wanted: dict[str, Any] = {"in_chans": in_channels}
     if output_stride is not None:
         wanted["output_stride"] = output_stride
     body, freedom = _first_that_builds(arch, wanted)
-    layout = _layout(arch, body, in_channels, native)
-    if output_stride is not None and max(layout.strides) > output_stride:
+    geometry = _geometry(arch, body, in_channels, native)
+    if output_stride is not None and max(geometry.strides) > output_stride:
         raise BackboneError(
-            f"timm/{arch} cannot keep its maps at stride {output_stride}: they are at {layout.strides}; "
+            f"timm/{arch} cannot keep its maps at stride {output_stride}: they are at {geometry.strides}; "
             "leave backbone.output_stride out, or choose a dilatable backbone such as timm/resnet50"
         )
     kwargs = {**wanted, **freedom}
     built_for = native
-    if size is not None and size != native and not takes(layout, size):
+    if size is not None and size != native and not takes(geometry, size):
         try:  # such a body may be made for another size
             other = meta_body(arch, {**wanted, "img_size": size})
             shapes = _run(other, in_channels)(*size)
-            if not same_geometry(size, shapes, layout, native, _run(body, in_channels)(*native)):
+            if not same_geometry(size, shapes, geometry, native, _run(body, in_channels)(*native)):
                 raise ValueError("its maps keep the grid of another size")
         except Exception as error:
-            check_size(f"timm/{arch}", size, native, layout, first_line(error))
+            check_size(f"timm/{arch}", size, native, geometry, first_line(error))
             raise
         body, built_for, kwargs = other, size, {**wanted, "img_size": size}
-        layout = replace(layout, pad_to=1, sizing="fixed")
+        geometry = replace(geometry, pad_to=1, sizing="fixed")
 
     def views(model: Any):
         x = torch.zeros(1, in_channels, *built_for, device="meta")
@@ -262,7 +250,7 @@ def make_plan(
         return maps, model.forward_head(y, pre_logits=True)
 
     count = sum(parameter.numel() for parameter in body.parameters())
-    return Plan(kwargs, native, built_for, layout, partition(body, views), count)
+    return Plan(kwargs, native, built_for, geometry, partition(body, views), count)
 
 
 def _first_that_builds(arch: str, wanted: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -300,7 +288,7 @@ def _run(body: Any, in_channels: int):
     return run
 
 
-def _layout(arch: str, body: Any, in_channels: int, native: tuple[int, int]) -> Layout:
+def _geometry(arch: str, body: Any, in_channels: int, native: tuple[int, int]) -> Geometry:
     declared = [info["reduction"] for info in body.feature_info]
     try:
         return measure(_run(body, in_channels), native, declared)

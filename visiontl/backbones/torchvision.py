@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from visiontl.backbone import Backbone, Features, OriginalHead
 from visiontl.backbones import downloads
 from visiontl.backbones.catalog import Tag
-from visiontl.backbones.library import LibraryBackbone, adapted_conv, fresh, reason
-from visiontl.backbones.sizing import Layout, check_size, measure, nearest_power, takes
+from visiontl.backbones.library import LibraryBackbone, Plan, adapted_conv, fresh, reason
+from visiontl.backbones.sizing import check_size, measure, nearest_power, takes
 from visiontl.errors import BackboneError, first_line
 from visiontl.kit.layers import capture
-from visiontl.kit.stages import Partition, meta_copy, partition
+from visiontl.kit.stages import meta_copy, partition
 from visiontl.spec import ImageSpec
 
 CONTAINERS = {
@@ -52,25 +52,19 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How a body is built, and what it is like: found on the meta device."""
+class CutPlan(Plan):
+    """The plan of a body whose pyramid is taken where its own operations leave it."""
 
-    kwargs: Mapping[str, Any]
-    native: tuple[int, int]
-    built_for: tuple[int, int]
     cuts: tuple[Cut, ...]
     head: str  # name of the layer that was replaced by Identity
     patch: int  # pixels; ViT only, else 0
-    layout: Layout
-    parts: Partition
-    parameters: int
 
 
 class TorchvisionBackbone(LibraryBackbone):
     """A torchvision model. Its parameters are named as torchvision names them, below `body.`."""
 
-    def __init__(self, arch: str, plan: Plan, spec: ImageSpec, in_channels: int, body: nn.Module):
-        super().__init__(f"torchvision/{arch}", arch, spec, in_channels, body, plan.layout, plan.parts)
+    def __init__(self, arch: str, plan: CutPlan, spec: ImageSpec, in_channels: int, body: nn.Module):
+        super().__init__(f"torchvision/{arch}", arch, spec, in_channels, body, plan)
         self.plan = plan
 
     def extract(self, x: Tensor, maps: tuple[int, ...], pooled: bool, layers: tuple[str, ...]) -> Features:
@@ -189,7 +183,7 @@ def build(
     plan = make_plan(arch, in_channels, output_stride, (height, width))
     body, _ = without_head(create(arch, **plan.kwargs))
     adapt_channels(body, in_channels)
-    chosen = replace(default, size=(height, width), pad_to=plan.layout.pad_to, sizing=plan.layout.sizing)
+    chosen = replace(default, size=(height, width), pad_to=plan.geometry.pad_to, sizing=plan.geometry.sizing)
     return TorchvisionBackbone(arch, plan, chosen, in_channels, body)
 
 
@@ -260,8 +254,8 @@ def adapt_channels(body: nn.Module, in_channels: int) -> None:
 @lru_cache(maxsize=64)
 def make_plan(
     arch: str, in_channels: int = 3, output_stride: int | None = None, size: tuple[int, int] | None = None
-) -> Plan:
-    """Find how to build the body for images of `size`, its cuts, layout and stages. Meta device only."""
+) -> CutPlan:
+    """Find how to build the body for images of `size`, its cuts, geometry and stages. Meta device only."""
     from torchvision import models
 
     native = default_spec(arch).size
@@ -283,18 +277,18 @@ def make_plan(
                 "backbone.output_stride out, or choose a dilatable backbone such as torchvision/resnet50"
             ) from None
         adapt_channels(body, in_channels)
-    layout = measure(shapes_of(body, cuts, in_channels, patch), native)
-    if size is not None and size != native and not takes(layout, size):
+    geometry = measure(shapes_of(body, cuts, in_channels, patch), native)
+    if size is not None and size != native and not takes(geometry, size):
         try:
             made = {**kwargs, **made_for(arch, size)}
             other, _ = without_head(meta_model(arch, made))
             adapt_channels(other, in_channels)
             shapes_of(other, cuts, in_channels, patch)(*size)
         except Exception as error:
-            check_size(f"torchvision/{arch}", size, native, layout, first_line(error))
+            check_size(f"torchvision/{arch}", size, native, geometry, first_line(error))
             raise
         body, kwargs, built_for = other, made, size
-        layout = replace(layout, pad_to=1, sizing="fixed")
+        geometry = replace(geometry, pad_to=1, sizing="fixed")
 
     def views(model: nn.Module):
         device = next(model.parameters()).device
@@ -304,7 +298,7 @@ def make_plan(
 
     count = sum(parameter.numel() for parameter in body.parameters())
     parts = partition(body, views)
-    return Plan(kwargs, native, built_for, cuts, head, patch, layout, parts, count)
+    return CutPlan(kwargs, native, built_for, geometry, parts, count, cuts, head, patch)
 
 
 def made_for(arch: str, size: tuple[int, int]) -> dict[str, Any]:

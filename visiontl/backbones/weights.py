@@ -11,9 +11,10 @@ from typing import Any
 from visiontl.backbone import Backbone
 from visiontl.backbones import files
 from visiontl.backbones.downloads import HUB, downloaded, network
-from visiontl.backbones.matching import LoadReport, adopt, some
+from visiontl.backbones.matching import LoadReport, adopt
 from visiontl.entry import BackboneEntry
 from visiontl.errors import BackboneError, WeightsError, did_you_mean
+from visiontl.kit.words import some
 from visiontl.spec import ImageSpec
 
 STATED = ("stages", "stage_of", "channels", "strides", "embed_dim")  # what a backbone sets when it is made
@@ -43,15 +44,6 @@ def make_backbone(
     if backbone.spec.size != chosen:
         backbone.set_spec(replace(backbone.spec, size=chosen))
     return backbone, report
-
-
-def load_weights(backbone: Backbone, entry: BackboneEntry, source: str) -> LoadReport:
-    """Load a source's weights into a backbone that is already built, and take over their specification.
-
-    Nothing is changed unless matching.ENOUGH of the backbone is there. Raises WeightsError.
-    """
-    kind, value = resolve(entry, source)
-    return _load(backbone, entry, source, (kind, value), downloaded(value) if kind == "hub" else None)
 
 
 def check_backbone(backbone: Any, name: str) -> None:

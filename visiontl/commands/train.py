@@ -18,9 +18,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> None:
     warn_of_plugins()
     resolved = read_config(given.config, given.overrides)  # mistakes are told before torch is imported
-    from visiontl.engine import train as training
+    from visiontl.engine.train import train
 
-    training.train(resolved, dry_run=given.dry_run)
+    train(resolved, dry_run=given.dry_run)
 
 
 COMMAND = Command("train", "train a model as a config file says", arguments, run, OVERRIDES)

@@ -208,7 +208,7 @@ def show(diagnosis: Diagnosis, console: Console) -> None:
         for finding in diagnosis.findings:
             if finding.level == level:
                 console.write("")
-                console.write(told(finding), color)
+                console.write(in_lines(finding), color)
     console.write("")
     for text in diagnosis.unchecked:
         console.say(f"not checked: {text}")
@@ -219,7 +219,7 @@ def show(diagnosis: Diagnosis, console: Console) -> None:
     console.say(f"{counts}{read}")
 
 
-def told(finding: Finding) -> str:
+def in_lines(finding: Finding) -> str:
     """A finding in a few lines: what, its consequence, and the first names."""
     lines = [f"{finding.level}: {visible(finding.what)}"]
     if finding.consequence:

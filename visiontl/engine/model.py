@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from visiontl import __version__, plugins
-from visiontl.backbone import Backbone, ImageSpec
+from visiontl.backbone import Backbone
 from visiontl.backbones.weights import LoadReport, make_backbone
 from visiontl.config.resolve import Resolved, as_begun, resolve
 from visiontl.config.write import to_yaml
@@ -19,6 +19,7 @@ from visiontl.errors import CheckpointError, DataError
 from visiontl.freezing.layout import backbone_prefix
 from visiontl.report.values import json_value
 from visiontl.runs import store
+from visiontl.spec import ImageSpec
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from visiontl.config.write import to_yaml
 from visiontl.engine.device import Placement
 from visiontl.engine.model import Built
 from visiontl.report import page
-from visiontl.report.run import BackboneFacts, Loaded, Report, Share
+from visiontl.report.run import BackboneFacts, Loaded, Portion, Report
 from visiontl.runs.environment import command_line, write_text
 from visiontl.task import SampleDataset
 
@@ -49,8 +49,8 @@ def share_loaded(built: Built) -> Loaded | None:
         return None
     share = found.share
     return Loaded(
-        values=Share(matched=share.values, total=share.of_values),
-        tensors=Share(matched=share.tensors, total=share.of_tensors),
+        values=Portion(matched=share.values, total=share.of_values),
+        tensors=Portion(matched=share.tensors, total=share.of_tensors),
     )
 
 

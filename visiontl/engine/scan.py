@@ -155,7 +155,7 @@ def readable_data(
     for name, found in bad.items():
         if found:
             console.warn(f"{name}: {len(found)} of {len(scans[name]):,} images cannot be read and are left out: "
-                         + some(list(found.values()), "; "))  # fmt: skip
+                         + first_reasons(list(found.values())))  # fmt: skip
     if any(bad.values()) and task.check is not None:
         found = task.check(cfg, data, data.meta, seen(scans))
         errors = [one for one in found if isinstance(one, Finding) and one.level == "error"]
@@ -178,7 +178,7 @@ def too_many(section: DataConfig, data: Data, bad: Mapping[str, Mapping[int, str
         count, whole = len(bad[name]), len(split)
         if count and (count == whole or count > section.max_bad * whole):
             advice = "" if count == whole else f"; data.max_bad={least_share(count, whole):g} would allow it"
-            named = some(list(bad[name].values()), "; ")
+            named = first_reasons(list(bad[name].values()))
             problems.append(
                 f"{name}: {count:,} of {whole:,} images cannot be read, more than data.max_bad: {section.max_bad:g} "
                 f"allows{advice}: {named}"
@@ -258,6 +258,7 @@ def one_color(image: Image.Image) -> bool:
     return all(high - low <= 2 for low, high in extrema)
 
 
-def some(names: Sequence[str], between: str = ", ", most: int = NAMED) -> str:
-    shown = between.join(names[:most])
-    return shown if len(names) <= most else f"{shown}{between}and {len(names) - most:,} more"
+def first_reasons(reasons: Sequence[str]) -> str:
+    """The first sentences of many, whole, and how many more."""
+    more = [f"and {len(reasons) - NAMED:,} more"] if len(reasons) > NAMED else []
+    return "; ".join([*reasons[:NAMED], *more])

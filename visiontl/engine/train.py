@@ -57,7 +57,7 @@ def train(config: str | Path | Mapping[str, Any] | Resolved, *overrides: str, dr
         resolved = with_example(resolved, console)
         folder, ended = ranks.on_main(lambda: folders.choose(resolved, console))
         if ended:
-            return ranks.on_main(lambda: folders.say_ended(folder, console))
+            return ranks.on_main(lambda: folders.ended_report(folder, console)).to_json()
         core = resolved.config.model_copy(update={"resume": None if folder is None else str(folder)})
         run = set_up(replace(resolved, config=core), console=console)
         links.advice = f"; to go on from the last checkpoint: {folders.resume_command(run.folder)}"

@@ -22,7 +22,7 @@ from visiontl.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from visiontl.backbone import ImageSpec
+    from visiontl.spec import ImageSpec
 
 EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 # What is decoded, whatever a file is called: no format for which Pillow starts another program (PostScript).

@@ -13,7 +13,7 @@ from visiontl.kit.images import is_image
 from visiontl.kit.splits import WHOLE, split_names
 from visiontl.kit.words import count, some
 
-Layout = Literal["auto", "splits", "labels"]
+FolderLayout = Literal["auto", "splits", "labels"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Labeled:
         return sorted({label for part in self.parts.values() for label in part})
 
 
-def read_labeled(folders: Folders, layout: Layout = "auto", noun: str = "class", ask: str = "") -> Labeled:
+def read_labeled(folders: Folders, layout: FolderLayout = "auto", noun: str = "class", ask: str = "") -> Labeled:
     """The pictures of folders that are called after what they show.
 
     layout: whether the base holds folders of splits or of labels; auto: of splits where a folder has such a name
@@ -51,7 +51,7 @@ def read_labeled(folders: Folders, layout: Layout = "auto", noun: str = "class",
 
 
 def _splits(
-    folders: Folders, layout: Layout, noun: str, ask: str, passed: list[Passed], notes: list[str]
+    folders: Folders, layout: FolderLayout, noun: str, ask: str, passed: list[Passed], notes: list[str]
 ) -> dict[str, str]:
     """{"train": "train", "val": "valid"} where the base holds splits, else {}."""
     if layout == "labels":

@@ -14,7 +14,7 @@ from visiontl.report.values import json_value
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
+class Portion:
     """matched of total, such as the tensors of a backbone that its weights gave."""
 
     matched: int
@@ -30,8 +30,8 @@ class Share:
 class Loaded:
     """How much of the backbone its weights filled. values: single numbers, of all tensors together."""
 
-    values: Share
-    tensors: Share | None = None  # None: not counted
+    values: Portion
+    tensors: Portion | None = None  # None: not counted
 
 
 @dataclass(frozen=True, kw_only=True)

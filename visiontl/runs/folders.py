@@ -9,13 +9,14 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from visiontl.config.resolve import Resolved, resolve
 from visiontl.config.write import config_hash, flat_config
 from visiontl.errors import CheckpointError, VisionTLError
 from visiontl.processes import ranks
 from visiontl.report.console import Console
+from visiontl.report.run import Report
 from visiontl.runs import store
 from visiontl.runs.environment import write_text
 
@@ -130,25 +131,27 @@ def listed(changed: list[str], most: int = 8) -> str:
     return ", ".join(changed[:most]) + (f" and {len(changed) - most} more" if len(changed) > most else "")
 
 
-def ended(folder: Path) -> dict[str, Any] | None:
+def ended(folder: Path) -> Report | None:
     """The report of a run that came to its end, or None. report.json is written last: it says that the end is done."""
     if not (folder / "report.html").is_file():
         return None
     try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        report = Report.read(folder / "report.json")
+    except CheckpointError:
         return None
-    return report if isinstance(report, dict) and report.get("status") in ENDED else None
+    return report if report.status in ENDED else None
 
 
-def say_ended(folder: Path, console: Console) -> dict[str, Any]:
-    """The report of a run that has ended, said aloud."""
+def ended_report(folder: Path, console: Console) -> Report:
+    """The report of a run that has ended, said aloud. Raises CheckpointError where it is gone."""
     report = ended(folder)
     if report is None:
         raise CheckpointError(f"{folder}: its report is gone; try again")
-    best = report.get("best") or {}
-    score = f"; best {best['score']} {best['value']:.4f}" if isinstance(best.get("value"), float) else ""
-    console.say(f"{folder} is {report['status']} after {report.get('steps')} updates{score}: nothing to resume")
+    training = report.training
+    best = None if training is None else training.best
+    score = "" if best is None or best.value is None else f"; best {best.score} {best.value:.4f}"
+    steps = 0 if training is None else training.steps
+    console.say(f"{folder} is {report.status} after {steps} updates{score}: nothing to resume")
     console.say(f"report: {folder / 'report.html'}")
     return report
 

@@ -157,7 +157,9 @@ def test_the_end_of_a_run_waits_for_room(case, tmp_path, monkeypatch, capsys):
     visiontl.train(case.resolved(*settings, "run.name=late"))
     assert len(waited) == room
     room = 1000
-    with pytest.raises(CheckpointError, match="the end of the run could not be saved; make room and continue it: .*visiontl train"):
+    with pytest.raises(
+        CheckpointError, match=r"the end of the run could not be saved; make room and continue it: .*visiontl train"
+    ):
         visiontl.train(case.resolved(*settings, "run.name=run"))
     assert folders.ended(tmp_path / "runs/run") is None
     room = 0
@@ -172,7 +174,9 @@ def test_a_report_that_cannot_be_written_is_made_when_the_run_goes_on(case, tmp_
 
     with monkeypatch.context() as patched:
         patched.setattr("visiontl.report.page.write_report", full)
-        with pytest.raises(CheckpointError, match=r"the report cannot be written .*No space.*make room, then .*visiontl train"):
+        with pytest.raises(
+            CheckpointError, match=r"the report cannot be written .*No space.*make room, then .*visiontl train"
+        ):
             visiontl.train(case.resolved("train.epochs=1", "run.name=run"))
     report = visiontl.train(case.resolved("train.epochs=1", "run.name=run", "resume=auto"))
     assert report["status"] == "finished"

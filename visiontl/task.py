@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from visiontl.errors import PluginError
 from visiontl.signatures import arguments_of, settle
 
 if TYPE_CHECKING:
@@ -307,3 +308,5 @@ class Task:
         wanted = {step: made for step, made in steps.items() if made is not None or step not in may_be_none}
         arguments = {step: (made, arguments_of(STEPS[step])) for step, made in wanted.items()}
         settle(self, f"task {self.name!r}", arguments)
+        if len(self.best) != 2 or self.best[1] not in ("max", "min"):
+            raise PluginError(f"task {self.name!r}: best is {self.best!r}; expected (score, 'max') or (score, 'min')")

@@ -240,3 +240,11 @@ def test_every_step_of_the_installed_tasks_fits():
         for step in STEPS:
             offered = getattr(task, step)
             assert (offered.resolve() if isinstance(offered, lazy) else offered) is getattr(typed, step), step
+
+
+@pytest.mark.parametrize("best", ["accuracy", ("accuracy", "maximum"), ("accuracy",), ["accuracy", "up"]])
+def test_a_best_score_without_its_direction_is_refused(best):
+    said = f"task 'keypoints': best is {best!r}; expected (score, 'max') or (score, 'min')"
+    with pytest.raises(PluginError, match=f"^{re.escape(said)}$"):
+        make(best=best)
+    assert make(best=("loss", "min")).best == ("loss", "min")

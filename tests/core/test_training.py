@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import math
+import re
 import shutil
 import traceback
 from pathlib import Path
@@ -27,6 +28,7 @@ from visiontl.engine.train import finish, fit
 from visiontl.engine.wrapping import load_optimizer_state, optimizer_state
 from visiontl.errors import CheckpointError, ConfigError, PluginError, PolicyError, TrainingError
 from visiontl.freezing.policies import make_policy
+from visiontl.freezing.probe import total_loss
 from visiontl.hookspecs import hookimpl
 from visiontl.processes.seeds import mix
 from visiontl.runs import store
@@ -687,3 +689,16 @@ def test_backward_is_few_calls_away(case, tmp_path, monkeypatch):
     config.write_text(to_yaml(resolved))
     assert cli.main(["train", str(config)]) == 0
     assert depths[0] == ["cli.main", "train.run", "train.train", "train.fit"]
+
+
+@pytest.mark.parametrize(
+    ("gave", "said"),
+    [
+        ({"loss": 1.0}, "{'loss': 'float'}"),
+        ({"los": torch.zeros(())}, "{'los': 'Tensor'}"),
+        (torch.zeros(()), "Tensor"),
+    ],
+)
+def test_a_loss_that_is_no_tensor_is_refused_with_what_was_given(gave, said):
+    with pytest.raises(TrainingError, match=f"gave {re.escape(said)}; a mapping with the tensor 'loss' was expected"):
+        total_loss(gave)

@@ -50,10 +50,10 @@ def watched(backbone: Backbone) -> Iterator[list[Call]]:
 
 def total_loss(losses: Any) -> Tensor:
     """What is minimized, of all that a task's `loss` gave. Raises TrainingError where it gave nothing of the kind."""
-    if not isinstance(losses, Mapping) or not isinstance(losses.get("loss"), Tensor):
-        gave = f"the keys {', '.join(map(str, losses))}" if isinstance(losses, Mapping) else type(losses).__name__
-        raise TrainingError(f"the task's `loss` gave {gave}; a mapping with the tensor 'loss' was expected")
-    return losses["loss"]
+    if isinstance(losses, Mapping) and isinstance(losses.get("loss"), Tensor):
+        return losses["loss"]
+    gave = {k: type(v).__name__ for k, v in losses.items()} if isinstance(losses, Mapping) else type(losses).__name__
+    raise TrainingError(f"the task's `loss` gave {gave}; a mapping with the tensor 'loss' was expected")
 
 
 def probe(model: nn.Module, backbone: Backbone, losses: Callable[[], dict[str, Tensor]]) -> Probe:

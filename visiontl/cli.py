@@ -200,14 +200,15 @@ def printing(text: str) -> Call:
 
 
 def overview() -> str:
+    width = max(map(len, COMMANDS))
     lines = [
         "usage: visiontl COMMAND ...",
         "",
         "Plugin-based, multi-task vision transfer learning.",
         "",
         "commands:",
-        *(f"  {name:<10} {command.help}" for name, command in COMMANDS.items()),
-        "  TASK       a task's own commands: visiontl TASK --help",
+        *(f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()),
+        f"  {'TASK':<{width}}  a task's own commands: visiontl TASK --help",
         "",
         "  visiontl COMMAND --help explains one; --debug shows the trace of an error; --version",
         "",

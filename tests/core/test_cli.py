@@ -179,8 +179,9 @@ def test_help_names_every_command_and_option(capsys):
     code, out, err = run(capsys, "--help")
     assert (code, err) == (0, "")
     assert out == run(capsys)[1]
-    for name in COMMANDS:
-        assert f"  {name} " in out
+    column = out.index(COMMANDS["train"].help) - out.index("  train ")
+    for name, command in COMMANDS.items():
+        assert f"  {name:<{column - 2}}{command.help}\n" in out
         code, own, _ = run(capsys, name, "--help")
         assert code == 0
         assert own.startswith(f"usage: visiontl {name}")
@@ -260,6 +261,7 @@ def test_ready_configs_are_listed_and_copied_but_nothing_is_overwritten(capsys, 
     assert code == 0
     assert "  classification/quickstart " in out
     assert "Quick start without data, weights and network" in out
+    assert all(line.count("(") == line.count(")") for line in out.splitlines()), "a sentence cut off in a bracket"
     assert run(capsys, "configs", "cp", "face/quickstart") == (0, "quickstart.yaml\n", "")
     assert (tmp_path / "quickstart.yaml").read_text() == ready.configs()["face/quickstart"].read_text()
     assert run(capsys, "configs", "cp", "accelerate/one_cpu", "mine.yaml")[0] == 0

@@ -553,7 +553,19 @@ def test_a_mistyped_ready_config_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (line,) = problems_of("classification/quikstart")
     assert line.endswith("no such file; did you mean 'classification/quickstart', which is a ready config?")
-    assert "no such file" in problems_of("accelerate/one_cpu")[0]
+    (line,) = problems_of("quickstart")
+    assert line.startswith("quickstart: no such file; ready configs of that name are classification/quickstart, det")
+    (line,) = problems_of("accelerate/one_cpu")
+    assert (
+        "no such file; it is a file for `accelerate launch --config_file`: `visiontl configs cp accelerate/one_cpu`"
+        in line
+    )
+
+
+@pytest.mark.parametrize("given", [{"train.epochs": 5}, 5, ["train.epochs=5"], None])
+def test_an_override_from_python_that_is_no_text_is_refused_in_words(tmp_path, given):
+    (line,) = problems_of(write(tmp_path, GOOD), [given])
+    assert line == f"override {given!r}: a.b=value was expected, such as train.epochs=5"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "accelerate").glob("*.yaml")), ids=lambda path: path.stem)

@@ -18,7 +18,7 @@ EXAMPLES = {"override": "train.epochs=5", "option": "threshold=0.5"}
 
 def apply_override(values: dict[str, Any], override: str, problems: Problems, word: str = "override") -> None:
     """Put the value of `a.b=c` into `values`, or what is wrong with it into `problems`; word: what it is called."""
-    key, equals, text = override.partition("=")
+    key, equals, text = str(override).partition("=")  # from Python it may be anything
     parts = tuple(part.strip() for part in key.split("."))
     if not equals or not all(parts) or any(re.search(r"[\s\[\]{}'\"]", part) for part in parts):
         problems.lines.append(f"{word} {override!r}: a.b=value was expected, such as {EXAMPLES[word]}")

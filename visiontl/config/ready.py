@@ -31,7 +31,8 @@ def about(file: Path) -> str:
     """The first sentence of its header."""
     lines = file.read_text(encoding="utf-8").splitlines()
     header = " ".join(line.removeprefix("#").strip() for line in lines[: _end(lines)])
-    return re.split(r"(?<!al)[.:;](?:\s|$)", header, maxsplit=1)[0]
+    first = re.split(r"(?<!al)[.:;](?:\s|$)", header, maxsplit=1)[0]
+    return re.sub(r"\s*\([^()]*$", "", first)  # a bracket that the sentence's end cut off
 
 
 def _end(lines: list[str]) -> int:

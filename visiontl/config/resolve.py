@@ -134,6 +134,10 @@ def _read(path: Path) -> Parsed:
 def _near_file(path: Path, known: Iterable[str]) -> str:
     """What a mistyped path, or name of a ready config, may have meant."""
     folder = path.parent
+    if str(path) in ready.configs():
+        return f"; it is a file for `accelerate launch --config_file`: `visiontl configs cp {path}` copies it"
+    if len(same := [name for name in known if name.endswith(f"/{path}")]) > 1:
+        return f"; ready configs of that name are {', '.join(same)}"
     if named := closest(str(path), known, 1):
         return f"; did you mean {named[0]!r}, which is a ready config?"
     if folder.is_dir():

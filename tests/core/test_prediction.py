@@ -10,7 +10,7 @@ from PIL import Image
 
 import visiontl
 from visiontl.engine.predict import predict_files
-from visiontl.engine.predictions import stored
+from visiontl.engine.predictions import in_words, stored
 from visiontl.testing import Case
 
 
@@ -48,8 +48,14 @@ def test_nothing_readable_is_an_error_that_names_a_list(tmp_path):
 
 def test_what_is_no_photo_is_refused_in_words(tmp_path):
     report = visiontl.train(Case("brightness", tmp_path).resolved("train.epochs=1"))
-    with pytest.raises(visiontl.DataError, match="got ndarray"):
-        visiontl.load(report["run"]).predict([np.zeros((8, 8, 3), dtype=np.uint8)])
+    predictor = visiontl.load(report["run"])
+    for given, kind in (([np.zeros((8, 8, 3), dtype=np.uint8)], "ndarray"), (None, "NoneType"), (5, "int")):
+        with pytest.raises(visiontl.DataError, match=f"a photo is a path or a PIL image; got {kind}"):
+            predictor.predict(given)
+
+
+def test_a_prediction_takes_one_line_whatever_the_file_is_called():
+    assert in_words({"file": "new\nline.jpg", "label": "ant"}) == r"'new\nline.jpg': label ant"
 
 
 def test_vectors_of_one_length_are_gathered_and_others_are_files_of_their_own(tmp_path):

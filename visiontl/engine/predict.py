@@ -64,9 +64,11 @@ class Predictor:
         options: what the task offers (`visiontl predict RUN --help` lists them). Raises DataError for a file
         that is no picture.
         """
-        single = isinstance(photos, str | Path | Image.Image)
-        found = list(self.stream([photos] if single else photos, parse_options(self.built.resolved.task, options)))
-        return found[0] if single else found
+        made = parse_options(self.built.resolved.task, options)
+        if isinstance(photos, str | Path | Image.Image) or not isinstance(photos, Iterable):
+            [prediction] = self.stream([photos], made)
+            return prediction
+        return list(self.stream(photos, made))
 
     def stream(self, photos: Iterable[Photo], options: BaseModel | None) -> Iterator[dict[str, Any]]:
         """Predictions one by one, in the photos' order; a batch is read when it is needed."""

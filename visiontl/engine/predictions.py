@@ -42,7 +42,8 @@ def save_picture(picture: Image.Image, target: Path) -> None:
 def in_words(record: Mapping[str, Any]) -> str:
     """A record in one line for the console."""
     shown = {key: short(value) for key, value in record.items() if key != "file"}
-    return f"{record['file']}: " + ", ".join(f"{key} {value}" for key, value in shown.items() if value)
+    file = record["file"] if record["file"].isprintable() else ascii(record["file"])
+    return f"{file}: " + ", ".join(f"{key} {value}" for key, value in shown.items() if value)
 
 
 def write_csv(path: Path, records: Sequence[Mapping[str, Any]]) -> None:

@@ -108,6 +108,6 @@ def check_losses(name: str, laps: Mapping[str, list[Lap]], exact: bool) -> float
 
 NOTES = [
     "All loops but the one that says otherwise keep freed memory in the process, as visiontl does on the CPU "
-    "(`visiontl.engine.device.keep_freed_memory`); the last row of each block is what a loop without it takes. Target: "
+    "(`visiontl.engine.cpu.keep_freed_memory`); the last row of each block is what a loop without it takes. Target: "
     "at most 1 % at 50 ms and at most 400 µs."
 ]

@@ -51,7 +51,7 @@ BATCH = 16
 TOLERANCE = 1e-4  # relative, of each step's loss
 COMPARED = 20  # steps
 CPU = {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-# what visiontl.engine.device.keep_freed_memory sets, for every process: matched rows must not differ in their allocator
+# what visiontl.engine.cpu.keep_freed_memory sets, for every process: matched rows must not differ in their allocator
 ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_MMAP_MAX_": "0"}
 ABOUT = __doc__ or ""
 

@@ -1,7 +1,7 @@
 """The child's side of a measurement: a training loop that stops after every few steps and waits for its turn.
 
 Needs only the standard library, so that a loop in another virtual environment can use it too: run the child's file
-with this folder on its path (`python tools/benchmarks/child.py ...` puts it there) and `from rounds import Rounds`.
+with this folder on its path (`python tools/benchmarks/loops.py ...` puts it there) and `from rounds import Rounds`.
 
 The parent starts each case as a process of its own and lets one at a time run a round (see harness.py). They speak
 in lines: the parent writes `go` to the child's standard input; the child answers on standard output with

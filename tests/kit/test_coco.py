@@ -118,7 +118,7 @@ def test_the_supercategory_of_all_that_nothing_has_is_left_out(tmp_path):
     (lambda c: c["annotations"][0].update(image_id=[7]), ("annotation 1: no image has the id [7]",)),
     (lambda c: c["annotations"][0].update(image_id=7.0), ("annotation 1: no image has the id 7.0",)),
     (lambda c: c["annotations"][0].update(category_id={}), ("annotation 1: no category has the id {}", "30, 2")),
-    (lambda c: c["annotations"][0].pop("value"), ("annotation 1: it has no value",)),
+    (lambda c: c["annotations"][0].pop("value"), ("annotation 1 (image images/7.png): it has no value",)),
     (lambda c: [one.pop("value") for one in c["annotations"]], ("3 errors", "annotation 1", "annotation three")),
 ])  # fmt: skip
 def test_mistakes_are_told_in_words(tmp_path, change, words):

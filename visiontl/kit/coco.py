@@ -251,7 +251,7 @@ def _read_annotations(
             try:
                 value = own(record, part.sizes[places[image]])
             except ValueError as error:
-                problems.append(f"{called}: {error}")
+                problems.append(f"{called} (image {told(part.names[places[image]])}): {error}")
                 continue
             part.owner.append(places[image])
             part.category.append(category)

@@ -110,9 +110,11 @@ def measured(name: str) -> Row:
         return Row(name, size=spec.size, problem=str(error).removeprefix(f"{name} "), weights=tags)
     finally:
         module.make_plan.cache_clear()
-    layout = plan.layout
-    sizing = f"multiple:{layout.pad_to}" if layout.sizing == "multiple" else layout.sizing
-    return Row(name, plan.parameters, layout.embed_dim, layout.channels, layout.strides, spec.size, sizing, "", tags)
+    geometry = plan.geometry
+    sizing = f"multiple:{geometry.pad_to}" if geometry.sizing == "multiple" else geometry.sizing
+    return Row(
+        name, plan.parameters, geometry.embed_dim, geometry.channels, geometry.strides, spec.size, sizing, "", tags
+    )
 
 
 def write(out: Path, lines: list[str]) -> None:

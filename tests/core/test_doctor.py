@@ -18,6 +18,7 @@ from visiontl.doctor import duplicates
 from visiontl.doctor.diagnose import Diagnosis, diagnose
 from visiontl.engine.scan import look
 from visiontl.errors import DataError
+from visiontl.kit.words import refusal
 from visiontl.report.console import Console
 from visiontl.report.items import Finding, Table
 
@@ -263,3 +264,9 @@ def test_doctor_builds_no_model(tmp_path, monkeypatch):
     resolved = resolve(config(album(tmp_path / "photos")))
     silent = replace(resolved.task, model=lambda *_: pytest.fail("a model was built"))
     assert diagnose(replace(resolved, task=silent), Console(main=False)).exit_code == 0
+
+
+def test_an_error_with_several_mistakes_is_one_finding():
+    found = doctor.failure(refusal("x.json", ["image 3 is twice there", "image 7 has no name"]), "the run stops here")
+    assert found.what == "x.json: 2 errors: image 3 is twice there; image 7 has no name"
+    assert doctor.failure(ValueError("a\nb"), "").what == "ValueError: a\nb"

@@ -174,9 +174,10 @@ def examine_length(resolved: Resolved, data: Data, diagnosis: Diagnosis) -> list
 
 
 def failure(error: Exception, consequence: str) -> Finding:
-    """Our own errors are sentences; others are told with their kind."""
+    """Our own errors are sentences, those with several mistakes a line each; others are told with their kind."""
     text = str(error) if isinstance(error, VisionTLError) else f"{type(error).__name__}: {error}"
-    return Finding("error", text, consequence)
+    first, *more = text.split("\n  - ")
+    return Finding("error", f"{first}: {'; '.join(more)}" if more else text, consequence)
 
 
 def to_json(diagnosis: Diagnosis, resolved: Resolved) -> dict[str, Any]:

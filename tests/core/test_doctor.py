@@ -231,7 +231,7 @@ def test_tables_and_names_are_cut_on_the_console_only(capsys):
     assert "class 999" in out
     assert "and 7 more (--json FILE holds all)" in out
     assert "a b\\nc" in out
-    assert max(map(len, doctor.told(Finding("note", "", "", ["x" * 5000])).splitlines())) < 250
+    assert max(map(len, doctor.in_lines(Finding("note", "", "", ["x" * 5000])).splitlines())) < 250
 
 
 def test_alike_finds_the_pairs_that_comparing_all_with_all_finds():

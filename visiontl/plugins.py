@@ -161,13 +161,9 @@ def task(name: str) -> Task:
     Raises ConfigError naming the closest one (and the cause, where a broken plugin has that name), and
     PluginError for a name that two plugins offer or a task that this version cannot run.
     """
-    offered = _offered("visiontl_tasks")
+    offered = _usable("visiontl_tasks", name)
     if name in offered.values:
         return offered.values[name]
-    if name in offered.clashes:
-        raise PluginError(_clash("visiontl_tasks", name, offered.clashes[name]))
-    if name in offered.refused:
-        raise PluginError(str(offered.refused[name]))
     for one in _registry().broken:
         if one.name == name:
             raise ConfigError(f"task {name!r} is not there: {one}")
@@ -210,13 +206,9 @@ def commands() -> dict[str, Command]:
 def command(name: str) -> Command:
     """The command of that name. Raises ConfigError naming the closest one, and PluginError for one that two plugins
     offer or that cannot be used."""
-    offered = _offered("visiontl_commands")
+    offered = _usable("visiontl_commands", name)
     if name in offered.values:
         return offered.values[name]
-    if name in offered.clashes:
-        raise PluginError(_clash("visiontl_commands", name, offered.clashes[name]))
-    if name in offered.refused:
-        raise PluginError(str(offered.refused[name]))
     raise ConfigError(f"no command {name!r}{did_you_mean(name, offered.values)}")
 
 
@@ -370,6 +362,16 @@ def _offered(hook: str) -> Offered:
     if hook not in offered:
         offered[hook] = _collect(hook, _calls(hook))
     return offered[hook]
+
+
+def _usable(hook: str, name: str) -> Offered:
+    """What is offered under a hook. Raises PluginError where two plugins offer the name, or it cannot be used."""
+    offered = _offered(hook)
+    if name not in offered.values and name in offered.clashes:
+        raise PluginError(_clash(hook, name, offered.clashes[name]))
+    if name not in offered.values and name in offered.refused:
+        raise PluginError(str(offered.refused[name]))
+    return offered
 
 
 def _collect(hook: str, calls: Any) -> Offered:

@@ -4,9 +4,11 @@
 
 oneDNN obeys ONEDNN_MAX_CPU_ISA and torch's own kernels obey ATEN_CPU_CAPABILITY; each value of both is met once in
 three runs of the suite. Under AVX2 the tests also see a CPU without bf16 (in their own processes, not in those that
-they start). Results go to FOLDER/processors.jsonl, a line per test file: what ended under the same commit and setting
-is not run again. A group of files is one start of pytest, and a group that was cut off is run again. Prints a table,
-writes it to the page (docs/results/processors.md), and exits with 1 when a test failed.
+they start). Each setting has its own cache of compiled kernels: torch.compile takes those of another setting from a
+shared one, and they crash or compute something else. Results go to FOLDER/processors.jsonl, a line per test file:
+what ended under the same commit and setting is not run again. A group of files is one start of pytest, and a group
+that was cut off is run again. Prints a table, writes it to the page (docs/results/processors.md), and exits with 1
+when a test failed.
 """
 
 from __future__ import annotations
@@ -109,7 +111,7 @@ def run(files: Sequence[str], setting: str, name: str, workers: int) -> list[Res
         xml = Path(folder) / "results.xml"
         command = [sys.executable, "-m", "pytest", "-p", "tools.campaigns.processors", "-n", str(workers)]
         done = subprocess.run(
-            [*command, "--junitxml", str(xml), "--durations=0", "--tb=short", *files],
+            [*command, "--junitxml", str(xml), "--tb=short", "--show-capture=no", *files],
             cwd=ROOT, env=environment(setting), capture_output=True, text=True,
         )  # fmt: skip
         if done.returncode not in (0, 1) or not xml.exists():
@@ -122,7 +124,8 @@ def run(files: Sequence[str], setting: str, name: str, workers: int) -> list[Res
 def environment(setting: str) -> dict[str, str]:
     """That of this process under the setting; nothing of a pytest that this process itself may belong to."""
     own = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-    return {"OMP_NUM_THREADS": "1", **own, **SETTINGS[setting]}
+    cache = Path(tempfile.gettempdir()) / f"kernels-{setting}"
+    return {"OMP_NUM_THREADS": "1", **own, "TORCHINDUCTOR_CACHE_DIR": str(cache), **SETTINGS[setting]}
 
 
 def counted(xml: Path, files: Sequence[str], setting: str, name: str) -> Iterator[Result]:

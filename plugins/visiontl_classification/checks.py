@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from visiontl import Data, Finding, Seen, Table
+from visiontl.kit.names import ALIKE, alike_findings
 from visiontl.kit.words import count
 from visiontl_classification.config import ClassificationConfig
 
@@ -35,7 +36,7 @@ def check(cfg: ClassificationConfig, data: Data, meta: Mapping[str, Any], seen: 
         items += _rare(cfg, names, counts["train"])
     if cfg.labels == "single":
         items += _floor(names, {split: tally for split, tally in counts.items() if split != "train" and tally.any()})
-    items += _similar_names(names)
+    items += alike_findings("class", names, ALIKE, loose=True)
     return items + _contradictions(data, names, seen)
 
 
@@ -89,24 +90,6 @@ def _floor(names: Sequence[str], counts: Mapping[str, np.ndarray]) -> list[Findi
         answer = "one class, whichever of the largest," if tied else f"{names[largest]!r}"
         parts.append(f"always answering {answer} is right for {tally[largest] / tally.sum():.1%} of {split}")
     return [Finding("note", ", ".join(parts), "what an accuracy has to be read against")] if parts else []
-
-
-def _similar_names(names: Sequence[str]) -> list[Finding]:
-    """Names that differ in case, blanks or punctuation alone are mostly one class that was filed twice."""
-    alike: dict[str, list[str]] = {}
-    for name in names:
-        alike.setdefault("".join(filter(str.isalnum, name.casefold())), []).append(name)
-    pairs = [" and ".join(map(repr, group)) for key, group in alike.items() if key and len(group) > 1]
-    if not pairs:
-        return []
-    return [
-        Finding(
-            "warning",
-            f"{count(len(pairs), 'class')} under several names that differ in case, blanks or signs alone",
-            "the model has to tell them apart; if they are the same, merge them",
-            pairs,
-        )
-    ]
 
 
 def _contradictions(data: Data, names: Sequence[str], seen: Seen) -> list[Finding]:

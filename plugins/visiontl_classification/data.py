@@ -13,6 +13,7 @@ from PIL import Image
 
 from visiontl import ConfigError, Data, DataError, ImageSpec
 from visiontl.kit.classes import match
+from visiontl.kit.names import ALIKE, alike_notes
 from visiontl.kit.splits import ORDER, WHOLE, in_order
 from visiontl.kit.words import count, some
 from visiontl_classification.batches import balanced_batches
@@ -75,6 +76,7 @@ def data(cfg: ClassificationConfig, spec: ImageSpec, meta: Mapping[str, Any] | N
     if meta is None:
         meta = _new_meta(cfg, listing, parts, notes)
         index = {text: i for i, text in enumerate(meta["ids"])}
+        notes += alike_notes("class", meta["classes"], ALIKE, loose=True)
     else:
         index = _known_index(meta, listing)
     _count_classes(parts, index, meta["classes"], must_learn, listing, notes)

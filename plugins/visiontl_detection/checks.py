@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from visiontl import Data, Finding, Seen, Table
+from visiontl.kit.names import ALIKE, alike_findings
 from visiontl.kit.words import count, plural
 from visiontl_detection.boxes import change_words
 from visiontl_detection.config import DetectionConfig
@@ -45,6 +46,7 @@ def check(cfg: DetectionConfig, data: Data, meta: Mapping[str, Any], seen: Seen)
     splits: Any = data.splits()  # of Photos
     flat = {split: _flat(photos, seen.sizes[split], meta["size"]) for split, photos in splits.items()}
     items: list[Finding | Table] = [_classes(flat, names), _sizes(flat), _shapes(flat), _per_image(flat)]
+    items += alike_findings("class", names, ALIKE, loose=True)
     for split, boxes in flat.items():
         items += _cleaned(split, boxes.photos)
         items += _mismatches(split, boxes.photos, seen.sizes[split])

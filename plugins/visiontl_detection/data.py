@@ -14,6 +14,7 @@ from PIL import Image
 from visiontl import Data, DataError, ImageSpec
 from visiontl.kit.classes import match
 from visiontl.kit.images import open_image
+from visiontl.kit.names import ALIKE, alike_notes
 from visiontl.kit.words import count, plural, some
 from visiontl_detection.anchors import fitted
 from visiontl_detection.batches import grouped
@@ -81,6 +82,7 @@ def data(cfg: DetectionConfig, spec: ImageSpec, meta: Mapping[str, Any] | None =
     parts = dict(listing.parts)
     if meta is None:
         meta = _new_meta(cfg, spec, listing, notes)
+        notes += alike_notes("class", meta["classes"], ALIKE, loose=True)
     else:
         parts = _by_name(listing, meta["classes"])
     for split, images in parts.items():

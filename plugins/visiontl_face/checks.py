@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from visiontl import Data, Finding, Seen, Table
+from visiontl.kit.names import alike_findings, compared
 from visiontl.kit.words import count, plural
 from visiontl_face.config import FaceConfig
+from visiontl_face.data import ALIKE
 from visiontl_face.scores import pairs_of
 from visiontl_face.verification import FARS
 
@@ -31,6 +33,7 @@ def check(cfg: FaceConfig, data: Data, meta: Mapping[str, Any], seen: Seen) -> l
         items += _too_few(people["train"])
     for split, number in people.items():
         items += _single(split, number)
+    items += alike_findings("identity", {name for number in people.values() for name in number}, ALIKE)
     items += _shared(people)
     items += _duplicates(splits, seen)
     for split, faces in splits.items():
@@ -93,12 +96,13 @@ def _single(split: str, number: Counter[str]) -> list[Finding]:
 
 
 def _shared(people: Mapping[str, Counter[str]]) -> list[Finding]:
-    """Identities of one name in two splits."""
+    """Identities of one name in two splits, however it is spelled."""
     found = []
     names = list(people)
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
-            both = sorted(people[first].keys() & people[second].keys())
+            known = set(map(compared, people[first]))
+            both = sorted(name for name in people[second] if compared(name) in known)
             if both:
                 what = f"{count(len(both), 'identity')} {plural(len(both), 'is')} in {first} and in {second}"
                 effect = f"scores of {second} say little about new people"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from PIL import Image
 
 from visiontl import Data, DataError, ImageSpec
 from visiontl.kit.images import open_image
+from visiontl.kit.names import alike_notes, compared
 from visiontl.kit.splits import ORDER, WHOLE, hold_out, in_order
 from visiontl.kit.words import count, plural, some
 from visiontl_face.batches import identity_batches
@@ -22,6 +23,7 @@ from visiontl_face.listing import Item, Listing, folder_listing, table_listing
 from visiontl_face.pairs import Pair, read_pairs
 from visiontl_face.views import sample, training_view
 
+ALIKE = "each is taken for a person of its own; if they are one, give them one name"
 LEAST = 2  # people of a split: fewer cannot be told apart
 NOBODY = -1  # the label of an image whose identity the model was not trained on
 
@@ -76,7 +78,8 @@ def data(cfg: FaceConfig, spec: ImageSpec, meta: Mapping[str, Any] | None = None
     listing = (
         folder_listing(source.folder) if source.folder is not None else table_listing(source.csv or "", source.root)
     )
-    notes = list(listing.notes)
+    everybody = {item.identity for items in listing.parts.values() for item in items}
+    notes = [*listing.notes, *alike_notes("identity", everybody, ALIKE)]
     parts = _splits(cfg, listing, meta, notes)
     if meta is None:
         parts["train"] = _learnable(cfg, parts.get("train", []), listing, notes)
@@ -120,7 +123,7 @@ def _splits(
         raise DataError(f"{listing.where}: has {' and '.join(parts)} and no train; a model needs people to learn from")
     if not any(shares.values()):
         return {name: list(items) for name, items in in_order(parts).items()}
-    people = sorted({item.identity for item in parts["train"]})
+    people = spellings(item.identity for item in parts["train"])  # one person is not on both sides by a spelling
     held = hold_out(people, str, shares, cfg.data.split_seed, least=LEAST)
     for name in [split for split in shares if split in held]:
         if min(len(held[name]), len(held["train"])) < LEAST:
@@ -133,14 +136,22 @@ def _splits(
     for name in ORDER:
         if name not in held:
             continue
-        chosen = set(held[name])
+        chosen = {spelling for person in held[name] for spelling in people[person]}
         parts[name] = [item for item in everything if item.identity in chosen]
         if name != "train":
             notes.append(
                 f"{name}: {count(len(chosen), 'identity')} with {count(len(parts[name]), 'image')} held out of train: "
-                f"{some(held[name])}"
+                f"{some(sorted(chosen))}"
             )
     return {name: list(items) for name, items in in_order(parts).items()}
+
+
+def spellings(identities: Iterable[str]) -> dict[str, list[str]]:
+    """{the first of the names that look alike: all of them}, sorted."""
+    forms: dict[str, list[str]] = {}
+    for name in sorted(set(identities)):
+        forms.setdefault(compared(name), []).append(name)
+    return {names[0]: names for names in forms.values()}
 
 
 def _learnable(cfg: FaceConfig, items: Sequence[Item], listing: Listing, notes: list[str]) -> list[Item]:
@@ -188,7 +199,7 @@ def _pairs(
 
 def _judge(parts: Mapping[str, Sequence[Item]], pairs: Mapping[str, Any], listing: Listing, notes: list[str]) -> None:
     """Refuse a split that cannot be judged: without a list, it needs two images of one person and two people."""
-    trained = {item.identity for item in parts.get("train", ())}
+    trained = {compared(item.identity) for item in parts.get("train", ())}
     for split, items in parts.items():
         if split == "train":
             continue
@@ -198,7 +209,7 @@ def _judge(parts: Mapping[str, Sequence[Item]], pairs: Mapping[str, Any], listin
                 f"{listing.where}: {split} has {count(len(number), 'identity')} and at most "
                 f"{count(max(number.values()), 'image')} of one; judging needs two people, and two images of one"
             )
-        shared = sorted(trained & number.keys())
+        shared = sorted(name for name in number if compared(name) in trained)
         if shared:
             notes.append(
                 f"{split}: {count(len(shared), 'identity')} {plural(len(shared), 'is')} in train too; its scores say "

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from visiontl import Data, Finding, Seen, Table
+from visiontl.kit.names import ALIKE, alike_findings
 from visiontl.kit.words import count
 from visiontl_segmentation.config import SegmentationConfig
 from visiontl_segmentation.data import Photos
@@ -23,6 +24,7 @@ def check(cfg: SegmentationConfig, data: Data, meta: Mapping[str, Any], seen: Se
     splits: Any = data.splits()  # of Photos
     tallies = {split: counted(photos, seen.sizes[split]) for split, photos in splits.items()}
     items: list[Finding | Table] = [shares_table(tallies, names), values_table(cfg, splits, meta)]
+    items += alike_findings("class", names, ALIKE, loose=True)
     for split, (ids, tally) in tallies.items():
         items += absent(split, tally, names)
         items += ignored(split, splits[split], ids, tally)

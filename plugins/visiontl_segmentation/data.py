@@ -13,6 +13,7 @@ from PIL import Image
 from visiontl import Data, DataError, ImageSpec
 from visiontl.kit.headers import in_threads, possible_sizes
 from visiontl.kit.images import open_image
+from visiontl.kit.names import ALIKE, alike_notes
 from visiontl.kit.words import count, refusal, some
 from visiontl_segmentation import layouts
 from visiontl_segmentation.classes import Classes, Naming, classes_of, in_the_models_classes, naming_of
@@ -113,6 +114,7 @@ def data(cfg: SegmentationConfig, spec: ImageSpec, meta: Mapping[str, Any] | Non
         train = tallies["train"]
         meta = {**meta, "counts": train[train[:, 0] >= 0, :number].sum(0).tolist()}
         check_learnable(listing, meta, notes)
+        notes += alike_notes("class", meta["classes"], ALIKE, loose=True)
     splits = {}
     for split, pairs in listing.parts.items():
         view = (training_view if split == "train" else still_view)(cfg, spec)

@@ -14,6 +14,7 @@ from visiontl.doctor import duplicates
 from visiontl.engine import scan
 from visiontl.engine.scan import Photo, Scans
 from visiontl.kit.images import Stored
+from visiontl.kit.names import alike_findings
 from visiontl.kit.words import count, plural
 from visiontl.report.items import Finding, Seen, Table
 from visiontl.spec import ImageSpec
@@ -22,6 +23,7 @@ from visiontl.task import Data
 TINY = 16  # pixels of the shorter side, below which hardly anything is to be seen
 STRIP = 4.0  # long side / short side, from which a center crop shows less than a quarter
 LARGE = 4.0  # median shorter side / the input's, from which most of the reading is thrown away again
+ONE_FILE = "on systems that do not tell such names apart, one file would take the place of the other"
 
 MODES = {
     "1": "black and white",
@@ -92,6 +94,7 @@ def inspect(section: DataConfig, data: Data, scans: Scans, spec: ImageSpec) -> t
     if has_fixed_input(shown, spec):
         items += odd_sizes(shown, spec)
     items += odd_files(shown)
+    items += alike_findings("image", map(shown.name, range(len(shown.photos))), ONE_FILE)
     items += splits(data)
     return items, scan.seen(scans, [[shown.places[index] for index in group] for group in groups])
 

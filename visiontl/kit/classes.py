@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from visiontl.errors import closest
+from visiontl.kit.names import compared
 from visiontl.kit.words import count, did_you_mean, some, told
 
 
@@ -48,14 +48,9 @@ def match(ours: Sequence[str], theirs: Iterable[str], also: Sequence[str] = ()) 
     theirs = list(dict.fromkeys(theirs))
     index = {name: known[name] for name in theirs if name in known}
     surplus = [name for name in theirs if name not in known]
-    plain = {_plain(name): name for name in reversed([*ours, *also])}
-    alike = {name: plain[_plain(name)] for name in surplus if _plain(name) in plain}
+    plain = {compared(name, loose=True): name for name in reversed([*ours, *also])}
+    forms = {name: compared(name, loose=True) for name in surplus}
+    alike = {name: plain[form] for name, form in forms.items() if form in plain}
     found = set(index.values())
     missing = [name for place, name in enumerate(ours) if place not in found]
     return Match([*ours, *(name for name in also if name not in places)], index, missing, surplus, alike)
-
-
-def _plain(name: str) -> str:
-    """The same for names that look the same: without capitals, blanks, dashes and signs that cannot be seen."""
-    folded = unicodedata.normalize("NFKC", name).casefold()
-    return "".join(sign for sign in folded if unicodedata.category(sign)[0] not in "CZ" and sign not in "-_")

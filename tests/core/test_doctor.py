@@ -120,7 +120,7 @@ def test_odd_pictures_are_named(tmp_path):
     assert stored == {
         "PNG RGB": 11, "JPEG RGB": 1, "PNG gray": 1, "PNG palette": 1, "JPEG CMYK": 1, "PNG 16-bit gray": 1,
         "GIF palette": 1, "of these turned by EXIF": 1, "of these with several frames": 1,
-        "of these with transparency": 1,
+        "of these with transparency": 1, "of these with more than 8 bits": 1,
     }  # fmt: skip
     assert diagnosis.exit_code == 0
 

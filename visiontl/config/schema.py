@@ -168,6 +168,23 @@ class TrainConfig(Section):
     )
 
 
+def check_depth(value: Any) -> Any:
+    """auto | range | 8 to 16 | [low, high]"""
+    if value in ("auto", "range") or (type(value) is int and 8 <= value <= 16):
+        return value
+    if (
+        isinstance(value, list | tuple)
+        and [type(one) in (int, float) and abs(one) < 1e30 for one in value] == [True] * 2
+    ):
+        low, high = value
+        if low < high:
+            return low, high
+    raise ValueError(f"{value!r} is none of auto, range, a number of bits from 8 to 16, or [low, high] with low < high")
+
+
+Depth = Annotated[str | int | tuple[float, float], BeforeValidator(check_depth)]
+
+
 class DataConfig(Section):
     on_bad: Literal["error", "skip"] = Field(
         default="error",
@@ -179,6 +196,12 @@ class DataConfig(Section):
         ge=0,
         le=1,
         description="on_bad: skip only: largest share of a split's images that may be left out; more is an error",
+    )
+    depth: Depth = Field(
+        default="auto",
+        description="which values of pictures of more than 8 bits become black and white; auto: by the fewest of 8, "
+        "10, 12, 14, 16 bits that hold a picture's values, its own lowest and highest where some are below 0; 8 to 16: "
+        "so many bits; range: its own lowest and highest; [low, high]: these",
     )
 
 

@@ -15,6 +15,7 @@ from visiontl.config.resolve import Resolved
 from visiontl.config.write import to_plain
 from visiontl.doctor.findings import inspect
 from visiontl.engine import scan
+from visiontl.engine.depth import with_depth
 from visiontl.engine.example import with_example
 from visiontl.engine.init import backbone_like
 from visiontl.engine.model import through_json
@@ -78,7 +79,8 @@ def diagnose(resolved: Resolved, console: Console) -> Diagnosis:
     )
     try:
         resolved = with_example(resolved, console)
-        data: Data = resolved.task.data(resolved.cfg, spec, None)
+        given = resolved
+        data: Data = with_depth(resolved.config.data.depth, lambda: given.task.data(given.cfg, spec, None))
         meta = through_json(data.meta)
     except Exception as error:
         diagnosis.findings.append(failure(error, "the run stops here; no image was looked at"))

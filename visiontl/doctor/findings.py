@@ -13,7 +13,8 @@ from visiontl.config.schema import DataConfig
 from visiontl.doctor import duplicates
 from visiontl.engine import scan
 from visiontl.engine.scan import Photo, Scans
-from visiontl.kit.images import Stored
+from visiontl.kit import depths
+from visiontl.kit.images import Stored, suffixes
 from visiontl.kit.names import alike_findings
 from visiontl.kit.words import count, plural
 from visiontl.report.items import Finding, Seen, Table
@@ -42,13 +43,10 @@ TREATED = {
     "P": "palette looked up",
     "PA": "palette looked up",
     "CMYK": "converted to RGB without its color profile",
-    "F": "scaled to 8 bits, the same in all three channels",
-    "I": "scaled to 8 bits, the same in all three channels",
+    "F": "scaled to 8 bits (data.depth), the same in all three channels",
+    "I": "scaled to 8 bits (data.depth), the same in all three channels",
 }
-FORMAT_OF = {
-    ".bmp": "BMP", ".gif": "GIF", ".jpeg": "JPEG", ".jpg": "JPEG", ".pgm": "PPM", ".png": "PNG", ".ppm": "PPM",
-    ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP",
-}  # fmt: skip
+SAME = {"MPO": "JPEG"}  # a JPEG with more pictures behind the first
 
 
 @dataclass(frozen=True)
@@ -89,6 +87,7 @@ def inspect(section: DataConfig, data: Data, scans: Scans, spec: ImageSpec) -> t
     if shown.photos:
         items.append(stored_table(shown))
     items += unreadable(section, data, scans)
+    items += depth(shown, section.depth)
     items += copies(shown, groups)
     items += lookalikes(shown)
     if has_fixed_input(shown, spec):
@@ -118,7 +117,7 @@ def span(values: Sequence[int]) -> str:
 def stored_table(shown: Album) -> Table:
     """How the files are stored, and what becomes of each kind; then what is peculiar to some of them."""
     formats = Counter(kind_of(photo.stored) for photo in shown.photos)
-    odd = Counter(kind for photo in shown.photos for kind in peculiarities(photo.stored))
+    odd = Counter(kind for photo in shown.photos for kind in peculiarities(photo))
     rows = [[kind, number, treated] for (kind, treated), number in [*formats.most_common(), *odd.most_common()]]
     return Table("stored as", ["kind", "images", "in the run"], rows)
 
@@ -132,13 +131,24 @@ def kind_of(stored: Stored | None) -> tuple[str, str]:
     return f"{stored.format} {words}", TREATED.get(mode, "as it is")
 
 
-def peculiarities(stored: Stored | None) -> Iterator[tuple[str, str]]:
+def peculiarities(photo: Photo) -> Iterator[tuple[str, str]]:
+    """(what is peculiar, what becomes of it)"""
+    levels, stored = photo.levels, photo.stored
+    if levels is not None:
+        becomes = "its lowest value black, its highest white" if levels.own else f"{levels} become black to white"
+        yield "of these with more than 8 bits", becomes
     if stored is not None and stored.transparent:
         yield "of these with transparency", "put on white"
     if stored is not None and stored.turned:
         yield "of these turned by EXIF", "turned upright"
     if stored is not None and stored.animated:
         yield "of these with several frames", "only the first is used"
+
+
+def depth(shown: Album, asked: depths.Depth) -> list[Finding]:
+    """Pictures of more than 8 bits that are read so that little of them is seen, or unequally."""
+    said = depths.doubts([photo.levels for photo in shown.photos if photo.levels is not None], asked)
+    return [Finding("warning", *one.split(": ", 1)) for one in said]
 
 
 def unreadable(section: DataConfig, data: Data, scans: Scans) -> list[Finding]:
@@ -312,7 +322,7 @@ def odd_files(shown: Album) -> list[Finding]:
     for index, photo in enumerate(shown.photos):
         if photo.stored is not None:
             format = photo.stored.format
-            if FORMAT_OF.get(Path(photo.stored.file).suffix.lower(), format) != format:
+            if suffixes().get(Path(photo.stored.file).suffix.lower(), format) not in (format, SAME.get(format)):
                 wrong.append(f"{shown.name(index)} ({format})")
     if wrong:
         findings.append(

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from visiontl.engine.predictions import (
 )
 from visiontl.engine.rows import in_fp32
 from visiontl.errors import ConfigError, DataError
+from visiontl.kit import depths
 from visiontl.kit.folders import find_images
 from visiontl.kit.images import open_image, to_rgb
 from visiontl.report.console import Console
@@ -58,6 +60,10 @@ class Predictor:
         """Its scores on the val split, as the task gave them in training; empty where none were measured."""
         return self.built.scores
 
+    def reading(self) -> AbstractContextManager[None]:
+        """Within the block pictures of more than 8 bits are read as in training."""
+        return depths.reading(self.built.resolved.config.data.depth)
+
     def predict(self, photos: Photo | Sequence[Photo], **options: Any) -> Any:
         """One photo (path or PIL image) -> one dict; several -> a list of dicts, in their order.
 
@@ -78,8 +84,12 @@ class Predictor:
 
         def batches() -> Iterator[dict[str, Any]]:
             numbered = enumerate(photos)
-            while chunk := list(itertools.islice(numbered, self.built.batch_size)):
-                images = [as_image(photo) for _, photo in chunk]
+            while True:
+                with self.reading():
+                    chunk = list(itertools.islice(numbered, self.built.batch_size))
+                    images = [as_image(photo) for _, photo in chunk]
+                if not chunk:
+                    return
                 batch = task.collate(cfg, [prepare(image) for image in images], None, meta)
                 batch |= {"id": torch.tensor([i for i, _ in chunk]), "step": 0, "progress": 1.0}
                 yield to_device(batch, self.accelerator.device)

@@ -16,8 +16,10 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from visiontl.config.schema import DataConfig
+from visiontl.engine.depth import warn_of_depth
 from visiontl.engine.loader import Remaining, load
 from visiontl.errors import DataError, VisionTLError
+from visiontl.kit.depths import Levels
 from visiontl.kit.images import Stored, how_stored
 from visiontl.processes import ranks
 from visiontl.processes.seeds import seeded
@@ -38,6 +40,7 @@ class Photo:
     pixels: bytes = b""  # digest of size and decoded pixels
     look: bytes = b""  # perceptual hash of 128 bits; empty for pictures too plain to have one
     plain: bool = False  # one color all over
+    levels: Levels | None = None  # how more than 8 bits a value were read
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +63,9 @@ def read(split: SampleDataset, id: int, compare: bool = False) -> Photo | Bad:
         image = split.image(id)
         photo = Photo((image.height, image.width))
         if compare:
-            file = image.info.get("file")
-            photo = Photo(
-                photo.size, how_stored(file) if file else None, pixels_digest(image), look(image), one_color(image)
-            )
+            stored = stored_as(image)
+            levels = image.info.get("levels")
+            photo = Photo(photo.size, stored, pixels_digest(image), look(image), one_color(image), levels)
         split[id, 0]
     except VisionTLError as error:
         name = split.names[id]
@@ -71,6 +73,15 @@ def read(split: SampleDataset, id: int, compare: bool = False) -> Photo | Bad:
     except Exception as error:  # a stranger's data set raises what it likes
         return Bad(f"{split.names[id]}: {type(error).__name__}: {error}")
     return photo
+
+
+def stored_as(image: Image.Image) -> Stored | None:
+    """None for an image that is no file."""
+    file = image.info.get("file")
+    if not file:
+        return None
+    stored = how_stored(file)
+    return replace(stored, turned=stored.turned or "turned" in image.info)  # EXIF may stand behind the pixels
 
 
 class Reader(Dataset):
@@ -142,6 +153,8 @@ def readable_data(
     """
     if only is not None:
         data = replace(data, **{name: None for name in data.splits() if name not in only})
+    if data.train is not None and ranks.rank() == 0:
+        warn_of_depth(data.train, section.depth, console)
     if section.on_bad == "error":
         return data
     began = time.perf_counter()

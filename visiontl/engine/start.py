@@ -14,6 +14,7 @@ from visiontl import plugins
 from visiontl.backbone import Backbone
 from visiontl.backbones.weights import LoadReport, make_backbone
 from visiontl.config.resolve import Resolved
+from visiontl.engine.depth import with_depth
 from visiontl.engine.example import with_example
 from visiontl.engine.feature_cache import FeatureCache
 from visiontl.engine.init import backbone_like
@@ -41,7 +42,7 @@ def build(resolved: Resolved, backbone: Backbone, loaded: LoadReport | None, con
 
 def read_data(resolved: Resolved, spec: ImageSpec, meta: Mapping[str, Any] | None) -> Data:
     """The task's data. meta: of the model that is evaluated on it; None for the run's own."""
-    found = resolved.task.data(resolved.cfg, spec, meta)
+    found = with_depth(resolved.config.data.depth, lambda: resolved.task.data(resolved.cfg, spec, meta))
     if not isinstance(found, Data):
         raise PluginError(
             f"task {resolved.task.name}: its `data` gave a {type(found).__name__}; visiontl.Data was expected"

@@ -4,7 +4,7 @@
     links    read wherever they lead, for they are the owner's own doing; in a search in depth, one back to what is
              read anyway is passed over. A file that a table or an annotation names is refused where a link leads out
     hidden   what begins with a dot is passed over
-    pictures are known by their extension (`images.EXTENSIONS`)
+    pictures are known by their suffix (`images.suffixes`: what can be decoded here)
 
 What a search passes over is counted and named. Imports no torch.
 """
@@ -14,13 +14,14 @@ from __future__ import annotations
 import glob
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from visiontl.errors import DataError
-from visiontl.kit.images import is_image
+from visiontl.kit.images import is_image, why_no_image
 from visiontl.kit.words import count, did_you_mean, some, told
 
 LONGEST = 4096  # characters of a path, Linux's limit
@@ -158,7 +159,7 @@ class Folders:
                 elif below:
                     (links if kind == "link" else places).append(name)
                 elif not is_image(Path(last)):
-                    passed.append(Passed(name, NO_PICTURE))
+                    passed.append(Passed(name, why_no_image(Path(last))))
                 else:
                     found.append(name)
             links.sort(reverse=True)
@@ -297,8 +298,17 @@ def _said(passed: Iterable[Passed]) -> str:
     for one in passed:
         reasons.setdefault(one.why, []).append(one.name)
     number = sum(map(len, reasons.values()))
-    told_of = "; ".join(f"{why}: {some(names)}" for why, names in reasons.items())
+    told_of = "; ".join(f"{why}: {some(names)}{_suffixes(why, names)}" for why, names in reasons.items())
     return f"{count(number, 'name')} passed over: {told_of}" if reasons else ""
+
+
+def _suffixes(why: str, names: Sequence[str], most: int = 5) -> str:
+    """How many files of each suffix, in brackets, where not all are named anyway."""
+    if why != NO_PICTURE or len(names) <= most:
+        return ""
+    found = Counter(PurePosixPath(name).suffix.lower() or "without suffix" for name in names).most_common()
+    more = [f"{sum(number for _, number in found[most:]):,} others"] if len(found) > most else []
+    return f" ({', '.join([*(f'{number:,} {told(suffix)}' for suffix, number in found[:most]), *more])})"
 
 
 def find_images(patterns: Sequence[str | Path], key: str = "") -> tuple[dict[Path, str], list[str]]:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from PIL import Image
 
-from visiontl.kit.images import FORMATS, ORIENTATION
+from visiontl.kit.images import FORMATS, orientation
 
 THREADS = 8  # that read files: they wait for the disk, and decoders let others run
 ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that turn a picture by a quarter
@@ -38,7 +38,7 @@ def possible_sizes(path: str | Path) -> set[tuple[int, int]]:
             width, height = image.size
             if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
                 return {(height, width), (width, height)}
-            turned = image.getexif().get(ORIENTATION, 1) in ON_ITS_SIDE
+            turned = orientation(image) in ON_ITS_SIDE
             return {(width, height) if turned else (height, width)}
     except Exception:  # Pillow's decoders raise many kinds; who opens the picture is told which
         return set()
@@ -52,7 +52,7 @@ def image_size(path: str | Path) -> tuple[int, int] | None:
     try:
         with Image.open(path, formats=FORMATS) as image:
             image.load()  # which turns a TIFF, and finds a PNG's EXIF
-            turned = image.getexif().get(ORIENTATION, 1) in ON_ITS_SIDE
+            turned = orientation(image) in ON_ITS_SIDE
             return (image.width, image.height) if turned else (image.height, image.width)
     except Exception:
         return None

@@ -6,29 +6,54 @@
 from __future__ import annotations
 
 import codecs
+import importlib
+import importlib.util
 import os
 import stat
 import threading
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from visiontl.errors import DataError
+from visiontl.kit import depths
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from visiontl.spec import ImageSpec
 
-EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+PHOTOS = {  # formats of photos, and what Pillow's decoder for each is called where it may be missing
+    "AVIF": "avif", "BMP": "", "GIF": "", "HEIF": "", "JPEG": "jpg", "JPEG2000": "jpg_2000", "PNG": "zlib", "PPM": "",
+    "TIFF": "", "WEBP": "webp",
+}  # fmt: skip
+ALSO = {".mpo": "JPEG"}  # as phones with several lenses write them
+HEIF = (".heic", ".heics", ".heif", ".heifs", ".hif")  # read where the package pillow-heif is
+if importlib.util.find_spec("pillow_heif") is not None:
+    importlib.import_module("pillow_heif").register_heif_opener()
 # What is decoded, whatever a file is called: no format for which Pillow starts another program (PostScript).
-FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = tuple(
+    name
+    for name, decoder in PHOTOS.items()
+    if (name in Image.OPEN if name == "HEIF" else not decoder or features.check(decoder))
+)
 MAX_PIXELS = 89_478_485  # where Pillow begins to warn of a decompression bomb; it refuses twice as many
 ORIENTATION = 0x0112  # the EXIF tag
+UPRIGHT = {  # what turns a picture of that orientation upright; 1 is upright, and other values mean nothing
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 LONGEST = 64  # times as long as wide, beyond the input's own shape: what lies further out is not resized
 BEGINNINGS = {
     b"<!doctype html": "it is an HTML page",
@@ -38,13 +63,46 @@ BEGINNINGS = {
     b"%!ps": "it is a PostScript document",
     b"pk\x03\x04": "it is a ZIP archive",
 }
+SAYS_ORIENTATION = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # in an image's `info`
 
 _WARNINGS = threading.Lock()  # Python's warning filters are shared by all threads
 
 
+@cache
+def suffixes() -> Mapping[str, str]:
+    """{suffix in small letters, such as .jpg: format, as Pillow calls it} of all photos that can be decoded here."""
+    known = {suffix: kind for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
+    return {**known, **ALSO}
+
+
 def is_image(path: PurePath) -> bool:
-    """True for a name with a picture's extension that is no hidden file."""
-    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+    """True for a name with the suffix of a photo that can be decoded here, that is no hidden file."""
+    return path.suffix.lower() in suffixes() and not path.name.startswith(".")
+
+
+def why_no_image(path: PurePath) -> str:
+    """Why a name is no picture's, in a few words: a photo that another decoder could read is told from other files."""
+    if path.suffix.lower() in HEIF:
+        return "HEIC, which needs pip install pillow-heif"
+    if Image.registered_extensions().get(path.suffix.lower()) == "AVIF":
+        return "AVIF, which this Pillow cannot read"
+    return "no picture"
+
+
+def _opened(path: str | Path) -> Image.Image:
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # no warning of Pillow names the file; what matters is checked elsewhere
+        return Image.open(path, formats=FORMATS)
+
+
+def orientation(image: Image.Image) -> int:
+    """What EXIF says of an image, 1 to 8; 1, upright, too where it says nothing, what is no orientation, or where it
+    is damaged."""
+    try:
+        said = image.getexif().get(ORIENTATION, 1)
+        return int(said) if said in UPRIGHT else 1
+    except Exception:  # Pillow's parser raises many kinds
+        return 1
 
 
 def open_image(path: str | Path) -> Image.Image:
@@ -56,13 +114,11 @@ def open_image(path: str | Path) -> Image.Image:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for without end
             raise DataError(f"{path}: is {'a folder' if path.is_dir() else 'no regular file'}, not a picture")
-        with _WARNINGS, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # no warning of Pillow names the file; what matters is checked below
-            opened = Image.open(path, formats=FORMATS)
-        with opened as image:
+        with _opened(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            picture = to_rgb(image)
+            mode = depths.raw_mode(image)
+            picture = to_rgb(image) if mode is None else _deep_color(path, image, mode)
             picture.info["file"] = str(path)
             return picture
     except DataError:
@@ -93,38 +149,48 @@ class Stored:
 
 def how_stored(file: str) -> Stored:
     """Reads the header of a file that `open_image` has read."""
-    with _WARNINGS, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        opened = Image.open(file, formats=FORMATS)
-    with opened as image:
-        turned = image.getexif().get(ORIENTATION, 1) not in (0, 1)
+    with _opened(file) as image:
         transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+        turned = orientation(image) != 1
         try:
             animated = bool(getattr(image, "is_animated", False))
-        except (EOFError, OSError, SyntaxError, ValueError):  # a second frame that is cut off
+        except Exception:  # a second frame that is cut off; Pillow's decoders raise many kinds
             animated = False
         return Stored(file, image.format or "", image.mode, transparent, animated, turned)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any PIL image -> RGB: EXIF turned, 16-bit and float scaled to 8 bits, transparency put on white."""
+    """Any PIL image -> RGB: EXIF turned, more than 8 bits a value scaled to 8 (see `depths`), transparency put on
+    white. `info["levels"]` says how more than 8 bits were read, `info["turned"]` that it was turned."""
     image.load()  # some formats keep EXIF behind the pixels
-    if image.getexif().get(ORIENTATION, 1) != 1:  # Pillow would copy an upright image
-        image = ImageOps.exif_transpose(image)
+    turn = UPRIGHT.get(orientation(image))
+    if turn is not None:
+        image = image.transpose(turn)
+        for key in SAYS_ORIENTATION:  # or it would be turned again where it is opened next
+            image.info.pop(key, None)
+        image.info["turned"] = True
+    levels = None
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)  # (H, W)
-        if not np.isfinite(values).all():
-            raise ValueError("pixel values that are not finite")
-        if image.mode == "F" and values.max(initial=0) <= 1:
-            values = values * 255
-        elif values.max(initial=0) > 255 or image.mode.startswith("I;16"):
-            values = values / 257  # 65535 -> 255
-        image = Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
+        image, levels = depths.gray(image)
     elif image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+    image = image.convert("RGB")
+    if levels is not None:
+        image.info["levels"] = levels
+    return image
+
+
+def _deep_color(path: Path, image: Image.Image, mode: str) -> Image.Image:
+    """A file in color of 16 bits a value, opened but not loaded -> RGB."""
+    image.load()
+    with _opened(path) as again:
+        turn = UPRIGHT.get(orientation(image))
+        made, levels = depths.color(image, again, mode)
+        made = to_rgb(made if made is image or turn is None else made.transpose(turn))
+    made.info["levels"] = levels
+    return made
 
 
 def resampling(spec: ImageSpec) -> Image.Resampling:
@@ -220,6 +286,8 @@ def _looks_like(path: Path) -> str:
         return str(error)
     if not head:
         return "the file is empty"
+    if head[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypheim", b"ftypmsf1"):
+        return "it is HEIC, as phones write it: pip install pillow-heif, or save it as JPEG"
     known = next((words for beginning, words in BEGINNINGS.items() if head.startswith(beginning)), None)
     if known:
         return known

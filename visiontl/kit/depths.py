@@ -1,0 +1,178 @@
+"""Pictures of more than 8 bits a value: which of their values become black and which white. Imports no torch.
+
+One rule, for each picture by itself, whatever the others are (`data.depth`):
+
+    auto         none below 0, and real numbers up to 1: 0 to 1; else by the fewest of 8, 10, 12, 14 and 16 bits that
+                 hold the highest value; values below 0 or beyond 65,535: the picture's own lowest to highest
+    8 to 16      so many bits: 0 becomes black, 2^bits - 1 white
+    range        the picture's own lowest value becomes black, its highest white
+    [low, high]  these become black and white
+
+What lies beyond becomes black or white. Pictures of 8 bits a value are read as they are.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from visiontl.kit.words import count
+
+Depth = str | int | tuple[float, float]
+
+BITS = (8, 10, 12, 14, 16)  # what cameras, scanners and microscopes give
+LITTLE = 0.01  # share of black to white, below which a picture shows next to nothing
+OTHER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}  # the byte order that swaps both bytes
+
+_depth: ContextVar[Depth] = ContextVar("depth", default="auto")
+
+
+@contextmanager
+def reading(depth: Depth) -> Generator[None]:
+    """Within the block pictures are read by this value of `data.depth`."""
+    token = _depth.set(depth)
+    try:
+        yield
+    finally:
+        _depth.reset(token)
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """How a picture of more than 8 bits was read. low, high: of its values; black, white: what became 0 and 255."""
+
+    low: float
+    high: float
+    black: float
+    white: float
+    own: bool  # black and white are this picture's own
+
+    @property
+    def used(self) -> float:
+        """Share of black to white that the picture takes, 0..1."""
+        low, high = (min(max(value, self.black), self.white) for value in (self.low, self.high))
+        return (high - low) / (self.white - self.black) if self.white > self.black else 0.0
+
+    def __str__(self) -> str:
+        return "its own range" if self.own else f"{self.black:g} to {self.white:g}"
+
+
+def levels(low: float, high: float, real: bool, depth: Depth) -> Levels:
+    """low, high: of a picture's values. real: they are floating-point numbers."""
+    if isinstance(depth, tuple):
+        return Levels(low, high, *depth, own=False)
+    if isinstance(depth, int):
+        return Levels(low, high, 0, 2**depth - 1, own=False)
+    if depth == "auto" and low >= 0:
+        if real and high <= 1:
+            return Levels(low, high, 0, 1, own=False)
+        bits = next((bits for bits in BITS if high < 2**bits), None)
+        if bits is not None:
+            return Levels(low, high, 0, 2**bits - 1, own=False)
+    return Levels(low, high, low, high, own=True)
+
+
+def in_8_bits(values: np.ndarray, real: bool) -> tuple[np.ndarray, Levels]:
+    """(H, W) or (H, W, C) of any range -> uint8 of that shape, and how. Raises ValueError for what is not finite."""
+    if not np.isfinite(values).all():
+        raise ValueError("pixel values that are not finite")
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    found = levels(low, high, real, _depth.get())
+    span = found.white - found.black
+    if not np.isfinite(span):  # beyond what floats can tell apart
+        raise ValueError("pixel values too large to be told apart")
+    scaled = (values.astype(np.float64) - found.black) * (255 / span if span > 0 else 0)
+    return scaled.clip(0, 255).round().astype(np.uint8), found
+
+
+def gray(image: Image.Image) -> tuple[Image.Image, Levels]:
+    """A loaded image of one of Pillow's modes I, I;16 and F -> L."""
+    values, found = in_8_bits(np.asarray(image, dtype=np.float64), image.mode == "F")
+    return Image.fromarray(values), found
+
+
+def raw_mode(image: Image.Image) -> str | None:
+    """How an opened image that is not loaded lies in its file, where it is in color (or gray with transparency) of 16
+    bits a value, such as RGB;16B: Pillow keeps the upper 8 of them. None for others."""
+    tiles: list[Any] = getattr(image, "tile", [])
+    if image.mode not in ("RGB", "RGBA") or not tiles:
+        return None
+    modes = {_raw_mode(tile) for tile in tiles}
+    mode = modes.pop()
+    known = mode in ("LA;16B", *(f"{kind};16{order}" for kind in ("RGB", "RGBA") for order in OTHER))
+    return mode if known and not modes else None
+
+
+def color(upper: Image.Image, again: Any, mode: str) -> tuple[Image.Image, Levels]:
+    """An image of 16 bits a value in color, loaded as Pillow does, and the same opened again -> by `data.depth`.
+
+    Where that is 16 bits, it is `upper` as it is.
+    """
+    depth = _depth.get()
+    highest = int(np.asarray(upper)[..., :3].max(initial=0))  # of the upper 8 bits
+    if depth == 16 or (depth == "auto" and highest >= 1 << BITS[-2] - 8):
+        return upper, Levels(0, highest * 257, 0, 65535, own=False)
+    one = mode == "LA;16B"  # both bytes of both values fit into four of 8 bits; else read the lower bytes in place of
+    swapped = "RGBA" if one else mode[:-1] + OTHER[mode[-1]]  # the upper ones
+    again.tile = [_with_raw_mode(tile, swapped) for tile in again.tile]
+    first, second = np.asarray(upper).astype(np.uint16), np.asarray(again).astype(np.uint16)  # (H, W, C) each
+    values = (second[..., :1] << 8) + second[..., 1:2] if one else (first[..., :3] << 8) + second[..., :3]
+    made, found = in_8_bits(np.broadcast_to(values, (*values.shape[:2], 3)), real=False)
+    image = Image.fromarray(made)
+    if upper.mode == "RGBA":
+        image.putalpha(upper.getchannel("A"))
+    return image, found
+
+
+def _raw_mode(tile: Any) -> str:
+    args = tile[3]
+    return str(args if isinstance(args, str) else args[0] if args else "")
+
+
+def _with_raw_mode(tile: Any, mode: str) -> Any:
+    args = tile[3]
+    return type(tile)(*tile[:3], mode if isinstance(args, str) else (mode, *args[1:]))
+
+
+def doubts(found: Sequence[Levels], depth: Depth = "auto") -> list[str]:
+    """What is to be said of how pictures of more than 8 bits were read by `depth`, in sentences: next to nothing of the
+    range is used, or equal values of two pictures became unequal grays although nobody asked for that."""
+    said: list[str] = []
+    little = [one for one in found if one.used < LITTLE and one.low < one.high]
+    if little:
+        low, high = min(one.low for one in little), max(one.high for one in little)
+        said.append(
+            f"{count(len(little), 'picture')} of more than 8 bits {'uses' if len(little) == 1 else 'use'} less than 1 "
+            f"% of the range that they are read by (values {low:g} to {high:g}, read by {_kinds(little)}): next to "
+            f"nothing is to be seen; data.depth={_covering(little)} would show it"
+        )
+    if depth == "auto" and len({(one.black, one.white) for one in found}) > 1:
+        said.append(
+            f"{count(len(found), 'picture')} of more than 8 bits are read by unequal ranges ({_kinds(found)}): equal "
+            f"values become unequal grays; data.depth={_covering(found)} reads all alike"
+        )
+    return said
+
+
+def _kinds(found: Sequence[Levels]) -> str:
+    kinds = Counter(str(one) for one in found)
+    if len(kinds) == 1:
+        return next(iter(kinds))
+    return ", ".join(f"{number:,} by {kind}" for kind, number in kinds.most_common(4))
+
+
+def _covering(found: Sequence[Levels]) -> str:
+    """A value of `data.depth` that holds all values of these pictures."""
+    low, high = min(one.low for one in found), max(one.high for one in found)
+    bits = next((bits for bits in BITS if high < 2**bits), None)
+    if low >= 0 and high > 1 and bits is not None:
+        return str(bits)
+    return f"[{low:g},{high:g}]"

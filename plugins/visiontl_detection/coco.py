@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from visiontl import DataError
-from visiontl.kit.coco import Part, as_float, is_crowd, is_number, read_files
+from visiontl.kit.coco import Options, Part, as_float, is_crowd, is_number, read_files
 from visiontl.kit.folders import Folders, join, named
 from visiontl.kit.splits import SPLITS, WHOLE, split_of
 from visiontl.kit.words import count, some, told
@@ -81,7 +81,8 @@ def _single(folders: Folders, cfg: DataConfig) -> dict[str, str]:
 def read(folders: Folders, cfg: DataConfig) -> Listing:
     """Raises DataError, naming the file, for whatever is not as COCO's format has it."""
     hint = "name the right one in task.data.images"
-    found = read_files(folders, sources(folders, cfg), own, cfg.images, hint, cfg.test is not None)
+    options = Options(cfg.images, hint, cfg.test is not None, cfg.bad_annotations())
+    found = read_files(folders, sources(folders, cfg), own, options)
     notes, ids = found.notes, sorted(found.categories)
     if ids != list(range(1, len(ids) + 1)):
         table = some((f"{number} {found.categories[number]}" for number in ids), 100)

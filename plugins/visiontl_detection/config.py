@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from visiontl import Section
+from visiontl.kit.bad_annotations import MOST, MOST_HELP, ON_BAD_HELP, BadAnnotations
 
 # What `augment: NAME` is short for. light: the recipe of torchvision's Faster R-CNN; strong: that of SSD (Liu et al.
 # 2016, section 2.2) but for its shape.
@@ -36,6 +37,11 @@ class DataConfig(Section):
     difficult: Literal["use", "ignore"] = Field(
         "use", description="voc: objects marked difficult; ignore: neither learned nor counted, as the challenge did"
     )
+    on_bad_annotation: Literal["error", "skip"] = Field("error", description=ON_BAD_HELP)
+    max_bad_annotations: float = Field(MOST, ge=0, le=1, description=MOST_HELP)
+
+    def bad_annotations(self) -> BadAnnotations:
+        return BadAnnotations(self.on_bad_annotation, self.max_bad_annotations)
 
     @model_validator(mode="after")
     def named_splits_have_train(self) -> DataConfig:

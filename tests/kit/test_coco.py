@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from visiontl import DataError
-from visiontl.kit.coco import Coco, as_float, is_crowd, is_number, is_whole, read_files
+from visiontl.kit.bad_annotations import BadAnnotations
+from visiontl.kit.coco import Coco, Options, as_float, is_crowd, is_number, is_whole, read_files
 from visiontl.kit.folders import Folders
 
 TRAIN = "annotations/train.json"
@@ -80,7 +81,7 @@ def test_a_test_without_annotations_is_left_out_unless_it_was_asked_for(tmp_path
     assert list(found.parts) == ["train"]
     assert "has no annotations; not used" in found.notes[0]
     with pytest.raises(DataError, match="'annotations'"):
-        read_files(folders, files, own, test_counts=True)
+        read_files(folders, files, own, Options(test_counts=True))
 
 
 def test_the_supercategory_of_all_that_nothing_has_is_left_out(tmp_path):
@@ -146,10 +147,10 @@ def test_pictures_that_are_nowhere(tmp_path):
     folders = written(tmp_path)
     (tmp_path / "images").rename(tmp_path / "elsewhere")
     with pytest.raises(DataError, match=r"no folder holds 9\.png; looked in .*images.*; say where"):
-        read_files(folders, {"train": TRAIN}, own, hint="say where")
-    assert read_files(folders, {"train": TRAIN}, own, "elsewhere").parts["train"].names[0] == "elsewhere/9.png"
+        read_files(folders, {"train": TRAIN}, own, Options(hint="say where"))
+    assert read_files(folders, {"train": TRAIN}, own, Options("elsewhere")).parts["train"].names[0] == "elsewhere/9.png"
     with pytest.raises(DataError, match="did you mean 'elsewhere'"):
-        read_files(folders, {"train": TRAIN}, own, "elsewere")
+        read_files(folders, {"train": TRAIN}, own, Options("elsewere"))
 
 
 def test_numbers():
@@ -161,3 +162,23 @@ def test_numbers():
     for wrong in (2, "1", [1], None, 0.0):
         with pytest.raises(ValueError, match="iscrowd is"):
             is_crowd({"iscrowd": wrong})
+
+
+def test_annotations_that_cannot_be_used_end_the_reading_or_are_left_out_and_counted(tmp_path):
+    folders = written(tmp_path, lambda c: [c["annotations"][0].pop("value"), c["annotations"][1].update(image_id=5)])
+    with pytest.raises(DataError, match=r"(?s)2 errors.*annotation 1 \(.*annotation 2: no image.*=skip"):
+        read(folders)
+    found = read_files(folders, {"train": TRAIN}, own, Options(bad=BadAnnotations("skip", 0.7)))
+    assert found.parts["train"].called == ["annotation three"]
+    assert found.notes == [
+        "train: 2 annotations of 3 cannot be used, left out (task.data.on_bad_annotation): annotation 1 "
+        "(image images/7.png): it has no value, annotation 2: no image has the id 5"
+    ]
+    with pytest.raises(DataError, match=r"train: 2 annotations of 3 cannot be used, more than .*max_bad_annotations=0"):
+        read_files(folders, {"train": TRAIN}, own, Options(bad=BadAnnotations("skip", 0.5)))
+
+
+def test_two_annotations_of_one_id_are_an_error_whatever_is_left_out(tmp_path):
+    folders = written(tmp_path, lambda c: c["annotations"][1].update(id=1))
+    with pytest.raises(DataError, match="annotation 1 stands twice"):
+        read_files(folders, {"train": TRAIN}, own, Options(bad=BadAnnotations("skip", 1)))

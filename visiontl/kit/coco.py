@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any, Generic, TypeVar, cast
 
 from visiontl.errors import DataError
+from visiontl.kit.bad_annotations import BadAnnotations
 from visiontl.kit.folders import Folders, join, relative
 from visiontl.kit.headers import image_sizes
 from visiontl.kit.images import MAX_PIXELS
@@ -51,34 +52,45 @@ class Coco(Generic[T]):
     notes: list[str]
 
 
+@dataclass(frozen=True)
+class Options:
+    """images: the folder that holds the pictures; None: it is looked for. hint: what to do where none holds them, for
+    the error. test_counts: whether a test without annotations, such as COCO's own, is an error and not left out. bad:
+    what becomes of annotations that cannot be used."""
+
+    images: str | None = None
+    hint: str = "put them into one of these"
+    test_counts: bool = False
+    bad: BadAnnotations = field(default_factory=BadAnnotations)
+
+
 def read_files(
     folders: Folders,
     files: Mapping[str, str],
     own: Callable[[Mapping[str, Any], Size | None], T],
-    images: str | None = None,
-    hint: str = "put them into one of these",
-    test_counts: bool = False,
+    options: Options = Options(),
 ) -> Coco[T]:
     """Split (or WHOLE) -> JSON file, relative to the base, all read.
 
     own(record, size of its image): what the task needs of an annotation; raises ValueError, saying what is wrong with
-    it. images: the folder that holds the pictures; None: it is looked for. hint: what to do where none holds them, for
-    the error. test_counts: whether a test without
-    annotations, such as COCO's own, is an error and not left out. Raises DataError, naming the file.
+    it. Raises DataError, naming the file.
     """
     found: Coco[T] = Coco({}, {}, [])
     headings: set[str] = set()  # names that are other categories' supercategory
     for split in [name for name in (*ORDER, WHOLE) if name in files]:
         where = str(folders.path(files[split]))
         content = content_of(folders, files[split])
-        if split == "test" and not test_counts and "annotations" not in content:
+        if split == "test" and not options.test_counts and "annotations" not in content:
             found.notes.append(f"{where}: has no annotations; not used")
             continue
         _add_categories(found.categories, headings, content, where)
         part: Part[T] = Part(where)
         places = _read_images(_records(content, "images", where), part)
-        _place_images(folders, _candidates(folders, images, split, files[split]), hint, part, split, found.notes)
-        _read_annotations(_records(content, "annotations", where), part, places, found.categories, own)
+        tried = _candidates(folders, options.images, split, files[split])
+        _place_images(folders, tried, options.hint, part, split, found.notes)
+        records = _records(content, "annotations", where)
+        bad = _read_annotations(records, part, places, found.categories, own)
+        found.notes += options.bad.settle(where, split, bad, len(records))
         del content  # gigabytes, for COCO
         found.parts[split] = part
     _leave_out_headings(found, headings)
@@ -229,8 +241,11 @@ def _read_annotations(
     places: Mapping[Any, int],
     categories: Mapping[int, str],
     own: Callable[[Mapping[str, Any], Size | None], T],
-) -> None:
+) -> list[str]:
+    """Fills in the annotations; what is wrong with those that cannot be used. Raises DataError where an id does not
+    tell one from another."""
     problems: list[str] = []
+    bad: list[str] = []
     seen: set[Any] = set()
     for i, record in enumerate(records):
         number = record.get("id", f"#{i}")
@@ -244,21 +259,22 @@ def _read_annotations(
         seen.add(number)
         image, category = record.get("image_id"), record.get("category_id")
         if type(image) not in (int, str) or image not in places:
-            problems.append(f"{called}: no image has the id {told(repr(image))}")
+            bad.append(f"{called}: no image has the id {told(repr(image))}")
         elif type(category) is not int or category not in categories:
-            problems.append(f"{called}: no category has the id {told(repr(category))}; there are {some(categories)}")
+            bad.append(f"{called}: no category has the id {told(repr(category))}; there are {some(categories)}")
         else:
             try:
                 value = own(record, part.sizes[places[image]])
             except ValueError as error:
-                problems.append(f"{called} (image {told(part.names[places[image]])}): {error}")
+                bad.append(f"{called} (image {told(part.names[places[image]])}): {error}")
                 continue
             part.owner.append(places[image])
             part.category.append(category)
             part.own.append(value)
             part.called.append(called)
     if problems:
-        raise refusal(part.where, problems)
+        raise refusal(part.where, [*problems, *bad])
+    return bad
 
 
 def is_crowd(record: Mapping[str, Any]) -> bool:

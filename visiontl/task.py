@@ -138,6 +138,18 @@ class ScoreStep(Protocol):
     def __call__(self, cfg: Any, rows: Sequence[Any], meta: Mapping[str, Any], /) -> dict[str, Any]: ...
 
 
+class RankedStep(Protocol):
+    """{score: "max" or "min"}: the plain numbers of `score` that may pick the best weights, the default first."""
+
+    def __call__(self, cfg: Any, /) -> Mapping[str, Literal["max", "min"]]: ...
+
+
+class TrivialStep(Protocol):
+    """(the answer in words, rows): what `rows` would hold if every image got one answer that needs no training."""
+
+    def __call__(self, cfg: Any, rows: Sequence[Any], meta: Mapping[str, Any], /) -> tuple[str, Sequence[Any]]: ...
+
+
 class PredictStep(Protocol):
     """One dict per image, in order, in the photo's own pixels: JSON values, NumPy arrays (vectors together in one
     .safetensors, others as .npy) and PIL images (.png). Runs under no_grad.
@@ -224,6 +236,8 @@ STEPS: Mapping[str, type] = {
     "loss": LossStep,
     "rows": RowsStep,
     "score": ScoreStep,
+    "ranked": RankedStep,
+    "trivial": TrivialStep,
     "predict": PredictStep,
     "start": StartStep,
     "draw": DrawStep,
@@ -280,9 +294,11 @@ class Task:
     rows: RowsStep
     score: ScoreStep
     best: tuple[str, Literal["max", "min"]]
-    """The score that picks the best checkpoint, and which way is better."""
+    """The score that picks the best checkpoint, and which way is better; `ranked` says what train.best may name."""
     predict: PredictStep
 
+    ranked: RankedStep | None = None
+    trivial: TrivialStep | None = None
     start: StartStep | None = None
     options: type[BaseModel] | None = None
     """What a user may ask of predict (threshold, top_k ...)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from visiontl import Task, hookimpl, lazy
-from visiontl_classification.config import ClassificationConfig, PredictOptions
+from visiontl_classification.config import ClassificationConfig, PredictOptions, ranked
 
 TASK = Task(
     name="classification",
@@ -16,6 +16,8 @@ TASK = Task(
     rows=lazy("visiontl_classification.scores:rows"),
     score=lazy("visiontl_classification.scores:score"),
     best=("accuracy", "max"),
+    ranked=ranked,
+    trivial=lazy("visiontl_classification.scores:trivial"),
     predict=lazy("visiontl_classification.predictions:predict"),
     options=PredictOptions,
     draw=lazy("visiontl_classification.predictions:draw"),

@@ -201,3 +201,11 @@ class PredictOptions(Section):
     probabilities: bool | None = Field(
         default=None, description="every class's probability; null: where there are at most 100 classes"
     )
+
+
+def ranked(cfg: ClassificationConfig) -> dict[str, Literal["max", "min"]]:
+    """What may pick the best weights. With several labels per image the share of images with every label right stands
+    still for long (at 0 with many labels), while mAP moves with each image."""
+    if cfg.labels == "multi":
+        return {"mAP": "max", "micro_f1": "max", "macro_f1": "max", "accuracy": "max"}
+    return {"accuracy": "max", "macro_f1": "max", "top5": "max", "nll": "min", "ece": "min"}

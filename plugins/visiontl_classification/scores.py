@@ -90,6 +90,21 @@ def _multi(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str,
     }
 
 
+def trivial(
+    cfg: ClassificationConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]
+) -> tuple[str, list[dict[str, Any]]]:
+    """How often each class or label occurs in the split, as the answer for every image."""
+    if cfg.labels == "multi":
+        share = label_matrix(rows, len(meta["classes"]))[0].mean(0).astype(np.float32)  # (K,)
+        return "each label's frequency for every image", [{"true": row["true"], "probability": share} for row in rows]
+    share = np.bincount([row["true"] for row in rows], minlength=len(meta["classes"])) / len(rows)  # (K,)
+    order = np.argsort(-share, kind="stable")
+    top = order[:TOP].tolist()
+    answer = {"top": top, "probability": share[top].tolist()}
+    made = [{"true": row["true"], **answer, "nll": float(-np.log(share[row["true"]]))} for row in rows]
+    return f"the most frequent class ({meta['classes'][top[0]]}) for every image", made
+
+
 def label_matrix(rows: Sequence[Mapping[str, Any]], classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Multi-label rows -> truth (N, K) bool and probabilities (N, K)."""
     true = np.zeros((len(rows), classes), dtype=bool)

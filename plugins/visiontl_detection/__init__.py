@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from visiontl import Task, hookimpl, lazy
-from visiontl_detection.config import DetectionConfig, PredictOptions
+from visiontl_detection.config import DetectionConfig, PredictOptions, ranked
 
 TASK = Task(
     name="detection",
@@ -16,6 +16,8 @@ TASK = Task(
     rows=lazy("visiontl_detection.scores:rows"),
     score=lazy("visiontl_detection.scores:score"),
     best=("mAP", "max"),
+    ranked=ranked,
+    trivial=lazy("visiontl_detection.scores:trivial"),
     predict=lazy("visiontl_detection.predictions:predict"),
     options=PredictOptions,
     draw=lazy("visiontl_detection.drawing:draw"),

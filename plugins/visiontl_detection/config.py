@@ -191,3 +191,11 @@ class PredictOptions(Section):
     flip: bool = Field(default=False, description="look at the mirrored image too; costs twice the time")
     classes: list[str] | None = Field(default=None, description="these classes only")
     most: int | None = Field(default=None, ge=1, description="detections per image at most")
+
+
+def ranked(cfg: DetectionConfig) -> dict[str, Literal["max", "min"]]:
+    """What may pick the best weights."""
+    sizes = ("small", "medium", "large")
+    names = ["mAP", "AP50", "AP75", *(f"AP_{size}" for size in sizes)]
+    names += ["AR1", "AR10", "AR100", *(f"AR_{size}" for size in sizes), "precision", "recall"]
+    return dict.fromkeys(names, "max")

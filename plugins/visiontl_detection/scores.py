@@ -67,5 +67,13 @@ def score(cfg: DetectionConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping
     return scores
 
 
+def trivial(
+    cfg: DetectionConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]
+) -> tuple[str, list[dict[str, Any]]]:
+    """No detection in any image."""
+    nothing = {"boxes": np.zeros((0, 4), np.float32), "scores": np.zeros(0, np.float32), "labels": np.zeros(0, int)}
+    return "finding nothing", [{**row, **nothing} for row in rows]
+
+
 def _array(value: Tensor, kind: Any) -> np.ndarray:
     return value.detach().cpu().numpy().astype(kind)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from visiontl import Task, hookimpl, lazy
 from visiontl_face.commands import COMMANDS
-from visiontl_face.config import FaceConfig, PredictOptions
+from visiontl_face.config import FaceConfig, PredictOptions, ranked
 
 TASK = Task(
     name="face",
@@ -18,6 +18,8 @@ TASK = Task(
     rows=lazy("visiontl_face.scores:rows"),
     score=lazy("visiontl_face.scores:score"),
     best=("auc", "max"),
+    ranked=ranked,
+    trivial=lazy("visiontl_face.scores:trivial"),
     predict=lazy("visiontl_face.predictions:predict"),
     options=PredictOptions,
     report=lazy("visiontl_face.charts:report"),

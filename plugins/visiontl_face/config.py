@@ -180,3 +180,8 @@ class PredictOptions(Section):
     flip: bool | None = Field(
         default=None, description="add the mirror image's embedding; null: as the model was evaluated"
     )
+
+
+def ranked(cfg: FaceConfig) -> dict[str, Literal["max", "min"]]:
+    """What may pick the best weights."""
+    return {"auc": "max", "eer": "min", "accuracy": "max", "rank1": "max", "rank5": "max"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from visiontl import Task, hookimpl, lazy
-from visiontl_segmentation.config import PredictOptions, SegmentationConfig
+from visiontl_segmentation.config import PredictOptions, SegmentationConfig, ranked
 
 TASK = Task(
     name="segmentation",
@@ -16,6 +16,8 @@ TASK = Task(
     rows=lazy("visiontl_segmentation.scores:rows"),
     score=lazy("visiontl_segmentation.scores:score"),
     best=("miou", "max"),
+    ranked=ranked,
+    trivial=lazy("visiontl_segmentation.scores:trivial"),
     predict=lazy("visiontl_segmentation.predictions:predict"),
     options=PredictOptions,
     draw=lazy("visiontl_segmentation.drawing:draw"),

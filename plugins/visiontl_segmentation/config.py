@@ -269,3 +269,9 @@ class PredictOptions(Section):
         if not all(0.25 <= one <= 4 for one in value):
             raise ValueError(f"scales must lie between 0.25 and 4; got {value}")
         return value
+
+
+def ranked(cfg: SegmentationConfig) -> dict[str, Literal["max", "min"]]:
+    """What may pick the best weights."""
+    names = ("miou", "miou_per_image", "miou_as_shown", "dice", "accuracy", "accuracy_per_class")
+    return dict.fromkeys(names, "max")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from visiontl import Task, hookimpl, lazy
 from visiontl_style.commands import COMMANDS
-from visiontl_style.config import PredictOptions, StyleConfig, refuse
+from visiontl_style.config import PredictOptions, StyleConfig, ranked, refuse
 
 TASK = Task(
     name="style",
@@ -17,6 +17,8 @@ TASK = Task(
     rows=lazy("visiontl_style.scores:rows"),
     score=lazy("visiontl_style.scores:score"),
     best=("objective", "min"),
+    ranked=ranked,
+    trivial=lazy("visiontl_style.scores:trivial"),
     predict=lazy("visiontl_style.predictions:predict"),
     options=PredictOptions,
     draw=lazy("visiontl_style.predictions:draw"),

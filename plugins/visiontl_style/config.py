@@ -146,3 +146,9 @@ def refuse(cfg: StyleConfig, policy: str) -> str | None:
         "the pretrained backbone is the judge that content and style are read with; a judge that learns would make "
         "itself easy to please. The transfer network is the head and trains anyway: leave freeze.policy out, or all"
     )
+
+
+def ranked(cfg: StyleConfig) -> dict[str, Literal["max", "min"]]:
+    """What may pick the best weights: distances, all of them."""
+    names = ("objective", "style_distance", "style_distance_root", "content_distance", "perceptual_distance")
+    return dict.fromkeys((*names, "total_variation", "ripple", "checkerboard"), "min")

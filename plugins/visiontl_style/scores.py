@@ -82,6 +82,17 @@ def score(cfg: StyleConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str
     return scores
 
 
+def trivial(
+    cfg: StyleConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]
+) -> tuple[str, list[dict[str, Any]]]:
+    """Every photo as it is: no distance to its own content, all of it to the style."""
+    kept = dict.fromkeys(("content", "target", "perceptual"), 0.0)
+    made = [
+        {**row, **kept, "style": row["plain_style"], **{name: row[f"plain_{name}"] for name in PAIRS}} for row in rows
+    ]
+    return "the photo unchanged", made
+
+
 def by_layer(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
     """(N, layers)"""
     return np.array([list(row[key].values()) for row in rows])

@@ -18,7 +18,7 @@ from visiontl.config.overrides import apply_override
 from visiontl.config.problems import Keys, Problems, shown, validate
 from visiontl.config.schema import Config
 from visiontl.config.yaml_text import Parsed, forbidden, parse_text
-from visiontl.errors import ConfigError, VisionTLError, closest
+from visiontl.errors import ConfigError, PluginError, VisionTLError, closest
 from visiontl.task import Task
 
 
@@ -62,6 +62,8 @@ def resolve(config: str | Path | Mapping[str, Any] | Config | Resolved, override
     cfg = _validate_task(values, task, problems) if task is not None else None
     if core is not None:
         _check_policy(core, task, cfg, problems)
+        if task is not None and cfg is not None:
+            _check_best(core, task, cfg, problems)
     problems.raise_any()
     assert task is not None
     assert core is not None
@@ -235,6 +237,30 @@ def _check_policy(core: Config, task: Task | None, cfg: BaseModel | None, proble
         reason = task.refuse(cfg, name)
         if reason:
             problems.add(("freeze", "policy"), f"{name} makes no sense for task {task.name}: {reason}")
+
+
+def ranked(task: Task, cfg: BaseModel) -> dict[str, str]:
+    """{score: "max" or "min"}: what may pick the best weights under this config, the task's default first. Raises
+    PluginError for an answer of a task's `ranked` that is none."""
+    if task.ranked is None:
+        return dict([task.best])
+    found = task.ranked(cfg)
+    if not isinstance(found, Mapping) or not found or set(found.values()) - {"max", "min"}:
+        raise PluginError(f"task {task.name!r}: ranked gave {shown(found)}; expected {{score: 'max' or 'min'}}")
+    return dict(found)
+
+
+def _check_best(core: Config, task: Task, cfg: BaseModel, problems: Problems) -> None:
+    wanted = core.train.best
+    if wanted is None or wanted in (known := ranked(task, cfg)):
+        return
+    near = closest(wanted, known, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    problems.add(
+        ("train", "best"),
+        f"{wanted!r} is no score of task {task.name} that can pick the best weights here{hint}; "
+        f"they are {', '.join(known)}",
+    )
 
 
 def _resolved(core: Config, task: Task, cfg: BaseModel, source: str) -> Resolved:

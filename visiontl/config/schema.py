@@ -155,7 +155,13 @@ class TrainConfig(Section):
         "not, the weights that are kept",
     )
     checkpoint_every: Every = Field(default="1 epoch", description="'N epochs' or 'N steps'")
-    early_stop: int | None = Field(default=None, ge=1, description="stop after N evaluations without improvement")
+    best: str | None = Field(
+        default=None,
+        description="the score of val that picks the best weights and that early_stop follows; null: the task's own",
+    )
+    early_stop: int | None = Field(
+        default=None, ge=1, description="stop after N evaluations without improvement of the score that `best` names"
+    )
     log_every: int = Field(default=10, ge=1, description="optimizer updates between two logged lines")
     cache: bool = Field(
         default=True,

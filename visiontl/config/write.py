@@ -42,8 +42,11 @@ def _flatten(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def config_hash(resolved: Resolved) -> str:
-    """sha256, in hex, of what decides a run's numbers: all but `run`, `loader` and `resume`."""
+    """sha256, in hex, of what decides a run's numbers: all but `run`, `loader` and `resume`. A key that came later
+    counts where it is set, so that older runs keep their hash."""
     plain = {key: value for key, value in to_plain(resolved).items() if key not in ("run", "loader", "resume")}
+    if plain["train"]["best"] is None:
+        del plain["train"]["best"]
     return hashlib.sha256(json.dumps(plain, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 

@@ -15,6 +15,7 @@ from visiontl import plugins
 from visiontl.config.resolve import Resolved, resolve
 from visiontl.engine import loader
 from visiontl.engine.announcements import announce_phase
+from visiontl.engine.best import judge, judged, patience_is_over, say_worth, split_rows
 from visiontl.engine.device import current_device, to_device
 from visiontl.engine.example import with_example
 from visiontl.engine.feature_cache import split_batches
@@ -24,11 +25,11 @@ from visiontl.engine.order import images_of, training_keys
 from visiontl.engine.prepare import Run, set_up
 from visiontl.engine.rehearse import rehearse
 from visiontl.engine.reporting import describe, report_items, write
-from visiontl.engine.rows import gather_rows, say_scores, scalars, score_rows
-from visiontl.engine.saving import best_is_whole, read_previews, resume, save_previews, write_best
+from visiontl.engine.rows import say_scores, score_rows
+from visiontl.engine.saving import best_is_whole, read_previews, resume, write_best
 from visiontl.engine.watch import Watch, check_gradients, check_scale, check_weights
 from visiontl.engine.wrapping import load_model_state, wrap
-from visiontl.errors import CheckpointError, TrainingError, did_you_mean
+from visiontl.errors import CheckpointError
 from visiontl.freezing import policies
 from visiontl.freezing.apply import set_gradients, set_training
 from visiontl.freezing.layout import trainable
@@ -39,7 +40,6 @@ from visiontl.report.console import Console
 from visiontl.report.run import Best, PhaseRows, Report, Training
 from visiontl.runs import folders, store
 from visiontl.runs.metrics import Metrics, start_trackers
-from visiontl.task import SampleDataset
 
 
 def train(config: str | Path | Mapping[str, Any] | Resolved, *overrides: str, dry_run: bool = False) -> dict[str, Any]:
@@ -225,72 +225,6 @@ def replayed(run: Run, ids: list[int], epoch: int) -> AbstractContextManager[Non
     return run.built.backbone.replay(run.caches["train"].at(ids, epoch, run.accelerator.device))
 
 
-# --------------------------------------------------------------------------------------------------------- evaluation
-
-
-def judge(run: Run, ledger: Ledger) -> None:
-    """The evaluation that belongs to the newest update; keeps the best weights."""
-    progress = ledger.progress
-    before, last = progress.best, progress.step == run.total
-    improved = evaluate_val(run, ledger)
-    if progress.step == 0:
-        others = {name: score_rows(run.built, split_rows(run, name)) for name in judged(run) if name != "val"}
-        progress.start = ({"val": ledger.scores} if ledger.scores else {}) | others
-    progress.due = False
-    if improved and not ledger.save_best(last):
-        progress.best, progress.due = before, last  # at the end it is made again when the run goes on
-
-
-def evaluate_val(run: Run, ledger: Ledger) -> bool:
-    """Score the val split; True when it is the best so far. Without a val split the newest weights are the best."""
-    task, progress = run.resolved.task, ledger.progress
-    key, direction = task.best
-    at = progress.step / run.steps_per_epoch
-    here = {"score": key, "step": progress.step, "epoch": round(at, 4)}
-    if run.data.val is None:
-        progress.best = {**here, "value": None}
-        return True
-    rows = split_rows(run, "val")
-    scores = ledger.scores = score_rows(run.built, rows)
-    if key not in scores:
-        raise TrainingError(
-            f"the task's best score is {key!r}, but `score` gave {', '.join(scores)}{did_you_mean(key, scores)}"
-        )
-    if task.preview is not None:
-        shown = (task.preview, run.resolved.cfg, rows, run.built.meta, run.data.val.image)
-        ranks.on_main(lambda: save_previews(run, progress.step, shown[0](*shown[1:])))
-    values = scalars(scores)
-    ledger.write("val", values)
-    value = values[key]
-    run.console.say(f"epoch {at:.4g}  val  " + "  ".join(f"{name} {number:.4f}" for name, number in values.items()))
-    before = progress.best["value"] if progress.best else None
-    better = value == value and (before is None or (value > before if direction == "max" else value < before))
-    if better:
-        progress.best = {**here, "value": value}
-        progress.without_gain = 0
-    else:
-        progress.without_gain += 1
-        if value != value:
-            run.console.warn(f"val {key} is not a number at step {progress.step}")
-    return better
-
-
-def judged(run: Run) -> dict[str, SampleDataset]:
-    """The splits that were not trained on."""
-    return {name: split for name, split in run.data.splits().items() if name != "train"}
-
-
-def split_rows(run: Run, name: str) -> list[Any]:
-    """Rows of a split through the weights that count: the average, where there is one."""
-    split, cache = run.data.splits()[name], run.caches.get(name)
-    return gather_rows(run.accelerator, run.kept, split, run.console, name, cache)
-
-
-def patience_is_over(run: Run, ledger: Ledger) -> bool:
-    early = run.resolved.config.train.early_stop
-    return early is not None and ledger.progress.without_gain >= early
-
-
 # ------------------------------------------------------------------------------------------------------------ the end
 
 
@@ -307,6 +241,7 @@ def finish(run: Run, ledger: Ledger) -> dict[str, Any]:
         ranks.on_main(lambda: write_best(run, scores.get("val")))
     for name, split in splits.items():
         say_scores(run.console, f"{name}: {len(split)} images, best weights", scores[name])
+    say_worth(run, ledger, rows.get("val"))
     report = report_of(run, ledger, scores)
 
     def conclude() -> None:

@@ -94,6 +94,11 @@ def score(cfg, rows, meta) -> dict:
     return {"mae": sum(abs(guess - truth) for guess, truth in rows) / len(rows)}
 
 
+def trivial(cfg, rows, meta) -> tuple:
+    mean = sum(truth for _, truth in rows) / len(rows)
+    return "the mean brightness", [(mean, truth) for _, truth in rows]
+
+
 def predict(cfg, model, batches, meta, options):
     for batch in batches:
         for value in model(batch)["brightness"].tolist():
@@ -140,6 +145,7 @@ def visiontl_tasks():
         rows=rows,
         score=score,
         best=("mae", "min"),
+        trivial=trivial,
         predict=predict,
         options=Options,
         preview=preview,

@@ -1,0 +1,143 @@
+"""Which weights of a run are the best: the score that picks them, the evaluations, and what they are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from visiontl.config.resolve import ranked
+from visiontl.engine.ledger import Ledger
+from visiontl.engine.prepare import Run
+from visiontl.engine.rows import gather_rows, scalars, score_rows
+from visiontl.engine.saving import Progress, save_previews
+from visiontl.errors import TrainingError, closest
+from visiontl.processes import ranks
+from visiontl.report.formats import cell
+from visiontl.report.values import json_value
+from visiontl.task import SampleDataset
+
+
+def picking(run: Run, progress: Progress) -> tuple[str, str]:
+    """(score, "max" or "min") that picks the best weights: train.best, or the task's default; where the config names
+    none, a run that began by another default keeps to it."""
+    known = ranked(run.resolved.task, run.resolved.cfg)
+    wanted = run.resolved.config.train.best
+    if wanted is None and progress.best is not None and progress.best["score"] in known:
+        wanted = progress.best["score"]
+    key = wanted or next(iter(known))
+    return key, known[key]
+
+
+def judge(run: Run, ledger: Ledger) -> None:
+    """The evaluation that belongs to the newest update; keeps the best weights."""
+    progress = ledger.progress
+    before, last = progress.best, progress.step == run.total
+    improved = evaluate_val(run, ledger)
+    if progress.step == 0:
+        others = {name: score_rows(run.built, split_rows(run, name)) for name in judged(run) if name != "val"}
+        progress.start = ({"val": ledger.scores} if ledger.scores else {}) | others
+    progress.due = False
+    if improved and not ledger.save_best(last):
+        progress.best, progress.due = before, last  # at the end it is made again when the run goes on
+
+
+def evaluate_val(run: Run, ledger: Ledger) -> bool:
+    """Score the val split; True when it is the best so far. Without a val split the newest weights are the best."""
+    task, progress = run.resolved.task, ledger.progress
+    key, direction = picking(run, progress)
+    at = progress.step / run.steps_per_epoch
+    here = {"score": key, "step": progress.step, "epoch": round(at, 4)}
+    if run.data.val is None:
+        progress.best = {**here, "value": None}
+        return True
+    rows = split_rows(run, "val")
+    scores = ledger.scores = score_rows(run.built, rows)
+    values = scalars(scores)
+    if key not in values:
+        raise TrainingError(absent(run, key, values))
+    if task.preview is not None:
+        shown = (task.preview, run.resolved.cfg, rows, run.built.meta, run.data.val.image)
+        ranks.on_main(lambda: save_previews(run, progress.step, shown[0](*shown[1:])))
+    ledger.write("val", values)
+    value = values[key]
+    run.console.say(f"epoch {at:.4g}  val  " + "  ".join(f"{name} {number:.4f}" for name, number in values.items()))
+    better = exceeds(value, progress.best["value"] if progress.best else None, direction)
+    if better:
+        progress.best = {**here, "value": value}
+        progress.without_gain = 0
+    else:
+        progress.without_gain += 1
+        if value != value:
+            run.console.warn(f"val {key} is not a number at step {progress.step}")
+    return better
+
+
+def exceeds(value: float, before: float | None, direction: str) -> bool:
+    """Whether a score is better than the one before; a NaN never is, and a first one is."""
+    return value == value and (before is None or (value > before if direction == "max" else value < before))
+
+
+def absent(run: Run, key: str, values: Mapping[str, float]) -> str:
+    """Why a score cannot pick: `score` did not give it as a plain number."""
+    known = [name for name in ranked(run.resolved.task, run.resolved.cfg) if name in values]
+    near = closest(key, known, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint += f"; name one that it has: train.best={known[0]} (there are {', '.join(known)})" if known else ""
+    return (
+        f"the best weights are picked by {key!r}, but the val split has no such score: `score` gave "
+        f"{', '.join(values) or 'no plain number'}{hint}"
+    )
+
+
+def judged(run: Run) -> dict[str, SampleDataset]:
+    """The splits that were not trained on."""
+    return {name: split for name, split in run.data.splits().items() if name != "train"}
+
+
+def split_rows(run: Run, name: str) -> list[Any]:
+    """Rows of a split through the weights that count: the average, where there is one."""
+    split, cache = run.data.splits()[name], run.caches.get(name)
+    return gather_rows(run.accelerator, run.kept, split, run.console, name, cache)
+
+
+def patience_is_over(run: Run, ledger: Ledger) -> bool:
+    early = run.resolved.config.train.early_stop
+    return early is not None and ledger.progress.without_gain >= early
+
+
+# ----------------------------------------------------------------------------------------------------- what it is worth
+
+
+def say_worth(run: Run, ledger: Ledger, rows: Sequence[Any] | None) -> None:
+    """Warn where training brought nothing: the best weights are those of the start, or val never beat the answer that
+    needs no training. rows: of val; None where there is no val split."""
+    for line in ranks.on_main(lambda: doubts(run, ledger.progress, rows)):
+        run.console.warn(line)
+
+
+def doubts(run: Run, progress: Progress, rows: Sequence[Any] | None) -> list[str]:
+    """Sentences on the best weights, none where training was worth it."""
+    best, found = progress.best, list[str]()
+    if best is None or best["value"] is None:
+        return found
+    key, direction = picking(run, progress)
+    value = best["value"]
+    if best["step"] == 0 and progress.step > 0:
+        found.append(
+            f"the best weights are those of the start: no evaluation while training beat val {key} {cell(value)}, "
+            "which the model had before the first update; model/ holds the untrained start"
+        )
+    if rows is None or run.resolved.task.trivial is None:
+        return found
+    try:
+        words, trivial = run.resolved.task.trivial(run.resolved.cfg, rows, run.built.meta)
+        scores = json_value(run.resolved.task.score(run.resolved.cfg, trivial, run.built.meta), "score", keep_nan=True)
+    except Exception as error:  # the task's own code; what it adds is worth less than the run that stands
+        return [*found, f"what a trivial answer scores on val is not known: {type(error).__name__}: {error}"]
+    reached = scalars(scores).get(key)
+    if reached is not None and reached == reached and not exceeds(value, reached, direction):
+        found.append(
+            f"val {key} never beat the trivial answer: {words} scores {cell(reached)} there, the best weights "
+            f"{cell(value)}; the model has learned nothing that this score can see"
+        )
+    return found

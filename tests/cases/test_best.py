@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from visiontl.engine.best import doubts, picking, split_rows
 from visiontl.engine.saving import Progress
 from visiontl.engine.train import finish, fit
 from visiontl.errors import ConfigError, PluginError, TrainingError
+from visiontl.runs import folders
 from visiontl.testing import Case
 
 IMAGE = ["image"]
@@ -58,10 +60,18 @@ def test_images_with_several_labels_are_picked_by_map():
 def test_older_runs_keep_their_hash_and_the_score_that_they_began_with(tmp_path):
     run = Case("classification", tmp_path).run()
     plain = {key: value for key, value in to_plain(run.resolved).items() if key not in ("run", "loader", "resume")}
-    del plain["train"]["best"]  # as a version without the key wrote it
+    del plain["train"]["best"]  # as a version without the keys wrote it
+    del plain["task"]["class_weights"]
     before = hashlib.sha256(json.dumps(plain, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
-    assert config_hash(run.resolved) == before
-    assert config_hash(resolve(run.resolved, ["train.best=nll"])) != before
+    file = run.folder / "config.yaml"
+    now = file.read_text()
+    file.write_text("".join(line for line in now.splitlines(True) if not re.match(" +(best|class_weights):", line)))
+    assert config_hash(run.resolved) != before
+    assert config_hash(run.resolved, file) == before
+    assert folders.changes(run.folder, run.resolved)[1] == []
+    other = resolve(run.resolved, ["train.best=nll"])  # what is not in the file counts against its default
+    assert folders.changes(run.folder, other)[1] == ["train.best: None -> nll"]
+    assert config_hash(resolve(run.resolved, ["train.epochs=3"]), file) != before
     began = Progress(best={"score": "macro_f1", "value": 0.1, "step": 3, "epoch": 1.0})
     assert picking(run, began) == ("macro_f1", "max")
     assert picking(run, Progress()) == ("accuracy", "max")

@@ -7,6 +7,7 @@ import json
 import re
 import textwrap
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -15,7 +16,7 @@ from pydantic_core import to_jsonable_python
 from visiontl import plugins
 from visiontl.config.resolve import Resolved
 from visiontl.config.schema import Config
-from visiontl.config.yaml_text import dump_value
+from visiontl.config.yaml_text import dump_value, parse_text
 
 COMMENT_COLUMN = 34  # where the comments of `to_yaml` begin  # where the comments of `to_yaml` begin
 WIDTH = 110  # columns of a printed config  # columns of a printed config
@@ -41,13 +42,26 @@ def _flatten(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return flat
 
 
-def config_hash(resolved: Resolved) -> str:
-    """sha256, in hex, of what decides a run's numbers: all but `run`, `loader` and `resume`. A key that came later
-    counts where it is set, so that older runs keep their hash."""
+def config_hash(resolved: Resolved, written: Path | None = None) -> str:
+    """sha256, in hex, of what decides a run's numbers: all but `run`, `loader` and `resume`.
+
+    written: the complete config as an older version wrote it; only the keys that it has count then, so that a run which
+    began before a key was there has the hash that it began with. Raises ConfigError where it cannot be read.
+    """
     plain = {key: value for key, value in to_plain(resolved).items() if key not in ("run", "loader", "resume")}
-    if plain["train"]["best"] is None:
-        del plain["train"]["best"]
+    if written is not None:
+        plain = _among(plain, parse_text(written.read_text(encoding="utf-8"), str(written)).values)
     return hashlib.sha256(json.dumps(plain, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def _among(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The values whose keys are known, in mappings within mappings too."""
+    there = {str(key): value for key, value in known.items()}  # JSON's keys are texts
+    return {
+        key: _among(value, there[key]) if isinstance(value, Mapping) and isinstance(there[key], Mapping) else value
+        for key, value in values.items()
+        if key in there
+    }
 
 
 def to_yaml(resolved: Resolved, comments: bool = True) -> str:

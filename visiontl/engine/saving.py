@@ -167,7 +167,8 @@ def require_same_run(run: Run, folder: Path, state: Mapping[str, Any]) -> None:
             f"{folder / 'state.json'}: has no {', '.join(lacking[:3])}; it was written by visiontl "
             f"{state.get('visiontl')}, this is {__version__}: continue with the version that began the run"
         )
-    if state["config_hash"] != config_hash(run.resolved):
+    same = (config_hash(run.resolved), config_hash(run.resolved, run.folder / "config.yaml"))
+    if state["config_hash"] not in same:
         _, changed = folders.changes(run.folder, run.resolved)
         raise CheckpointError(
             f"{folder}: belongs to another config ({folders.listed(changed)}); resume continues a run exactly, so only "

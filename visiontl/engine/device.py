@@ -17,7 +17,7 @@ from visiontl.backbone import Backbone
 from visiontl.config.schema import TrainConfig
 from visiontl.engine.cpu import keep_freed_memory, widen_slow_convolutions
 from visiontl.errors import ConfigError, TrainingError
-from visiontl.processes import ranks
+from visiontl.processes import launch, ranks
 from visiontl.report.console import Console
 from visiontl.runs.environment import environment
 
@@ -86,7 +86,7 @@ def make_accelerator(precision: str, trackers: Sequence[str] = ()) -> Accelerato
             f"{accelerator.distributed_type.value} is not supported; launch with plain data parallelism "
             "(multi-CPU or multi-GPU), see docs/distributed.md"
         )
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    launched = launch.world_size()
     if accelerator.num_processes != launched or ranks.world() != launched:
         raise TrainingError(
             f"{launched} processes were launched, but {accelerator.num_processes} found each other; on CPU launch with "
@@ -133,7 +133,8 @@ def current_device() -> torch.device:
     each would train by itself, and nothing would be said.
     """
     cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
-    device = PartialState(cpu=cpu).device
+    with launch.waited_for():
+        device = PartialState(cpu=cpu).device
     assert device is not None
     return device
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -33,6 +32,7 @@ from visiontl.errors import ConfigError, DataError
 from visiontl.kit import depths
 from visiontl.kit.folders import find_images
 from visiontl.kit.images import open_image, to_rgb
+from visiontl.processes import launch
 from visiontl.report.console import Console
 from visiontl.runs.environment import run_folder, write_text
 from visiontl.runs.store import MANIFEST
@@ -166,7 +166,7 @@ def predict_files(
     A file that cannot be read is counted and named, and the others go on. Returns {"folder", "predicted",
     "failed": {file: reason}}.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launch.world_size() > 1:
         raise ConfigError("predict runs on one process (each would write every file); start it without a launcher")
     console = Console()
     check_no_runs(images)

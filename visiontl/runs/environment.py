@@ -5,20 +5,18 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import re
 import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from accelerate import Accelerator
 
 from visiontl.errors import CheckpointError, ConfigError
 from visiontl.kit.words import plural
-from visiontl.processes import ranks
+from visiontl.processes import launch, ranks
 
 LIBRARIES = ("torch", "torchvision", "timm", "accelerate")
 
@@ -45,29 +43,15 @@ def cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
-def asked_processes() -> int | None:
-    """How many processes the `accelerate launch` above this process was asked for, where its command line says so.
-
-    On a CPU it starts one whatever it was asked for (seen with Accelerate 1.15), and says nothing about it.
-    """
-    try:
-        parent = psutil.Process().parent()
-        words = parent.cmdline() if parent else []
-    except psutil.Error:
-        return None
-    found = re.search(r"\blaunch .*--num[_-]processes[ =](\d+)", " ".join(words))
-    return int(found[1]) if found else None
-
-
 def check_processes(wanted: int | None) -> None:
     """Raise ConfigError unless as many processes run as the config (run.processes) or the launcher asked for."""
-    actual, who = ranks.world(), "run.processes is"
-    if wanted is None:
-        wanted, who = asked_processes(), "accelerate launch was asked for"
-    if wanted is not None and wanted != actual:
+    actual = ranks.world()
+    asked = (wanted, "run.processes is") if wanted is not None else launch.asked()
+    if asked is not None and asked[0] != actual:
+        number, who = asked
         raise ConfigError(
-            f"{who} {wanted}, but {actual} {plural(actual, 'process')} started; on CPU use "
-            f"`torchrun --nproc_per_node {wanted}` (accelerate launch starts one there), see docs/distributed.md"
+            f"{who} {number}, but {actual} {plural(actual, 'process')} started; on CPU use "
+            f"`torchrun --nproc_per_node {number}` (accelerate launch starts one there), see docs/distributed.md"
         )
 
 

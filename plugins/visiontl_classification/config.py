@@ -48,11 +48,11 @@ class DataConfig(Section):
         None, description="a table with the columns path and label, and optionally split (train, val or test)"
     )
     torchvision: str | None = Field(None, description="a data set of torchvision by name, such as CIFAR10")
-    format: Literal["auto", "splits", "classes"] = Field(
+    format: Literal["auto", "splits", "classes", "inner"] = Field(
         "auto",
-        description="folder only; splits: its folders are train, val, test; classes: its folders are "
-        "classes; "
-        "auto: splits where a folder has such a name and holds folders",
+        description="folder only; splits: its folders are train, val, test; classes: its folders are classes; inner: a "
+        "class is the folder that a picture lies in, whatever is above it; auto: splits where a folder has such a name "
+        "and holds folders, else classes",
     )
     root: str | None = Field(
         None,

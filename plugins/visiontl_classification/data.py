@@ -21,7 +21,7 @@ from visiontl_classification.config import ClassificationConfig
 from visiontl_classification.folders import folder_listing
 from visiontl_classification.library import library_listing
 from visiontl_classification.listing import Images, Item, Listing
-from visiontl_classification.names import are_wnids, imagenet, read_names, readable, wordnet
+from visiontl_classification.names import are_wnids, of_the_head, read_names, readable, wordnet
 from visiontl_classification.splits import from_lists, stratified
 from visiontl_classification.tables import table_listing
 from visiontl_classification.views import sample, training_view
@@ -173,24 +173,11 @@ def _new_meta(
             )
         if cfg.head.kind == "original":
             ids = list(words)
-    elif cfg.head.kind == "original" and are_wnids(ids):
-        words = imagenet()
-        unknown = match(list(words), ids).surplus
-        if unknown:
-            raise DataError(
-                f"{listing.where}: {count(len(unknown), 'folder')} of no ImageNet-1k class: "
-                f"{some(unknown)}; name the "
-                "classes of the original head, in its order, in task.data.class_names"
-            )
-        ids = list(words)
+    elif cfg.head.kind == "original" and cfg.data.torchvision is not None and not are_wnids(ids):
+        notes.append(f"{listing.where}: its {count(len(ids), 'class')} are taken for those of the original head")
     elif cfg.head.kind == "original":
-        notes.append(
-            f"{listing.where}: its {len(ids)} classes, in sorted order, are taken for those of the "
-            "original head; "
-            "task.data.class_names states another order"
-            if cfg.data.torchvision is None
-            else f"{listing.where}: its {len(ids)} classes are taken for those of the original head"
-        )
+        ids, words, said = of_the_head(ids, listing.where)
+        notes += said
     elif are_wnids(ids):
         words = wordnet(ids)
         unnamed = [text for text in ids if text not in words]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +10,14 @@ from PIL import Image
 
 from visiontl.kit.folders import opened
 from visiontl.kit.images import open_image
-from visiontl.kit.labels import read_labeled
+from visiontl.kit.labels import FolderLayout, read_labeled
 from visiontl_classification.listing import Item, Listing
 
-ASK = " Say task.data.format=splits or task.data.format=classes"
+ASK = (
+    " Say task.data.format=classes (the outer folders are the classes), inner (the folder that a picture lies in is "
+    "one), or splits (train, val, test)"
+)
+LAYOUTS: Mapping[str, FolderLayout] = {"auto": "auto", "splits": "splits", "classes": "labels", "inner": "inner"}
 
 
 @dataclass(frozen=True)
@@ -26,11 +31,10 @@ class Files:
 
 
 def folder_listing(folder: str, layout: str) -> Listing:
-    """layout: auto | splits | classes. Class ids are the folder names in plain sorted order (of code points);
+    """layout: auto | splits | classes | inner. Class ids are the folder names in plain sorted order (of code points);
     a class folder is read with all folders below it; what is passed over is counted."""
     folders = opened(folder, instead="give a folder of class folders, or a .csv file")
-    found = read_labeled(folders, "labels" if layout == "classes" else "splits" if layout == "splits" else "auto",
-                         ask=ASK)  # fmt: skip
+    found = read_labeled(folders, LAYOUTS[layout], ask=ASK)
     parts = {
         split: [Item(name, (label,)) for label, names in part.items() for name in names]
         for split, part in found.parts.items()

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from visiontl import DataError
+from visiontl.kit.classes import match
 from visiontl.kit.folders import near, read_lines
-from visiontl.kit.words import refusal, told
+from visiontl.kit.names import compared
+from visiontl.kit.words import count, did_you_mean, plural, refusal, some, told
 
 WNID = re.compile(r"n\d{8}")  # a WordNet id, the folder names of ImageNet
 
@@ -47,6 +49,57 @@ def imagenet() -> dict[str, str]:
 
     info = ImageNetInfo()
     return {wnid: info.label_name_to_description(wnid) for wnid in info.label_names()}
+
+
+def of_the_head(ids: Sequence[str], where: str) -> tuple[list[str], dict[str, str], list[str]]:
+    """Folders or labels that are classes of a network's own head -> (all its classes in the order of its logits, those
+    that are there as they are written; their words, if any; notes).
+
+    Known are ImageNet's ids, its names in words, and numbers 0 to K - 1. Nothing else says which answer a name
+    belongs to, so DataError asks for the names in order.
+    """
+    ask = "name the classes of the original head, in its order, in task.data.class_names"
+    if are_wnids(ids):
+        words = imagenet()
+        unknown = match(list(words), ids).surplus
+        if unknown:
+            raise DataError(f"{where}: {count(len(unknown), 'folder')} of no ImageNet-1k class: {some(unknown)}; {ask}")
+        return list(words), words, []
+    number = len(ids)
+    if sorted(int(text) if _is_number(text) else -1 for text in ids) == list(range(number)):
+        found = sorted(ids, key=int)
+        note = f"{found[0]} to {found[-1]} are taken for the numbers of the original head's classes"
+        return found, {}, [f"{where}: {note}"]
+    if any(map(_is_number, ids)):
+        known = sum(map(_is_number, ids))
+        raise DataError(
+            f"{where}: {known:,} of {count(number, 'class')} {plural(known, 'is')} a number ({some(ids)}), but they "
+            f"are not 0 to {number - 1}, so nothing says which of the original head's classes is which: {ask} (lines "
+            f"such as '{next(filter(_is_number, ids))} NAME'), or make a folder for each of its classes, empty ones too"
+        )
+    table = _by_words()
+    unknown = [text for text in ids if compared(text, loose=True) not in table]
+    places = {table.get(compared(text, loose=True), -1): text for text in ids}
+    if unknown or len(places) < number:
+        named = f"{count(len(unknown), 'class')} of no name in ImageNet-1k: {some(unknown)}" if unknown else some(ids)
+        hint = did_you_mean(unknown[0], table) if unknown else ""
+        raise DataError(f"{where}: {named}{hint}; nothing says which of the original head's classes is which: {ask}")
+    names = [places.get(place, name) for place, name in enumerate(readable(list(imagenet()), imagenet()))]
+    return names, {}, [f"{where}: its {count(number, 'class')} {plural(number, 'is')} known by ImageNet's names"]
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 9
+
+
+def _by_words() -> dict[str, int]:
+    """The form of each name in words -> number of its ImageNet class; a name that two classes share is left out."""
+    words = imagenet()
+    found: dict[str, set[int]] = {}
+    for place, (wnid, name) in enumerate(zip(words, readable(list(words), words), strict=True)):
+        for one in (name, *words[wnid].split(",")):
+            found.setdefault(compared(one, loose=True), set()).add(place)
+    return {form: next(iter(places)) for form, places in found.items() if len(places) == 1}
 
 
 def wordnet(wnids: Sequence[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from visiontl import DataError
 from visiontl.kit.folders import read_lines
-from visiontl.kit.splits import ORDER, hold_out
+from visiontl.kit.splits import hold_out, split_files
 from visiontl.kit.words import count, did_you_mean, some, told
 from visiontl_classification.listing import Item
 
@@ -44,10 +44,9 @@ def from_lists(folder: str, pool: Sequence[Item], where: str) -> tuple[dict[str,
     known = {item.name: item for item in pool}
     split: dict[str, list[Item]] = {}
     place: dict[str, str] = {}
-    for name in ORDER:
-        path = base / f"{name}.txt"
-        if not path.is_file():
-            continue
+    files = sorted(file.name for file in base.glob("*.txt") if file.is_file()) if base.is_dir() else []
+    for name, file in split_files(base, files, ".txt").items():
+        path = base / file
         lines = [listed(line) for _, line in read_lines(path)]
         unknown = [line for line in lines if line not in known]
         if unknown:
@@ -57,8 +56,8 @@ def from_lists(folder: str, pool: Sequence[Item], where: str) -> tuple[dict[str,
             )
         for line in lines:
             if line in place:
-                raise DataError(f"{path}: {told(line)} is already in {place[line]}.txt; an image belongs to one split")
-            place[line] = name
+                raise DataError(f"{path}: {told(line)} is already in {place[line]}; an image belongs to one split")
+            place[line] = file
         if lines:
             split[name] = [known[line] for line in lines]
     if not split:

@@ -20,7 +20,7 @@ from visiontl import DataError
 from visiontl.kit.folders import Folders, by_stem, join, named, relative
 from visiontl.kit.headers import image_sizes
 from visiontl.kit.images import is_image
-from visiontl.kit.splits import ORDER, WHOLE
+from visiontl.kit.splits import WHOLE, split_files
 from visiontl.kit.words import count, did_you_mean, refusal, some, told
 from visiontl_detection.config import DataConfig
 from visiontl_detection.listing import Annotated, Listing
@@ -135,8 +135,8 @@ def _lists(folders: Folders, cfg: DataConfig, folder: str, notes: list[str]) -> 
         given = {"train": cfg.train, "val": cfg.val, "test": cfg.test}
         return {split: _named(folders, folder, split, value) for split, value in given.items() if value is not None}
     place = join(folder, LISTS)
-    found = set(folders.files(place, ".txt"))
-    lists = {split: join(place, f"{split}.txt") for split in ORDER if f"{split}.txt" in found}
+    found = folders.files(place, ".txt")
+    lists = {split: join(place, name) for split, name in split_files(folders.path(place), found, ".txt").items()}
     if "trainval.txt" in found and "train" in lists:
         notes.append(f"{folders.path(place)}: trainval.txt is not used beside train.txt")
     elif "trainval.txt" in found:

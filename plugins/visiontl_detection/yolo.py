@@ -16,6 +16,7 @@ import yaml
 from visiontl import DataError
 from visiontl.kit.folders import Folders, join, passed_over, relative
 from visiontl.kit.headers import image_sizes
+from visiontl.kit.splits import split_files
 from visiontl.kit.words import count, did_you_mean, refusal, some, told
 from visiontl_detection.config import DataConfig
 from visiontl_detection.listing import Annotated, Listing
@@ -55,8 +56,7 @@ def read(folders: Folders, cfg: DataConfig) -> Listing:
     notes: list[str] = []
     given: dict[str, Any] = {"train": cfg.train, "val": cfg.val, "test": cfg.test}
     if cfg.train is None:
-        given = {"train": settings.get("train"), "val": settings.get("val", settings.get("valid"))}
-        given["test"] = settings.get("test")
+        given = {split: settings[key] for split, key in split_files(where, settings).items()}
     parts: dict[str, list[Annotated]] = {}
     for split, entry in given.items():
         if entry in (None, "", []):

@@ -26,6 +26,12 @@ class DataConfig(Section):
     csv: str | None = Field(
         default=None, description="a table with the columns path and identity, and optionally split and group"
     )
+    format: Literal["auto", "splits", "identities", "inner"] = Field(
+        default="auto",
+        description="folder only; splits: its folders are train, val, test; identities: its folders are people; inner: "
+        "a person is the folder that an image lies in, whatever is above it; auto: splits where a folder has such a "
+        "name and holds folders, else people",
+    )
     root: str | None = Field(default=None, description="csv only: where paths start; null: the table's own folder")
     val_fraction: float = Field(
         0.15, ge=0, lt=1, description="share of the training identities that become val, where the data has no val"

@@ -76,7 +76,9 @@ def data(cfg: FaceConfig, spec: ImageSpec, meta: Mapping[str, Any] | None = None
     """
     source = cfg.data
     listing = (
-        folder_listing(source.folder) if source.folder is not None else table_listing(source.csv or "", source.root)
+        folder_listing(source.folder, source.format)
+        if source.folder is not None
+        else table_listing(source.csv or "", source.root)
     )
     everybody = {item.identity for items in listing.parts.values() for item in items}
     notes = [*listing.notes, *alike_notes("identity", everybody, ALIKE)]

@@ -8,9 +8,15 @@ from pathlib import Path
 
 from visiontl import DataError
 from visiontl.kit.folders import opened
-from visiontl.kit.labels import read_labeled
+from visiontl.kit.labels import FolderLayout, read_labeled
 from visiontl.kit.tables import read_listing, repeated_lines
 from visiontl.kit.words import told
+
+ASK = (
+    " Say task.data.format=identities (the outer folders are people), inner (the folder that an image lies in is a "
+    "person), or splits (train, val, test)"
+)
+LAYOUTS: Mapping[str, FolderLayout] = {"auto": "auto", "splits": "splits", "identities": "labels", "inner": "inner"}
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,12 @@ class Listing:
     where: str
 
 
-def folder_listing(folder: str) -> Listing:
-    """ROOT/person/1.jpg, or ROOT/{train,val,test}/person/1.jpg; folders inside a person's are read too."""
+def folder_listing(folder: str, layout: str = "auto", ask: str = ASK) -> Listing:
+    """ROOT/person/1.jpg, or ROOT/{train,val,test}/person/1.jpg; folders inside a person's are read too.
+
+    layout: auto | splits | identities | inner. ask: as `kit.labels.read_labeled` takes it."""
     folders = opened(folder, instead="give a folder of identities' folders, or a .csv file")
-    ask = "; put the folders of identities into one of their own, and name that"
-    found = read_labeled(folders, noun="identity", ask=ask)
+    found = read_labeled(folders, LAYOUTS[layout], noun="identity", ask=ask)
     parts = {
         split: [Item(name, person) for person, names in people.items() for name in names]
         for split, people in found.parts.items()

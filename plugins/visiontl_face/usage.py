@@ -207,7 +207,7 @@ def weights_digest(run: str) -> str:
 
 def people_of(folder: str) -> dict[str, list[str]]:
     """identity -> its image files. Raises DataError for a folder without people."""
-    listing = folder_listing(folder)
+    listing = folder_listing(folder, ask="")
     if WHOLE not in listing.parts:
         raise DataError(f"{folder}: holds {' and '.join(listing.parts)}; name one of these folders")
     people: dict[str, list[str]] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from visiontl import DataError
 from visiontl.kit.folders import Folders, by_stem, join, near, opened, passed_over, read_lines, relative
 from visiontl.kit.images import is_image
-from visiontl.kit.splits import ORDER, WHOLE, check_once, settled, split_names
+from visiontl.kit.splits import ORDER, WHOLE, check_once, settled, spellings, split_files, split_names
 from visiontl.kit.words import count, did_you_mean, refusal, some, told
 from visiontl_segmentation import coco
 from visiontl_segmentation.config import DataConfig
@@ -111,7 +111,7 @@ def named_places(folders: Folders, images: str, masks: str) -> dict[str, tuple[s
     wanted = dict.fromkeys(ORDER, (images, masks)) if "{split}" in images else {}
     found = {}
     for split, (image, mask) in wanted.items():
-        place = image.replace("{split}", split), mask.replace("{split}", split)
+        place = spelled(folders, image, split), spelled(folders, mask, split)
         there = [folders.is_folder(one) for one in place]
         if all(there):
             found[split] = place
@@ -126,6 +126,12 @@ def named_places(folders: Folders, images: str, masks: str) -> dict[str, tuple[s
                 raise DataError(f"{folders.path(one)}: no such folder{near(folders.path(one))}")
         found = {WHOLE: (images, masks)}
     return found
+
+
+def spelled(folders: Folders, place: str, split: str) -> str:
+    """A folder with {split} in its name, in the first spelling of the split that is there."""
+    there = (place.replace("{split}", one) for one in spellings(split))
+    return next(filter(folders.is_folder, there), place.replace("{split}", split))
 
 
 def read_folders(folders: Folders, cfg: DataConfig) -> Listing:
@@ -215,8 +221,8 @@ def read_voc(folders: Folders, cfg: DataConfig) -> Listing:
 
 def voc_lists(folders: Folders, place: str) -> dict[str, tuple[Path, list[str]]]:
     """{split: (its file, the names in it)}. trainval is used only where neither train nor val is there."""
-    there = [split for split in ORDER if folders.has(f"{place}/{split}.txt")]
-    chosen = {split: f"{place}/{split}.txt" for split in there}
+    there = split_files(folders.path(place), folders.files(place, ".txt"), ".txt")
+    chosen = {split: f"{place}/{name}" for split, name in there.items()}
     if "train" not in chosen and "val" not in chosen and folders.has(f"{place}/trainval.txt"):
         chosen["train"] = f"{place}/trainval.txt"
     return {

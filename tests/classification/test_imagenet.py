@@ -88,8 +88,8 @@ def test_some_of_the_classes_are_scored_among_all_of_them(tmp_path):
 
 
 def test_heads_that_read_maps_and_heads_that_do_not_fit(tmp_path):
-    data = read(folders(tmp_path, {"a": 4, "b": 4}), head="original")
-    assert any("taken for those of the original head" in note for note in data.notes)
+    data = read(folders(tmp_path, {"0": 4, "1": 4}), head="original")
+    assert any("0 to 1 are taken for the numbers of the original head's classes" in note for note in data.notes)
     cfg = config(tmp_path, head="original")
     batch = one_batch(data, cfg, "test")
     conv = nn.Sequential(nn.Conv2d(6, 2, 1), nn.AdaptiveAvgPool2d(1))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from tests.kit.made import pictures
@@ -28,13 +26,18 @@ def test_splits_under_any_of_their_names(tmp_path):
 
 
 def test_a_folder_of_pictures_alone_is_a_label_whatever_it_is_called(tmp_path):
-    found = read(tmp_path, "bus/0.png", "training/1.png", "val/2.png")
-    assert found.parts == {"whole": {"bus": ["bus/0.png"], "training": ["training/1.png"], "val": ["val/2.png"]}}
-    shutil.rmtree(tmp_path / "val")
+    found = read(tmp_path, "bus/0.png", "training/1.png", "car/2.png")
+    assert found.parts == {"whole": {"bus": ["bus/0.png"], "car": ["car/2.png"], "training": ["training/1.png"]}}
     pictures(tmp_path / "training/steam", ["0.png"])
-    with pytest.raises(DataError, match=r"training holds folders and stands beside bus: a split or a class\? Say"):
+    with pytest.raises(DataError, match=r"training holds folders and stands beside bus, car: a split or a class\? Say"):
         read(tmp_path, ask=" Say it")
-    assert read(tmp_path, layout="labels").labels() == ["bus", "training"]
+    assert read(tmp_path, layout="labels").labels() == ["bus", "car", "training"]
+
+
+def test_two_folders_of_pictures_with_names_of_splits_are_asked_about(tmp_path):
+    with pytest.raises(DataError, match=r"training, val hold no folders and stand beside bus: splits or classes\? Say"):
+        read(tmp_path, "bus/0.png", "training/1.png", "val/2.png", ask=" Say it")
+    assert read(tmp_path, layout="labels").labels() == ["bus", "training", "val"]
 
 
 def test_what_is_passed_over_is_told_once(tmp_path):

@@ -12,7 +12,7 @@ from visiontl.kit.words import count, told
 
 SPLITS: Mapping[str, str] = {
     "train": "train", "training": "train", "trn": "train", "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test",
+    "dev": "val", "test": "test", "testing": "test",
 }  # fmt: skip
 ORDER = ("train", "val", "test")
 WHOLE = "whole"  # the part of a source that comes without splits
@@ -35,6 +35,22 @@ def split_names(where: Any, names: Iterable[str]) -> dict[str, str]:
         if split is not None:
             found[split] = name
     return {split: found[split] for split in ORDER if split in found}
+
+
+def spellings(split: str) -> list[str]:
+    """All names of a split in small letters, in capitals, and with one capital; its own first."""
+    names = [split, *(name for name, its in SPLITS.items() if its == split and name != split)]
+    return [form(name) for name in names for form in (str.lower, str.title, str.upper)]
+
+
+def split_files(where: Any, names: Iterable[str], suffix: str = "") -> dict[str, str]:
+    """The same for files and keys that are called after splits, behind which `suffix` stands (.txt): one that is called
+    train, val or test goes before other names of that split."""
+    stems = {name.removesuffix(suffix): name for name in names if name.endswith(suffix)}
+    exact = {split: stems[split] for split in ORDER if split in stems}
+    found = split_names(where, (stem for stem in stems if split_of(stem) not in exact))
+    chosen = {**{split: stems[stem] for split, stem in found.items()}, **exact}
+    return {split: chosen[split] for split in ORDER if split in chosen}
 
 
 def hold_out(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from PIL import Image
@@ -19,13 +19,11 @@ from visiontl.config import overrides
 from visiontl.engine.device import place, to_device
 from visiontl.engine.model import Built, load_model
 from visiontl.engine.predictions import (
-    free_name,
+    Written,
     in_words,
     out_folder,
     plain_name,
     save_picture,
-    stored,
-    write_predictions,
 )
 from visiontl.engine.rows import in_fp32
 from visiontl.errors import ConfigError, DataError
@@ -141,7 +139,7 @@ def check_no_runs(patterns: Sequence[str | Path]) -> None:
 
 
 def readable(
-    files: Sequence[Path], opened: list[tuple[Path, Image.Image]], failed: dict[str, str], console: Console
+    files: Sequence[Path], opened: deque[tuple[Path, Image.Image]], failed: dict[str, str], console: Console
 ) -> Iterator[Image.Image]:
     """The files' pictures; each is added to `opened`, and what cannot be read to `failed`, with the reason."""
     for file in files:
@@ -163,7 +161,8 @@ def predict_files(
 ) -> dict[str, Any]:
     """Predict files, folders and globs; write predictions.jsonl, predictions.csv, and pictures where the task draws.
 
-    A file that cannot be read is counted and named, and the others go on. Returns {"folder", "predicted",
+    A file that cannot be read is counted and named, and the others go on. Each prediction is written before the next
+    one is made, so what stops the rest leaves those before it. Returns {"folder", "predicted",
     "failed": {file: reason}}.
     """
     if launch.world_size() > 1:
@@ -177,22 +176,16 @@ def predict_files(
     chosen = parse_options(built.resolved.task, options or {})
     predictor = Predictor(built, placed(built, console))
     folder = out_folder(Path(out)) if out is not None else run_folder(Path(run), "predict")
-    task, failed, records = built.resolved.task, {}, []
-
-    opened: list[tuple[Path, Image.Image]] = []
-    vectors: dict[str, list[np.ndarray]] = {}
-    taken: set[str] = set()
-    with console.progress(total=len(files), unit="image", what="predict") as bar:
-        for done, prediction in enumerate(
-            predictor.stream(readable(list(files), opened, failed, console), chosen), start=1
-        ):
-            file, image = opened.pop(0)
-            name = free_name(file, taken)
-            records.append({"file": str(file), **stored(prediction, folder, name, vectors)})
-            if pictures and task.draw is not None:
-                save_picture(task.draw(image, prediction, built.meta), folder / "pictures" / f"{name}.jpg")
-            bar.update(done + len(failed), images=1)
-    write_predictions(folder, records, vectors)
+    written = Written(folder)
+    try:
+        predict_each(predictor, list(files), chosen, written, console, pictures)
+    except BaseException:
+        with suppress(OSError):  # the first error is the one to tell
+            written.finish()
+        console.warn(f"stopped before all were predicted: {len(written.records)} of {len(files)} are in {folder}")
+        raise
+    written.finish()
+    task, records, failed = built.resolved.task, written.records, written.failed
     if task.files is not None:
         listed = [(record["file"], {k: v for k, v in record.items() if k != "file"}) for record in records]
         for name, text in task.files(built.resolved.cfg, listed, built.meta).items():
@@ -207,3 +200,24 @@ def predict_files(
         first, where = next(iter(failed.values()), "no reason is known"), folder / "unreadable.json"
         raise DataError(f"none of the {len(files)} images could be read; {where} names them; the first: {first}")
     return {"folder": str(folder), "predicted": len(records), "failed": failed}
+
+
+def predict_each(
+    predictor: Predictor,
+    files: Sequence[Path],
+    options: BaseModel | None,
+    written: Written,
+    console: Console,
+    pictures: bool,
+) -> None:
+    """Predict the files one by one, each written as it comes; what cannot be read is added to `written.failed`."""
+    task, opened = predictor.built.resolved.task, deque[tuple[Path, Image.Image]]()
+    photos = readable(files, opened, written.failed, console)
+    with console.progress(total=len(files), unit="image", what="predict") as bar:
+        for done, prediction in enumerate(predictor.stream(photos, options), start=1):
+            file, image = opened.popleft()
+            name = written.add(file, prediction)
+            if pictures and task.draw is not None:
+                drawn = task.draw(image, prediction, predictor.built.meta)
+                save_picture(drawn, written.folder / "pictures" / f"{name}.jpg")
+            bar.update(done + len(written.failed), images=1)

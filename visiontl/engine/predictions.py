@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,54 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from visiontl.errors import DataError
+from visiontl.kit.names import compared
 from visiontl.report.values import json_value
-from visiontl.runs.environment import write_text
 
 JPEG_SIDE = 65_500  # pixels, the longest that a JPEG can have
+LONGEST = 200  # bytes of a name without its ending; file systems take 255, and a letter may take 4
 
 
-def write_predictions(
-    folder: Path, records: Sequence[Mapping[str, Any]], vectors: Mapping[str, Sequence[np.ndarray]]
-) -> None:
-    """predictions.jsonl, predictions.csv, and KEY.safetensors for each key with one vector a photo."""
-    lines = [json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records]
-    write_text(folder / "predictions.jsonl", "".join(lines))
-    write_csv(folder / "predictions.csv", records)
-    for key, found in vectors.items():
-        save_file({key: np.stack(found)}, folder / f"{plain_name(key)}.safetensors")
+@dataclass
+class Written:
+    """Predictions as they come: each is a line of predictions.jsonl before the next one is made.
+
+    records: of the photos so far. failed: file -> why it could not be read. vectors: key -> one vector a photo.
+    """
+
+    folder: Path
+    records: list[dict[str, Any]] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    vectors: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    taken: Names = field(default_factory=lambda: Names())
+
+    def add(self, file: Path, prediction: Mapping[str, Any]) -> str:
+        """Writes one, and says under which name its files are."""
+        name = self.taken.free(file)
+        record = {"file": str(file), **stored(prediction, self.folder, name, self.vectors)}
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+        append_whole(self.folder / "predictions.jsonl", line.encode("utf-8", "backslashreplace"))
+        self.records.append(record)
+        return name
+
+    def finish(self) -> None:
+        """predictions.csv, and KEY.safetensors for each key with one vector a photo."""
+        append_whole(self.folder / "predictions.jsonl", b"")  # there too where there is no prediction
+        write_csv(self.folder / "predictions.csv", self.records)
+        for key, found in self.vectors.items():
+            save_file({key: np.stack(found)}, self.folder / f"{plain_name(key)}.safetensors")
+
+
+def append_whole(path: Path, content: bytes) -> None:
+    """At the end of a file, all of it or nothing: a full disk leaves no half line."""
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            written = 0
+            while written < len(content):
+                written += file.write(content[written:])
+        except OSError:
+            file.truncate(before)
+            raise
 
 
 def save_picture(picture: Image.Image, target: Path) -> None:
@@ -92,18 +125,28 @@ def stored(
     return made
 
 
-def free_name(file: Path, taken: set[str]) -> str:
-    """The file's stem, or stem-2 ... where another folder has a picture of that name."""
-    stem = plain_name(file.stem)
-    name = next(n for n in itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2))) if n not in taken)
-    taken.add(name)
-    return name
+class Names:
+    """Names for the files of photos, each given once, also to who cannot tell capitals or forms of Unicode apart."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+        self.next: dict[str, int] = {}  # form of a stem -> the number to try next
+
+    def free(self, file: Path) -> str:
+        """The file's stem, or stem-2 ... where another folder has a picture of that name."""
+        stem = plain_name(file.stem)
+        form, name = compared(stem), stem
+        while compared(name) in self.taken:
+            self.next[form] = self.next.get(form, 1) + 1
+            name = f"{stem}-{self.next[form]}"
+        self.taken.add(compared(name))
+        return name
 
 
 def plain_name(text: str) -> str:
-    """Text as a file name that cannot leave its folder."""
+    """Text as a file name that cannot leave its folder, short enough for every file system with an ending behind it."""
     kept = "".join(sign if sign.isalnum() or sign in "-_. ()" else "_" for sign in text).strip(". ")
-    return kept[:100] or "unnamed"
+    return kept[:100].encode()[:LONGEST].decode(errors="ignore") or "unnamed"
 
 
 def short(value: Any) -> str:

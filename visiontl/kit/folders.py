@@ -42,10 +42,12 @@ class Passed:
 
 @dataclass(frozen=True)
 class Found:
-    """pictures: names relative to the base, in plain sorted order. passed: what else was met."""
+    """pictures: names relative to the base, in plain sorted order. passed: what else was met. linked: folders that were
+    read through a link."""
 
     pictures: Sequence[str]
     passed: Sequence[Passed]
+    linked: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ class Folders:
         roots = [os.path.realpath(self.path(folder))]
         places = [folder]
         links: list[str] = []
+        linked: list[str] = []
         while places or links:
             place = places.pop() if places else links.pop()
             real = os.path.realpath(self.path(place))
@@ -150,6 +153,7 @@ class Folders:
                     passed.append(Passed(f"{place}/", why))
                     continue
                 roots.append(real)
+                linked.append(f"{place}/")
             seen.add(real)
             for last, kind in self.entries(place).items():
                 name = join(place, last)
@@ -163,7 +167,7 @@ class Folders:
                 else:
                     found.append(name)
             links.sort(reverse=True)
-        return Found(sorted(found), sorted(passed, key=lambda one: one.name))
+        return Found(sorted(found), sorted(passed, key=lambda one: one.name), sorted(linked))
 
     def _holds_more(self, name: str, kind: Kind) -> bool:
         return kind == "folder" or (kind == "link" and self.is_folder(name))
@@ -326,14 +330,19 @@ def find_images(patterns: Sequence[str | Path], key: str = "") -> tuple[dict[Pat
                 said = _said(inside.passed)
                 raise DataError(f"{head}{path}: holds no pictures{f' ({said})' if said else ''}")
             notes += passed_over(path, inside.passed)
+            if inside.linked:
+                notes.append(f"{path}: {count(len(inside.linked), 'linked folder')} read: {some(inside.linked)}")
             chosen = {folders.path(name): name for name in inside.pictures}
         elif "\0" not in pattern and (path.exists() or path.is_symlink()):
             chosen = {path: path.name}
         elif any(sign in pattern for sign in "*?["):
             matches = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
             chosen = {name: name.name for name in matches if is_image(name)}
+            others = [Passed(str(one), why_no_image(one) if one.is_file() else "a folder") for one in matches]
+            others = [one for one in others if Path(one.name) not in chosen]
             if not chosen:
                 raise DataError(f"{head}{pattern}: matches no pictures")
+            notes += passed_over(pattern, others)
         else:
             raise DataError(f"{head}{told(path)}: no such file or folder{near(pattern)}")
         for picture, name in chosen.items():

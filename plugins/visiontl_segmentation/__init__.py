@@ -20,6 +20,7 @@ TASK = Task(
     trivial=lazy("visiontl_segmentation.scores:trivial"),
     predict=lazy("visiontl_segmentation.predictions:predict"),
     options=PredictOptions,
+    files=lazy("visiontl_segmentation.predictions:files"),
     draw=lazy("visiontl_segmentation.drawing:draw"),
     report=lazy("visiontl_segmentation.charts:report"),
     check=lazy("visiontl_segmentation.checks:check"),

@@ -13,8 +13,12 @@ from visiontl.kit.words import count
 from visiontl_segmentation.config import SegmentationConfig
 from visiontl_segmentation.data import Photos
 from visiontl_segmentation.listing import MaskFile
+from visiontl_segmentation.masks import colors_in_words
 
 RARE = 0.001  # share of the training pixels from which on a class is told to be rare
+WORDS = {
+    "index": "index values", "color": "color values", "binary": "binary values", "levels": "a value for each class",
+}  # fmt: skip
 MOSTLY_IGNORED = 0.5  # share of an image's pixels from which on it is told
 
 
@@ -60,18 +64,19 @@ def values_table(cfg: SegmentationConfig, splits: Mapping[str, Photos], meta: Ma
     """What is in the masks, and what it is taken for."""
     reader = next(iter(splits.values())).reader
     names = [*meta["classes"]]
-    if reader.meaning is None:
+    meaning = reader.meaning
+    if meaning is None:
         kind = "regions of COCO annotations"
         return Table("mask values", ["masks", "taken for"], [[kind, ", ".join(names)]])
-    rows = []
-    if reader.meaning.kind == "color":
-        for code, index in zip(reader.meaning.colors.tolist(), reader.meaning.indices.tolist(), strict=True):
-            rows.append([f"[{code >> 16}, {code >> 8 & 255}, {code & 255}]", named(index, names)])
+    if meaning.channel == "color":
+        rows = [
+            [colors_in_words([code]), named(index, names)]
+            for code, index in zip(meaning.colors.tolist(), meaning.indices.tolist(), strict=True)
+        ]
     else:
-        for value, index in enumerate(reader.meaning.table.tolist()):
-            if index != 254:
-                rows.append([str(value), named(index, names)])
-    return Table("mask values", ["value", "taken for"], rows, f"masks hold {reader.meaning.kind} values")
+        rows = [[str(value), named(int(meaning.table[value]), names)] for value in meaning.exact.tolist()]
+    nearest = "; others count as the nearest" if meaning.near else ""
+    return Table("mask values", ["value", "taken for"], rows, f"masks hold {WORDS[meaning.kind]}{nearest}")
 
 
 def named(index: int, names: Sequence[str]) -> str:

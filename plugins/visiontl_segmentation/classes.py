@@ -14,9 +14,10 @@ from visiontl.kit.classes import match
 from visiontl.kit.drawing import distinct_colors
 from visiontl.kit.folders import read_lines
 from visiontl.kit.tables import read_rows
-from visiontl.kit.words import did_you_mean, refusal, some, told
+from visiontl.kit.words import count, did_you_mean, refusal, some, told
 from visiontl_segmentation.config import DataConfig
-from visiontl_segmentation.masks import IGNORED, MOST_CLASSES, Kind, Meaning, meaning_of_colors, meaning_of_values
+from visiontl_segmentation.deciding import Decision, takes_255
+from visiontl_segmentation.masks import IGNORED, MOST_CLASSES, Meaning, meaning_of_colors, meaning_of_values, ranges
 
 Color = tuple[int, int, int]
 NAMES = "classes.txt"
@@ -29,11 +30,13 @@ LEVELS = 10  # of each channel, to choose colors from
 
 @dataclass(frozen=True)
 class Naming:
-    """names: what the masks' values 0, 1, ... or their colors, or COCO's categories, are called, in that order.
-    stated: whether the data or the config says so; else they are numbers. colors: {name: color} where known."""
+    """names: what the masks' values or their colors, or COCO's categories, are called, in that order. stated: whether
+    the data or the config says so; else they are numbers. values: of masks of values, one per name. colors: {name:
+    color} where known."""
 
     names: Sequence[str]
     stated: bool
+    values: Sequence[int] = ()
     colors: Mapping[str, Color] = field(default_factory=dict)
 
 
@@ -58,49 +61,62 @@ class Classes:
         }
 
 
-def naming_of(
-    cfg: DataConfig, base: str, kind: Kind | None, found: Sequence[int], stated: Sequence[str] | None
-) -> Naming:
-    """Names from the config, the annotations (`stated`), files beside the data, or the values found, in this order.
+def stated_names(cfg: DataConfig, base: str, stated: Sequence[str] | None) -> Sequence[str] | None:
+    """Names from the config, the annotations (`stated`) or files beside the data, in this order."""
+    return cfg.classes or stated or name_file(base) or list(color_table(base)) or None
 
-    kind: of mask files; None for COCO. Raises DataError where color masks come without a table.
+
+def naming_of(
+    cfg: DataConfig, base: str, decision: Decision | None, found: Sequence[int], names: Sequence[str] | None
+) -> Naming:
+    """What the classes are called; by the values found where nothing states names.
+
+    decision: of mask files; None for COCO. Raises DataError where color masks come without a table.
     """
     table = color_table(base)
     colors = {**table, **(cfg.colors or {})}
-    if kind == "color":
-        known = cfg.colors or table
-        if not known:
-            raise DataError(
-                f"{base}: masks are color-coded, and nothing says what the colors mean; give task.data.colors, as "
-                f"{{road: [128, 64, 128]}}, or a {TABLES[0]} with name,r,g,b"
-            )
-        names = cfg.classes or list(known)
-        found_names = match(list(known), names)
-        if found_names.surplus or found_names.missing:
-            odd = sorted([*found_names.surplus, *found_names.missing])
-            raise DataError(
-                f"{base}: task.data.classes and the table of colors differ in {some(odd)}{found_names.hint()}"
-            )
-        return Naming(names, True, colors)
-    names = cfg.classes or stated or name_file(base) or list(table) or None
-    if names is None and kind == "binary":
-        return Naming([cfg.background or BACKGROUND, "foreground"], False, colors)
+    if decision is None:
+        return Naming(list(names or ()), True, (), colors)
+    if decision.kind == "color":
+        return Naming(color_names(cfg, base, cfg.colors or table, decision.why), True, (), colors)
+    levels = decision.levels
+    if names is None and decision.kind == "binary":
+        return Naming([cfg.background or BACKGROUND, "foreground"], False, levels, colors)
     if names is None:
-        return Naming([f"class {value}" for value in range(max(found, default=0) + 1)], False, colors)
-    if kind == "binary" and len(names) != 2:
-        raise DataError(f"{base}: masks of 0 and 255 have two classes, and {len(names)} are named: {some(names)}")
-    return Naming(list(names), True, colors)
+        values = levels or range(max(found, default=0) + 1)
+        return Naming([f"class {value}" for value in values], False, values, colors)
+    if levels and len(names) != len(levels):
+        what = "two classes" if len(levels) == 2 else count(len(levels), "class")
+        held = " and ".join(map(str, levels)) if len(levels) == 2 else some(levels, 12)
+        raise DataError(f"{base}: masks of {held} have {what}, and {len(names)} are named: {some(names)}")
+    return Naming(list(names), True, levels or range(len(names)), colors)
+
+
+def color_names(cfg: DataConfig, base: str, known: Mapping[str, Color], why: str) -> Sequence[str]:
+    """Names in the order of the classes. Raises DataError where there is no table, or names are not those in it."""
+    if not known:
+        raise DataError(
+            f"{base}: {why}, and nothing says what the colors mean; give task.data.colors, as "
+            f"{{road: [128, 64, 128]}}, or a {TABLES[0]} with name,r,g,b"
+        )
+    names = cfg.classes or list(known)
+    found_names = match(list(known), names)
+    if found_names.surplus or found_names.missing:
+        odd = sorted([*found_names.surplus, *found_names.missing])
+        raise DataError(f"{base}: task.data.classes and the table of colors differ in {some(odd)}{found_names.hint()}")
+    return names
 
 
 def classes_of(
-    cfg: DataConfig, where: str, kind: Kind | None, naming: Naming
+    cfg: DataConfig, where: str, decision: Decision | None, naming: Naming
 ) -> tuple[Classes, Meaning | None, np.ndarray]:
     """The classes to learn, what values mean, and (names + 2,) uint8 for COCO: index per name, of what is left, crowds.
 
     Raises DataError for ignored or background names that are not there, and for too many classes or none.
     """
     names = list(naming.names)
-    by_value = {name: value for value, name in enumerate(names)}
+    kind = None if decision is None else decision.kind
+    by_value = dict(zip(names, naming.values, strict=False))
     if kind is None:
         rest = cfg.background or BACKGROUND
         names = names if rest in names else [rest, *names]
@@ -113,7 +129,7 @@ def classes_of(
     for number in numbers:
         if not 0 <= number <= 255:
             raise DataError(f"{where}: task.data.ignore_index: {number} is no value of a mask; expected 0 to 255")
-    by_number = {} if kind in (None, "color") else {name: value for name, value in by_value.items() if value in numbers}
+    by_number = {name: value for name, value in by_value.items() if value in numbers} if kind == "index" else {}
     if cfg.background is not None and cfg.background not in names:
         near = did_you_mean(cfg.background, names)
         raise DataError(f"{where}: task.data.background: there is no class {told(cfg.background)}{near}")
@@ -131,23 +147,38 @@ def classes_of(
     meaning = None
     if kind == "color":
         meaning = meaning_of_colors({naming.colors[name]: index[name] for name in names})
-    elif kind is not None:
+    elif decision is not None:
         values = {value: index[name] for name, value in by_value.items()}
-        if kind == "binary":
-            values[255] = values[1]
-        values |= {number: IGNORED for number in numbers if number not in values}
-        meaning = meaning_of_values(kind, values)
+        meaning = meaning_of_values(decision.kind, values := with_others(values, decision, cfg), decision.channel)
     labels = np.array(
         [*(index[name] for name in naming.names), index.get(cfg.background or BACKGROUND, IGNORED), IGNORED]
     )
     drawn = drawing_colors(kept, naming.colors)
     place = None if background is None else kept.index(background)
+    if decision is not None and decision.levels == (0, 255):
+        values = {1: values[255], **values}  # as such models always said
     classes = Classes(kept, [n for n in names if n in ignored], place, drawn, values)
     return classes, meaning, labels.astype(np.uint8)
 
 
+def with_others(values: Mapping[int, int], decision: Decision, cfg: DataConfig) -> dict[int, int]:
+    """The same with further values of the foreground, and those that the config ignores; 255 is not ignored where it
+    was found to be a value that was drawn."""
+    known = dict(values)
+    if decision.extra:
+        known |= dict.fromkeys(decision.extra, known[decision.levels[-1]])
+    numbers = [one for one in cfg.ignore_index if isinstance(one, int) and not isinstance(one, bool)]
+    spared = {255} if decision.levels and takes_255(decision.levels) else set[int]()
+    return known | {number: IGNORED for number in numbers if number not in known and number not in spared}
+
+
 def in_the_models_classes(
-    cfg: DataConfig, where: str, kind: Kind | None, naming: Naming, meta: Mapping[str, Any], notes: list[str]
+    cfg: DataConfig,
+    where: str,
+    decision: Decision | None,
+    naming: Naming,
+    meta: Mapping[str, Any],
+    notes: list[str],
 ) -> tuple[Meaning | None, np.ndarray]:
     """What values of another data set mean to a trained model: classes are matched by name.
 
@@ -156,30 +187,42 @@ def in_the_models_classes(
     """
     known = {name: index for index, name in enumerate(meta["classes"])}
     ignored = {*meta["ignored"], *(one for one in cfg.ignore_index if isinstance(one, str))}
-    numbers = [one for one in cfg.ignore_index if isinstance(one, int)]
-    if not naming.stated and kind in ("index", "binary") and meta["values"]:
+    if decision is not None and decision.kind != "color" and not naming.stated and meta["values"]:
         notes.append(f"{where}: its classes are not named; values mean what they meant in training")
-        values = {int(value): int(index) for value, index in meta["values"]}
-        if kind == "binary" and 255 not in values and 1 in values:
-            values[255] = values[1]
-        return meaning_of_values(kind, values), np.zeros(0, dtype=np.uint8)
+        values = as_in_training(where, decision, meta)
+        return meaning_of_values(decision.kind, values, decision.channel), np.zeros(0, dtype=np.uint8)
     found = match(meta["classes"], [name for name in naming.names if name in known or name not in ignored])
     if found.surplus:
-        if kind is None or len(found.surplus) == len(set(naming.names)):
+        if decision is None or len(found.surplus) == len(set(naming.names)):
             raise DataError(f"{where}: {found.unknown()}")
         notes.append(f"{where}: {found.unknown()}; a mask with one of them is an error")
     place = {name: known.get(name, IGNORED) for name in naming.names if name not in found.surplus}
     rest = known.get(cfg.background or BACKGROUND, IGNORED)
     labels = np.array([*(place.get(name, IGNORED) for name in naming.names), rest, IGNORED], dtype=np.uint8)
-    if kind is None:
+    if decision is None:
         return None, labels
-    if kind == "color":
+    if decision.kind == "color":
         return meaning_of_colors({naming.colors[name]: one for name, one in place.items()}), labels
-    values = {value: place[name] for value, name in enumerate(naming.names) if name in place}
-    values |= {number: IGNORED for number in numbers if number not in values}
-    if kind == "binary" and 1 in values:
-        values[255] = values[1]
-    return meaning_of_values(kind, values), labels
+    values = {value: place[name] for value, name in zip(naming.values, naming.names, strict=True) if name in place}
+    return meaning_of_values(decision.kind, with_others(values, decision, cfg), decision.channel), labels
+
+
+def as_in_training(where: str, decision: Decision, meta: Mapping[str, Any]) -> dict[int, int]:
+    """{value: class index or IGNORED} of masks whose classes nothing names. Raises DataError for other values."""
+    values = {int(value): int(index) for value, index in meta["values"]}
+    levels = decision.levels
+    if not levels:
+        return values
+    known = {value: index for value, index in values.items() if value in levels}
+    if len(known) < len(levels) or IGNORED in known.values():
+        if len(levels) != 2 or len(meta["classes"]) != 2:
+            raise DataError(
+                f"{where}: masks hold {some(levels)}, and the model was trained on {ranges(values)}; a classes.txt "
+                "with its names says which is which"
+            )
+        known = dict(zip(levels, (0, 1), strict=True))
+    ignored = {value: index for value, index in values.items() if index == IGNORED and value not in known}
+    return known | dict.fromkeys(decision.extra, known[levels[-1]]) | ignored
 
 
 def name_file(base: str) -> list[str] | None:

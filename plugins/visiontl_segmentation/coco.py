@@ -53,7 +53,7 @@ def read(folders: Folders, cfg: DataConfig) -> Listing:
     ids = sorted(coco.categories)
     labels = {id: label for label, id in enumerate(ids)}
     parts = {split: pairs_of(part, labels, coco.notes) for split, part in coco.parts.items()}
-    return Listing(folders.base, parts, [coco.categories[id] for id in ids], coco.notes, folders.base)
+    return Listing(folders.base, parts, [coco.categories[id] for id in ids], coco.notes, folders.base, ids)
 
 
 def own(record: Mapping[str, Any], size: tuple[int, int] | None) -> tuple[dict[str, Any], float]:

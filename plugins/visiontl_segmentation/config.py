@@ -49,10 +49,10 @@ class DataConfig(Section):
     unpaired: Literal["error", "skip"] = Field(
         "error", description="files without their counterpart; skip: left out, counted and named"
     )
-    values: Literal["auto", "index", "color", "binary"] = Field(
+    values: Literal["auto", "index", "color", "binary", "levels", "alpha"] = Field(
         "auto",
-        description="what a mask's pixels are: class indices (palette images too), colors of a table, or 0 and 255; "
-        "auto: by the masks",
+        description="what a mask's pixels are: class indices (palette images too), colors of a table, two values such "
+        "as 0 and 255, a class for each value that areas have, or how opaque they are; auto: by all training masks",
     )
     classes: list[str] | None = Field(
         default=None, description="names in the order of their indices; null: from the data, or its classes.txt"

@@ -13,16 +13,27 @@ from PIL import Image
 from visiontl import Data, DataError, ImageSpec
 from visiontl.kit.headers import in_threads, possible_sizes
 from visiontl.kit.images import open_image
-from visiontl.kit.names import ALIKE, alike_notes
-from visiontl.kit.words import count, refusal, some
+from visiontl.kit.words import count, refusal, some, told
 from visiontl_segmentation import layouts
-from visiontl_segmentation.classes import Classes, Naming, classes_of, in_the_models_classes, naming_of
+from visiontl_segmentation.classes import (
+    Classes,
+    Naming,
+    classes_of,
+    color_table,
+    in_the_models_classes,
+    naming_of,
+    stated_names,
+)
 from visiontl_segmentation.config import DataConfig, SegmentationConfig
+from visiontl_segmentation.deciding import Decision, decide
+from visiontl_segmentation.levels import is_dense
 from visiontl_segmentation.listing import Listing, MaskFile, MaskReader, Pair
-from visiontl_segmentation.masks import IGNORED, UNKNOWN, Kind, Meaning, color_codes, open_mask, ranges, read_raw
+from visiontl_segmentation.looks import Look, look_at
+from visiontl_segmentation.masks import IGNORED
+from visiontl_segmentation.tallies import tally_files
 from visiontl_segmentation.views import RandomView, StillView, still_view, training_view
+from visiontl_segmentation.written import manner, trained_decision, written_as
 
-LOOKED = 8  # masks that tell what kind they are of
 SURVEYED = 5_000  # of COCO's masks, which have to be painted to be counted
 
 
@@ -61,19 +72,6 @@ class Photos:
         self.__dict__.update(state)
 
 
-@dataclass(frozen=True)
-class Survey:
-    """What one mask holds. size: (H, W), None where it could not be read. values: its values, or colors as codes;
-    pixels: of each."""
-
-    size: tuple[int, ...] | None
-    values: np.ndarray
-    pixels: np.ndarray
-
-
-NOTHING = Survey(None, np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
-
-
 def mismatch(pair: Pair, mask: Sequence[int], photo: Sequence[int]) -> str:
     """Two sizes, (H, W), that differ, in a sentence."""
     what = f"its mask {pair.mask.name}" if isinstance(pair.mask, MaskFile) else "its annotation"
@@ -87,34 +85,34 @@ def data(cfg: SegmentationConfig, spec: ImageSpec, meta: Mapping[str, Any] | Non
     """The splits that cfg.data describes. All masks are read once: their sizes, values and shares of pixels.
 
     meta: {"classes": names in index order, "ignored": names that are not learned, "background": index or None,
-    "colors": one per class, "values": [value, index] pairs, "counts": training pixels per class}. Given (evaluating
-    elsewhere), its class order holds, by name.
+    "colors": one per class, "values": [value, index] pairs, "masks": how they are written (see written.py), "counts":
+    training pixels per class}. Given (evaluating elsewhere), its class order holds, by name.
     Raises DataError for a source that cannot be read, masks of another size than their photo, and values without a
     meaning, naming the files. A damaged file is left to the core, which stops or skips as data.on_bad says.
     """
     section = cfg.data
     listing = layouts.read(section, evaluation=meta is not None)
     notes = list(listing.notes)
-    kind = kind_of(section, listing, notes)
-    surveys = {} if kind is None else survey(listing, kind)
-    naming = naming_of(section, listing.base, kind, found_values(section, kind, surveys), listing.names)
+    looks, decision, names = seen_and_decided(section, listing, meta, notes)
+    found = found_values(section, decision, looks, listing)
+    naming = naming_of(section, listing.base, decision, found, names)
     if meta is None:
-        classes, meaning, labels = classes_of(section, listing.where, kind, naming)
-        meta = new_meta(classes, naming, surveys, kind, notes, listing)
+        classes, meaning, labels = classes_of(section, listing.where, decision, naming)
+        meta = new_meta(classes, naming, decision, looks, notes, listing)
     else:
-        meaning, labels = in_the_models_classes(section, listing.where, kind, naming, meta, notes)
-    reader = MaskReader(listing.base, meaning, labels if kind is None else None)
-    check_sizes(listing, surveys)
+        meaning, labels = in_the_models_classes(section, listing.where, decision, naming, meta, notes)
+    check_sizes(listing, looks)
     number = len(meta["classes"])
     if meaning is None:
+        reader = MaskReader(listing.base, None, labels)
         tallies = {split: painted_tally(reader, pairs, number, split, notes) for split, pairs in listing.parts.items()}
     else:
-        tallies = tally_files(listing, surveys, meaning, number)
+        meaning, tallies = tally_files(listing, looks, meaning, number, notes)
+        reader = MaskReader(listing.base, meaning)
     if "counts" not in meta:
         train = tallies["train"]
         meta = {**meta, "counts": train[train[:, 0] >= 0, :number].sum(0).tolist()}
-        check_learnable(listing, meta, notes)
-        notes += alike_notes("class", meta["classes"], ALIKE, loose=True)
+        check_learnable(listing, meta)
     splits = {}
     for split, pairs in listing.parts.items():
         view = (training_view if split == "train" else still_view)(cfg, spec)
@@ -123,133 +121,79 @@ def data(cfg: SegmentationConfig, spec: ImageSpec, meta: Mapping[str, Any] | Non
     return Data(**splits, meta=meta, notes=notes)
 
 
-def kind_of(cfg: DataConfig, listing: Listing, notes: list[str]) -> Kind | None:
-    """What mask files hold; None where masks are COCO's regions. `auto` looks at the first ones."""
-    if not all(isinstance(pair.mask, MaskFile) for pair in listing.pairs()):
-        return None
-    if cfg.values != "auto":
-        return cfg.values
-    if cfg.colors is not None:
-        return "color"
-    values: set[int] = set()
-    for pair in listing.pairs()[:LOOKED]:
-        assert isinstance(pair.mask, MaskFile)
-        path = Path(listing.base, pair.mask.name)
-        try:
-            image = open_mask(path)
-        except DataError:
-            continue  # told later, by who reads it
-        if image.mode in ("RGB", "RGBA", "CMYK", "YCbCr"):
-            pixels = np.asarray(image.convert("RGB"))
-            if (pixels != pixels[..., :1]).any():
-                return "color"
-        try:
-            values |= set(np.unique(read_raw(path, "index")).tolist())
-        except DataError:
-            continue
-    if values == {0, 255} and (cfg.classes is None or len(cfg.classes) == 2):
-        notes.append(f"{listing.where}: masks hold 0 and 255 only: taken as background and foreground")
-        return "binary"
-    return "index"
-
-
-def survey(listing: Listing, kind: Kind) -> dict[str, Survey]:
-    """{name of the photo: what its mask file holds}."""
-
-    def look(pair: Pair) -> Survey:
-        assert isinstance(pair.mask, MaskFile)
-        try:
-            raw = read_raw(Path(listing.base, pair.mask.name), kind)
-        except DataError:
-            return NOTHING
-        if kind == "color":
-            values, pixels = np.unique(color_codes(raw), return_counts=True)
-        else:
-            pixels = np.bincount(raw.ravel(), minlength=256)
-            values = np.flatnonzero(pixels)
-            pixels = pixels[values]
-        return Survey(raw.shape[:2], values, pixels)
-
+def seen_and_decided(
+    cfg: DataConfig, listing: Listing, meta: Mapping[str, Any] | None, notes: list[str]
+) -> tuple[dict[str, Look], Decision | None, Sequence[str] | None]:
+    """What the mask files hold, what they are taken for (None where masks are COCO's regions), and the names that are
+    stated. Where a model is there already, masks that hold nothing but what it was trained on are taken as then."""
+    names = stated_names(cfg, listing.base, listing.names)
     pairs = listing.pairs()
-    return dict(zip([pair.name for pair in pairs], in_threads(look, pairs), strict=True))
+    if not all(isinstance(pair.mask, MaskFile) for pair in pairs):
+        return {}, None, names
+    looks = look_at(listing.base, [mask_name(pair) for pair in pairs])
+    deciding = listing.parts.get("train", pairs)
+    try:
+        table = cfg.colors or color_table(listing.base)
+        decision = decide(cfg, listing.where, {mask_name(one): looks[mask_name(one)] for one in deciding}, names, table)
+    except DataError:
+        decision = None if meta is None else trained_decision(meta, looks)
+        if decision is None:
+            raise
+    if meta is not None and cfg.values == "auto" and (names is None or list(names) == manner(meta).get("names")):
+        decision = trained_decision(meta, looks) or decision
+    notes += decision.notes
+    return looks, decision, names
 
 
-def found_values(cfg: DataConfig, kind: Kind | None, surveys: Mapping[str, Survey]) -> list[int]:
-    """The values of index masks that are not ignored by number."""
-    if kind != "index":
+def mask_name(pair: Pair) -> str:
+    assert isinstance(pair.mask, MaskFile)
+    return pair.mask.name
+
+
+def found_values(cfg: DataConfig, decision: Decision | None, looks: Mapping[str, Look], listing: Listing) -> list[int]:
+    """The values of index masks that are not ignored by number: those of the training masks, and of the others as far
+    as they still look like class numbers then."""
+    if decision is None or decision.kind != "index":
         return []
-    values = {int(value) for one in surveys.values() for value in one.values}
-    return sorted(values - {one for one in cfg.ignore_index if isinstance(one, int)})
+
+    def values(pairs: Sequence[Pair]) -> set[int]:
+        all_of = {int(value) for pair in pairs for value in looks[mask_name(pair)].found.values if value < 256}
+        return all_of - {one for one in cfg.ignore_index if isinstance(one, int)}
+
+    train, every = values(listing.parts.get("train", ())), values(listing.pairs())
+    return sorted(every if is_dense(np.array(sorted(every)), tuple(every)) or not train else train)
 
 
 def new_meta(
     classes: Classes,
     naming: Naming,
-    surveys: Mapping[str, Survey],
-    kind: Kind | None,
+    decision: Decision | None,
+    looks: Mapping[str, Look],
     notes: list[str],
     listing: Listing,
 ) -> dict[str, Any]:
     if "train" not in listing.parts:
         raise DataError(f"{listing.where}: has {some(listing.parts)} and no train; a model needs images to learn from")
-    if not naming.stated and kind == "index":
-        if not surveys or all(one.size is None for one in surveys.values()):
-            raise DataError(f"{listing.where}: no mask could be read, so there are no classes")
+    if not naming.stated and decision is not None and decision.kind in ("index", "levels"):
         notes.append(
             f"{listing.where}: nothing names the classes; they are called by their values: {some(classes.names)}; "
             "a classes.txt with one name a line, or task.data.classes, names them"
         )
-    return classes.to_meta()
+    train = [looks[mask_name(pair)] for pair in listing.parts["train"]] if decision is not None else []
+    return {**classes.to_meta(), "masks": written_as(classes, naming, decision, train, listing)}
 
 
-def check_sizes(listing: Listing, surveys: Mapping[str, Survey]) -> None:
+def check_sizes(listing: Listing, looks: Mapping[str, Look]) -> None:
     """Raises DataError, naming the files, where a photo's header says that it has another size than its mask."""
     pairs = listing.pairs()
     sizes = in_threads(lambda pair: possible_sizes(Path(listing.base, pair.name)), pairs)
     problems = []
     for pair, possible in zip(pairs, sizes, strict=True):
-        size = surveys[pair.name].size if isinstance(pair.mask, MaskFile) else pair.mask.size
+        size = looks[pair.mask.name].size if isinstance(pair.mask, MaskFile) else pair.mask.size
         if size is not None and possible and tuple(size) not in possible:
             problems.append(mismatch(pair, size, min(possible)))
     if problems:
         raise refusal(listing.where, problems)
-
-
-def tally_files(
-    listing: Listing, surveys: Mapping[str, Survey], meaning: Meaning, number: int
-) -> dict[str, np.ndarray]:
-    """Per split (N, K + 1) pixels. Raises DataError naming the files that hold values without a meaning."""
-    problems: list[str] = []
-    tallies = {}
-    for split, pairs in listing.parts.items():
-        rows = np.full((len(pairs), number + 1), -1, dtype=np.int64)
-        for row, pair in zip(rows, pairs, strict=True):
-            assert isinstance(pair.mask, MaskFile)
-            one = surveys[pair.name]
-            if one.size is None:
-                continue
-            indices = meaning.lookup(one.values)
-            unknown = indices == UNKNOWN
-            if unknown.any():
-                values = (ranges if meaning.kind != "color" else colors_in_words)(one.values[unknown].tolist())
-                pixels = count(int(one.pixels[unknown].sum()), "pixel")
-                verb = "means" if int(unknown.sum()) == 1 else "mean"
-                problems.append(f"{pair.mask.name}: {values} on {pixels} {verb} nothing")
-            row[:] = 0
-            np.add.at(row, np.where(indices == IGNORED, number, np.minimum(indices, number)), one.pixels)
-        tallies[split] = rows
-    if problems:
-        advice = (
-            "name more classes, or let task.data.ignore_index leave values out"
-            if meaning.kind != "color"
-            else "add them to the table of colors; stray colors come from blurred or JPEG-compressed masks"
-        )
-        raise refusal(f"{listing.where}: masks hold what is not {meaning.expected} ({advice})", problems)
-    return tallies
-
-
-def colors_in_words(codes: Sequence[int]) -> str:
-    return some([f"[{code >> 16}, {code >> 8 & 255}, {code & 255}]" for code in codes], 3)
 
 
 def painted_tally(reader: MaskReader, pairs: Sequence[Pair], number: int, split: str, notes: list[str]) -> np.ndarray:
@@ -268,10 +212,18 @@ def painted_tally(reader: MaskReader, pairs: Sequence[Pair], number: int, split:
     return tally
 
 
-def check_learnable(listing: Listing, meta: Mapping[str, Any], notes: list[str]) -> None:
-    """Raises DataError where train has no pixel of any class; a class without one is noted by `absent_notes`."""
-    if not any(meta["counts"]):
+def check_learnable(listing: Listing, meta: Mapping[str, Any]) -> None:
+    """Raises DataError where train has pixels of one class or none; a class without one is noted by `absent_notes`."""
+    held = [name for name, pixels in zip(meta["classes"], meta["counts"], strict=True) if pixels]
+    if not held:
         raise DataError(f"{listing.where}: train has no pixel of any class; everything in its masks is ignored")
+    if len(held) == 1:
+        others = [name for name in meta["classes"] if name != held[0]]
+        raise DataError(
+            f"{listing.where}: train has pixels of one class only, {told(held[0])}, and none of "
+            f"{some(others) if others else 'another'}: nothing can be learned, and every score would be 1; "
+            "task.data.values, task.data.classes and task.data.ignore_index say what masks hold"
+        )
 
 
 def absent_notes(split: str, tally: np.ndarray, names: Sequence[str]) -> list[str]:

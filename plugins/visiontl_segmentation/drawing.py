@@ -10,14 +10,15 @@ from PIL import Image
 
 from visiontl.kit.drawing import RIGHT, WHITE, WRONG, Color, enlargement, tinted, with_legend
 from visiontl_segmentation.masks import IGNORED
+from visiontl_segmentation.written import class_indices
 
 
 def draw(image: Image.Image, prediction: Mapping[str, Any], meta: Mapping[str, Any]) -> Image.Image:
     """The photo under the colors of its predicted classes, with a legend beside it; small photos are enlarged.
 
-    The background keeps the photo's colors. prediction: {"mask": palette image of the photo's size}.
+    The background keeps the photo's colors. prediction: {"mask": image of the photo's size, as `mask_image` makes it}.
     """
-    mask = np.asarray(prediction["mask"])
+    mask = class_indices(prediction["mask"], meta)
     factor = enlargement(image)
     photo = image.convert("RGB").resize((image.width * factor, image.height * factor), Image.Resampling.BILINEAR)
     mask = mask.repeat(factor, 0).repeat(factor, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from visiontl import DataError
 from visiontl.kit.folders import Folders, by_stem, join, near, opened, passed_over, read_lines, relative
@@ -40,7 +41,7 @@ def read(cfg: DataConfig, evaluation: bool = False) -> Listing:
     masks = {split: [pair.mask for pair in pairs] for split, pairs in listing.parts.items()}
     files = {split: [mask.name for mask in part if isinstance(mask, MaskFile)] for split, part in masks.items()}
     check_once(listing.where, files, "a mask")
-    return Listing(folders.base, parts, listing.names, [*listing.notes, *notes], listing.where)
+    return Listing(folders.base, parts, listing.names, [*listing.notes, *notes], listing.where, listing.ids)
 
 
 def layout(folders: Folders, cfg: DataConfig) -> str:
@@ -164,6 +165,7 @@ def paired(
                 problems.append(f"one stem, {len(names)} {kind}s: {some(names)}; keep one of them")
     said = "" if split == WHOLE else f"{split}: "
     complete = True
+    endings = ending_hint(images, masks)
     for kind, mine, theirs in (("image", images, masks), ("mask", masks, images)):
         alone = [names[0] for stem, names in mine.items() if stem not in theirs]
         if not alone:
@@ -171,13 +173,56 @@ def paired(
         other, folder = ("mask", place[1]) if kind == "image" else ("image", place[0])
         words = f"{said}{count(len(alone), kind)} without {other} in {folder}: {some(alone)}"
         if cfg.unpaired == "skip":
-            notes.append(f"{words}; left out")
+            notes.append(f"{words}; left out{endings}")
         else:
             complete = False
-            hint = did_you_mean(next(s for s in mine if s not in theirs), theirs) if theirs else ""
+            hint = "" if endings or not theirs else did_you_mean(next(s for s in mine if s not in theirs), theirs)
+            hint = endings if kind == "mask" else hint
             problems.append(f"{words}{hint}; task.data.unpaired=skip leaves them out")
     (notes if complete else problems).extend(over)
     return [Pair(images[stem][0], MaskFile(masks[stem][0])) for stem in sorted(images.keys() & masks.keys())]
+
+
+def ending_hint(images: Mapping[str, Any], masks: Mapping[str, Any]) -> str:
+    """Which endings would pair stems that do not fit, or that there are several masks for each photo; else ''."""
+    lonely = [[stem for stem in mine if stem not in theirs] for mine, theirs in ((images, masks), (masks, images))]
+    if not all(lonely):
+        return ""
+    # what follows a photo's stem in masks, by ending; the longest photo's stem that fits
+    endings: dict[str, set[str]] = {}
+    for stem in lonely[1]:
+        cut = next((stem[:end] for end in range(len(stem) - 1, 0, -1) if stem[:end] in images), None)
+        if cut is not None:
+            endings.setdefault(stem[len(cut) :], set()).add(cut)
+    most = {ending: len(stems) for ending, stems in endings.items() if len(stems) * 2 > len(lonely[0])}
+    if len(most) > 1:
+        names = some(most)
+        best = next(iter(most))
+        return (
+            f"; each photo has several masks, with the endings {names}: if each is of one class, draw them into one "
+            f"mask of class indices for each photo; if one of them is the mask, task.data.mask_suffix={best}"
+        )
+    if most:
+        return f"; masks end in what photos do not: task.data.mask_suffix={next(iter(most))}"
+    return both_endings(*lonely)
+
+
+def both_endings(photos: Sequence[str], masks: Sequence[str]) -> str:
+    """The same where photos end in something too: b_sat and b_mask."""
+    ends = [common_ending(stems) for stems in (photos, masks)]
+    for a in range(len(ends[0]) + 1):
+        for b in range(len(ends[1]) + 1):
+            left = {one[: len(one) - len(ends[0]) + a] for one in photos}
+            if a < len(ends[0]) and left and left == {one[: len(one) - len(ends[1]) + b] for one in masks}:
+                suffix = f" and task.data.mask_suffix={ends[1][b:]}" if ends[1][b:] else ""
+                return f"; photos end in what masks do not: task.data.image_suffix={ends[0][a:]}{suffix}"
+    return ""
+
+
+def common_ending(stems: Sequence[str]) -> str:
+    low, high = min(stem[::-1] for stem in stems), max(stem[::-1] for stem in stems)
+    length = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
+    return low[:length][::-1]
 
 
 def stems(folders: Folders, folder: str, suffix: str = "") -> tuple[dict[str, list[str]], list[str]]:

@@ -41,13 +41,15 @@ class Pair:
 @dataclass(frozen=True)
 class Listing:
     """A data set as found. base: the folder of all names. parts: split -> pairs, in a fixed order. names: class names
-    that the annotations themselves state, or None. notes: what was assumed or left out, in sentences."""
+    that the annotations themselves state, or None. notes: what was assumed or left out, in sentences. ids: COCO's
+    category ids, one per name."""
 
     base: str
     parts: Mapping[str, Sequence[Pair]]
     names: Sequence[str] | None
     notes: Sequence[str]
     where: str
+    ids: Sequence[int] | None = None
 
     def pairs(self) -> list[Pair]:
         return [pair for part in self.parts.values() for pair in part]
@@ -67,7 +69,7 @@ class MaskReader:
         if isinstance(pair.mask, MaskFile):
             assert self.meaning is not None
             path = Path(self.base, pair.mask.name)
-            return indices_of(path, read_raw(path, self.meaning.kind), self.meaning)
+            return indices_of(path, read_raw(path, self.meaning.channel, self.meaning.wide), self.meaning)
         assert self.labels is not None
         return painted(pair.mask, self.labels, Path(self.base, pair.name))
 

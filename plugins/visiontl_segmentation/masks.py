@@ -20,34 +20,66 @@ IGNORED = 255  # of a pixel that is neither learned nor scored, in masks of clas
 UNKNOWN = 254  # of a value that means nothing; never leaves this module
 MOST_CLASSES = 254  # indices 0 to 253
 
-Kind = Literal["index", "color", "binary"]
+Kind = Literal["index", "color", "binary", "levels"]
+Channel = Literal["values", "gray", "color", "alpha"]  # gray: a palette's colors, which are all gray, as values
+LOSSY = ("JPEG", "MPO")
 
 
 @dataclass(frozen=True)
 class Meaning:
     """What the values of a data set's masks stand for.
 
-    kind: index, color or binary. table: (256,) uint8, value -> class index, IGNORED or UNKNOWN. colors: (N,) codes
-    r << 16 | g << 8 | b in rising order, and indices: (N,) uint8, what each stands for; of color masks only.
-    expected: in words, for errors.
+    kind: index: class numbers; color: colors of a table; binary, levels: so many values, whatever they are. channel:
+    which part of a picture is read. table: (256,) or (65536,) uint8, value -> class index, IGNORED or UNKNOWN. colors:
+    (N,) codes r << 16 | g << 8 | b in rising order, and indices: (N,) uint8, what each stands for; of color masks only.
+    exact: the values (or codes) that stand for something by themselves; others of the table are nearest to one of them.
+    near: whether a color that is not in the table counts as the nearest one. expected: in words, for errors.
     """
 
     kind: Kind
+    channel: Channel
     table: np.ndarray = field(repr=False)
     colors: np.ndarray = field(repr=False)
     indices: np.ndarray = field(repr=False)
+    exact: np.ndarray = field(repr=False)
+    near: bool
     expected: str
 
     def apply(self, raw: np.ndarray) -> np.ndarray:
-        """(H, W) values, or (H, W, 3) colors, uint8 -> (H, W) uint8 of class indices, IGNORED or UNKNOWN."""
-        return self.lookup(color_codes(raw) if self.kind == "color" else raw)
+        """(H, W) values, or (H, W, 3) colors -> (H, W) uint8 of class indices, IGNORED or UNKNOWN."""
+        return self.lookup(color_codes(raw) if self.channel == "color" else raw)
 
     def lookup(self, codes: np.ndarray) -> np.ndarray:
         """Values, or colors as codes, of any shape -> class indices, IGNORED or UNKNOWN."""
-        if self.kind != "color":
+        if self.channel != "color":
             return self.table[codes]
         place = np.searchsorted(self.colors, codes).clip(max=len(self.colors) - 1)
-        return np.where(self.colors[place] == codes, self.indices[place], np.uint8(UNKNOWN))
+        found = np.where(self.colors[place] == codes, self.indices[place], np.uint8(UNKNOWN))
+        if self.near and (strange := found == UNKNOWN).any():
+            others, inverse = np.unique(codes[strange], return_inverse=True)
+            found[strange] = self.indices[nearest_color(others, self.colors)[0]][inverse.ravel()]
+        return found
+
+    @property
+    def wide(self) -> bool:
+        """Whether values may lie above 255."""
+        return len(self.table) > 256
+
+
+def nearest_color(codes: np.ndarray, colors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) codes -> (n,) places of the nearest of `colors` (the first of equals), and how far away it is (Euclid)."""
+    places, distances = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
+    table = parts(colors)
+    for start in range(0, len(codes), 4096):
+        squared = ((parts(codes[start : start + 4096])[:, None] - table) ** 2).sum(2)  # (n, N)
+        places.append(squared.argmin(1))
+        distances.append(np.sqrt(squared.min(1)))
+    return np.concatenate(places), np.concatenate(distances)
+
+
+def parts(codes: np.ndarray) -> np.ndarray:
+    """(n,) codes of colors -> (n, 3) int32."""
+    return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], -1).astype(np.int32)
 
 
 def color_codes(pixels: np.ndarray) -> np.ndarray:
@@ -57,29 +89,38 @@ def color_codes(pixels: np.ndarray) -> np.ndarray:
 
 
 def value_table(known: Mapping[int, int]) -> np.ndarray:
-    """{value: class index or IGNORED} -> (256,) uint8."""
-    table = np.full(256, UNKNOWN, dtype=np.uint8)
+    """{value: class index or IGNORED} -> (256,) uint8, or (65536,) where a value is above 255."""
+    table = np.full(256 if max(known, default=0) < 256 else 65536, UNKNOWN, dtype=np.uint8)
     for value, index in known.items():
         table[value] = index
     return table
 
 
-def meaning_of_values(kind: Kind, known: Mapping[int, int]) -> Meaning:
+def nearest_table(known: Mapping[int, int]) -> np.ndarray:
+    """The same with every other value as the nearest of the known ones, the upper one in the middle."""
+    values = np.array(sorted(known), dtype=np.int64)
+    every = np.arange(256 if values[-1] < 256 else 65536)
+    above = np.searchsorted(values, every).clip(max=len(values) - 1)
+    below = (above - 1).clip(min=0)
+    chosen = np.where(np.abs(values[above] - every) <= np.abs(every - values[below]), above, below)
+    return np.array([known[int(value)] for value in values], dtype=np.uint8)[chosen]
+
+
+def meaning_of_values(kind: Kind, known: Mapping[int, int], channel: Channel = "values") -> Meaning:
     numbers = np.zeros(0, dtype=np.int32)
-    return Meaning(kind, value_table(known), numbers, numbers.astype(np.uint8), f"one of {ranges(known)}")
+    table = nearest_table(known) if kind in ("binary", "levels") else value_table(known)
+    exact = np.array(sorted(known), dtype=np.int64)
+    near = kind in ("binary", "levels")
+    return Meaning(kind, channel, table, numbers, numbers.astype(np.uint8), exact, near, f"one of {ranges(known)}")
 
 
-def meaning_of_colors(known: Mapping[tuple[int, int, int], int]) -> Meaning:
+def meaning_of_colors(known: Mapping[tuple[int, int, int], int], near: bool = False) -> Meaning:
     """{(r, g, b): class index or IGNORED} -> Meaning."""
     codes = {(r << 16) | (g << 8) | b: index for (r, g, b), index in known.items()}
-    order = sorted(codes)
-    return Meaning(
-        "color",
-        value_table({}),
-        np.array(order, dtype=np.int32),
-        np.array([codes[code] for code in order], dtype=np.uint8),
-        f"one of the {len(order)} colors of the table",
-    )
+    order = np.array(sorted(codes), dtype=np.int32)
+    indices = np.array([codes[code] for code in order.tolist()], dtype=np.uint8)
+    expected = f"one of the {len(order)} colors of the table"
+    return Meaning("color", "color", value_table({}), order, indices, order.astype(np.int64), near, expected)
 
 
 def ranges(values: Any) -> str:
@@ -93,18 +134,31 @@ def ranges(values: Any) -> str:
     return ", ".join(f"{low}" if low == high else f"{low} to {high}" for low, high in runs)
 
 
-def read_raw(path: Path, kind: Literal["index", "color", "binary"]) -> np.ndarray:
+def colors_in_words(codes: Sequence[int]) -> str:
+    """[0x804080] -> "[128, 64, 128]"; the first three of many."""
+    return some([f"[{code >> 16}, {code >> 8 & 255}, {code & 255}]" for code in codes], 3)
+
+
+def read_raw(path: Path, channel: Channel, wide: bool = False) -> np.ndarray:
     """A mask's file -> (H, W) uint8 values, or (H, W, 3) uint8 for color. Raises DataError naming the file.
 
-    A palette image gives its indices for index masks. EXIF is not applied: a mask has the size of the upright photo.
+    A palette image gives its indices as values. EXIF is not applied: a mask has the size of the upright photo.
+    wide: values up to 65535 are sound, and given as uint16.
     """
-    image = open_mask(path)
-    if kind == "color":
+    return raw_of(path, open_mask(path), channel, wide)
+
+
+def raw_of(path: Path, image: Image.Image, channel: Channel, wide: bool = False) -> np.ndarray:
+    """What `read_raw` gives, of an image that is open."""
+    if channel == "color":
         return np.asarray(image.convert("RGB"))
+    if channel == "alpha":
+        return alpha_of(image)
     if image.mode in ("L", "P", "1"):
-        return np.asarray(image.convert("L") if image.mode == "1" else image)
-    values = np.asarray(image)
+        return np.asarray(image.convert("L") if image.mode == "1" or channel == "gray" else image)
+    values = np.asarray(image)  # of PA, palette with alpha, the indices are the first channel
     if values.ndim == 3 and values.shape[2] >= 3:  # gray, saved as RGB by many tools
+        values = values if image.mode in ("RGB", "RGBA") else np.asarray(image.convert("RGB"))
         if (values[..., 1:3] != values[..., :1]).any():
             raise DataError(
                 f"{path}: holds colors ({image.mode}), not class indices; for color-coded masks give "
@@ -114,11 +168,27 @@ def read_raw(path: Path, kind: Literal["index", "color", "binary"]) -> np.ndarra
     if values.ndim == 3:  # LA
         return values[..., 0]
     low, high = values.min(initial=0), values.max(initial=0)
-    if not np.isfinite(values).all() or low < 0 or high > 255 or (values != np.floor(values)).any():
+    if (
+        not np.isfinite(values).all()
+        or low < 0
+        or high > (65535 if wide else 255)
+        or (values != np.floor(values)).any()
+    ):
         raise DataError(
             f"{path}: values from {low:g} to {high:g} ({image.mode}); class indices are whole numbers from 0 to 255"
         )
-    return values.astype(np.uint8)
+    return values.astype(np.uint16 if wide else np.uint8)
+
+
+def has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+
+
+def alpha_of(image: Image.Image) -> np.ndarray:
+    """(H, W) uint8: how opaque each pixel is; 255 where the picture has no alpha."""
+    if has_alpha(image):
+        return np.asarray(image.convert("RGBA"))[..., 3]
+    return np.full((image.height, image.width), 255, dtype=np.uint8)
 
 
 def open_mask(path: Path) -> Image.Image:
@@ -156,7 +226,7 @@ def indices_of(path: Path, raw: np.ndarray, meaning: Meaning) -> np.ndarray:
 
 def strangers(raw: np.ndarray, unknown: np.ndarray, meaning: Meaning) -> str:
     """Which values of a mask mean nothing, and on how many pixels."""
-    if meaning.kind == "color":
+    if meaning.channel == "color":
         codes, pixels = np.unique(color_codes(raw)[unknown], return_counts=True)
         names: Sequence[str] = [f"[{c >> 16}, {c >> 8 & 255}, {c & 255}]" for c in codes[np.argsort(-pixels)].tolist()]
         what = "color"

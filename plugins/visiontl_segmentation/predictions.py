@@ -17,6 +17,7 @@ from visiontl_segmentation.model import Segmenter
 from visiontl_segmentation.pixels import decided, largest, resampled
 from visiontl_segmentation.views import Frame, frame_of, padded, resized_mask, whole
 from visiontl_segmentation.windows import bands
+from visiontl_segmentation.written import mask_image, table_of_values
 
 LARGE = 4_000_000  # pixels that `windows: auto` shows a network at once at most
 
@@ -30,7 +31,7 @@ def predict(
     meta: Mapping[str, Any],
     options: PredictOptions | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """One dict per photo: {"mask": (W x H) palette image of class indices, "area": {class: share 0..1}, "pixels":
+    """One dict per photo: {"mask": (W x H) image of the training masks' values, "area": {class: share 0..1}, "pixels":
     {class: number}, "size": [H, W]}. Raises ConfigError for options that do not go together."""
     assert isinstance(model, Segmenter)
     options = options or PredictOptions.model_validate({})
@@ -143,11 +144,16 @@ def scaled(photo: Image.Image, frame: Frame, scale: float) -> tuple[Tensor, tupl
 
 def answer(mask: np.ndarray, names: Sequence[str], wanted: Sequence[int], meta: Mapping[str, Any]) -> dict[str, Any]:
     pixels = np.bincount(mask.ravel(), minlength=len(names))
-    image = Image.fromarray(mask, mode="P") if mask.flags["C_CONTIGUOUS"] else Image.fromarray(mask.copy(), mode="P")
-    image.putpalette([part for color in meta["colors"] for part in color])
     return {
-        "mask": image,
+        "mask": mask_image(mask, meta),
         "area": {names[k]: round(int(pixels[k]) / mask.size, 6) for k in wanted},
         "pixels": {names[k]: int(pixels[k]) for k in wanted},
         "size": [int(side) for side in mask.shape],
     }
+
+
+def files(
+    cfg: SegmentationConfig, records: Sequence[tuple[str, Mapping[str, Any]]], meta: Mapping[str, Any]
+) -> dict[str, str]:
+    """The table of the masks' values."""
+    return {"values.csv": table_of_values(meta)}

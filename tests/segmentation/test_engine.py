@@ -111,7 +111,9 @@ def test_files_on_disk(run, tmp_path):
     assert mask.mode == "P"
     assert mask.size == (50, 40)
     assert set(np.unique(np.asarray(mask))) <= {0, 1, 2}
-    assert mask.getpalette()[:9] == [c for color in visiontl.load(run).meta["colors"] for c in color]
+    assert mask.getpalette()[:9] == [0, 0, 0, 220, 60, 60, 60, 110, 230], "as the masks that it was trained on"
+    table = (tmp_path / "out/values.csv").read_text().splitlines()
+    assert table == ["class,value,r,g,b", "ground,0,0,0,0", "disc,1,220,60,60", "square,2,60,110,230"]
     assert Image.open(tmp_path / "out/pictures/a.jpg").width > 4 * 90  # enlarged, with a legend beside it
 
 

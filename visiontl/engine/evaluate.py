@@ -116,7 +116,7 @@ def subject_of_run(run: Path, data: str | Path | None, overrides: Sequence[str],
     built = replace(built, resolved=resolved)
     meta = built.meta if data is not None else None
     found = ranks.main_first(lambda: read_data(resolved, built.backbone.spec, meta))
-    if data is None and through_json(found.meta) != built.meta:
+    if data is None and {key: through_json(found.meta).get(key) for key in built.meta} != built.meta:
         raise DataError(
             f"{run}: its data has other classes or counts now than when it was trained; name the data to "
             f"evaluate on: visiontl evaluate {run} DATA"

@@ -125,10 +125,12 @@ def table_of_values(meta: Mapping[str, Any]) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["class", "value", "r", "g", "b"])
-    palette = {value: color for value, *color in how["palette"]}
+    own: dict[int, list[int]] = {value: color for value, *color in how["palette"]}
     for name, value, color in zip(meta["classes"], how["values"], meta["colors"], strict=True):
-        colored = how["form"] == "color"
-        rows.writerow([name, "" if colored else value, *(value if colored else palette.get(value, color))])
+        if how["form"] == "color":
+            rows.writerow([name, "", *value])
+        else:
+            rows.writerow([name, value, *own.get(value, color)])
     return text.getvalue()
 
 

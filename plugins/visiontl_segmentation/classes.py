@@ -61,24 +61,34 @@ class Classes:
         }
 
 
-def stated_names(cfg: DataConfig, base: str, stated: Sequence[str] | None) -> Sequence[str] | None:
-    """Names from the config, the annotations (`stated`) or files beside the data, in this order."""
-    return cfg.classes or stated or name_file(base) or list(color_table(base)) or None
+@dataclass(frozen=True)
+class Stated:
+    """names: of the classes, None where nothing states them. colors: {name: color}, empty where no table says it."""
+
+    names: Sequence[str] | None
+    colors: Mapping[str, Color]
 
 
-def naming_of(
-    cfg: DataConfig, base: str, decision: Decision | None, found: Sequence[int], names: Sequence[str] | None
-) -> Naming:
+def stated_of(cfg: DataConfig, base: str, annotated: Sequence[str] | None, meta: Mapping[str, Any] | None) -> Stated:
+    """Names from the config, the annotations, files beside the data, in this order; colors likewise, and last those
+    that a model (meta) was trained on."""
+    table = color_table(base)
+    trained = {} if meta is None else (meta.get("masks") or {}).get("colors", {})
+    colors = cfg.colors or table or {name: (int(r), int(g), int(b)) for name, (r, g, b) in trained.items()}
+    return Stated(cfg.classes or annotated or name_file(base) or list(table) or None, colors)
+
+
+def naming_of(cfg: DataConfig, base: str, decision: Decision | None, found: Sequence[int], stated: Stated) -> Naming:
     """What the classes are called; by the values found where nothing states names.
 
     decision: of mask files; None for COCO. Raises DataError where color masks come without a table.
     """
-    table = color_table(base)
-    colors = {**table, **(cfg.colors or {})}
+    names = stated.names
+    colors = {**color_table(base), **stated.colors}
     if decision is None:
         return Naming(list(names or ()), True, (), colors)
     if decision.kind == "color":
-        return Naming(color_names(cfg, base, cfg.colors or table, decision.why), True, (), colors)
+        return Naming(color_names(cfg, base, stated.colors, decision.why), True, (), colors)
     levels = decision.levels
     if names is None and decision.kind == "binary":
         return Naming([cfg.background or BACKGROUND, "foreground"], False, levels, colors)

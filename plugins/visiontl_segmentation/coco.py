@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from visiontl import DataError
-from visiontl.kit.coco import Part, as_float, is_number, is_whole, read_files
+from visiontl.kit.coco import Options, Part, as_float, is_number, is_whole, read_files
 from visiontl.kit.folders import Folders
 from visiontl.kit.splits import SPLITS, WHOLE, split_names
 from visiontl.kit.words import count, some, told
@@ -49,18 +50,42 @@ def read(folders: Folders, cfg: DataConfig) -> Listing:
     found = annotation_files(folders)
     if not found:
         raise DataError(f"{folders.base}: no COCO annotations found; expected annotations/train.json or the like")
-    coco = read_files(folders, found, own)
+    cut: list[str] = []
+    read_own = partial(own, skip=cfg.on_bad_annotation == "skip", cut=cut)
+    coco = read_files(folders, found, read_own, Options(bad=cfg.bad_annotations()))
+    if cut:
+        what = count(len(cut), "annotation")
+        coco.notes.append(f"{what} without those of its polygons that cannot be used: {some(cut)}")
     ids = sorted(coco.categories)
     labels = {id: label for label, id in enumerate(ids)}
     parts = {split: pairs_of(part, labels, coco.notes) for split, part in coco.parts.items()}
     return Listing(folders.base, parts, [coco.categories[id] for id in ids], coco.notes, folders.base, ids)
 
 
-def own(record: Mapping[str, Any], size: tuple[int, int] | None) -> tuple[dict[str, Any], float]:
-    """Compressed code and area in pixels of an annotation. Raises ValueError."""
+def own(
+    record: Mapping[str, Any], size: tuple[int, int] | None, skip: bool, cut: list[str]
+) -> tuple[dict[str, Any], float]:
+    """Compressed code and area in pixels of an annotation. skip: polygons that are none are left out where others
+    remain, and the annotation is added to `cut`. Raises ValueError."""
     if size is None:
         raise ValueError("its image states no width and height, and its file cannot be read")
-    return encode(record.get("segmentation"), *size)
+    segmentation = record.get("segmentation")
+    if skip and isinstance(segmentation, list):
+        polygons = cast(list[Any], segmentation)
+        sound = [one for one in polygons if not why_no_polygon(one, *size)]
+        if sound and len(sound) < len(polygons):
+            cut.append(f"annotation {told(record.get('id'))} ({count(len(polygons) - len(sound), 'polygon')})")
+            return encode(sound, *size)
+    return encode(segmentation, *size)
+
+
+def why_no_polygon(polygon: Any, height: int, width: int) -> str:
+    """What is wrong with a polygon, '' where nothing is."""
+    try:
+        checked_polygon(polygon, height, width)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def pairs_of(part: Part[tuple[dict[str, Any], float]], labels: Mapping[int, int], notes: list[str]) -> list[Pair]:
@@ -71,6 +96,9 @@ def pairs_of(part: Part[tuple[dict[str, Any], float]], labels: Mapping[int, int]
     bare = sum(not found for found in regions)
     if bare:
         notes.append(f"{Path(part.where).name}: {count(bare, 'image')} without annotation: all background")
+    flat = [called for called, (_, area) in zip(part.called, part.own, strict=True) if not area]
+    if flat:
+        notes.append(f"{Path(part.where).name}: {count(len(flat), 'annotation')} without a pixel: {some(flat)}")
     unknown = [name for name, size in zip(part.names, part.sizes, strict=True) if size is None]
     if unknown:
         raise DataError(f"{part.where}: no width and height for {some(unknown)}, and the files cannot be read")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from visiontl import Section
+from visiontl.kit.bad_annotations import MOST, MOST_HELP, ON_BAD_HELP, BadAnnotations
 
 SMALLEST = {"pan": 128}  # pixels of a side that a decoder needs: three halvings of a map of stride 16
 LOSSES = ("cross_entropy", "dice", "jaccard", "tversky", "focal", "lovasz")
@@ -70,6 +71,8 @@ class DataConfig(Section):
         default="class",
         description="class: like any other; unscored: learned, but left out of mean scores; ignore: neither",
     )
+    on_bad_annotation: Literal["error", "skip"] = Field("error", description=f"coco: {ON_BAD_HELP}")
+    max_bad_annotations: float = Field(MOST, ge=0, le=1, description=MOST_HELP)
     val_fraction: float = Field(0.15, ge=0, lt=1, description="share of train that becomes val where there is none")
     split_seed: int = Field(0, ge=0, description="that split is a function of it and of the file names")
 
@@ -95,6 +98,9 @@ class DataConfig(Section):
                     raise ValueError(f"{name} and {taken[color]} have the same color {list(color)}")
                 taken[color] = name
         return value
+
+    def bad_annotations(self) -> BadAnnotations:
+        return BadAnnotations(self.on_bad_annotation, self.max_bad_annotations)
 
     @model_validator(mode="after")
     def both_places(self) -> DataConfig:

@@ -18,11 +18,11 @@ from visiontl_segmentation import layouts
 from visiontl_segmentation.classes import (
     Classes,
     Naming,
+    Stated,
     classes_of,
-    color_table,
     in_the_models_classes,
     naming_of,
-    stated_names,
+    stated_of,
 )
 from visiontl_segmentation.config import DataConfig, SegmentationConfig
 from visiontl_segmentation.deciding import Decision, decide
@@ -93,9 +93,10 @@ def data(cfg: SegmentationConfig, spec: ImageSpec, meta: Mapping[str, Any] | Non
     section = cfg.data
     listing = layouts.read(section, evaluation=meta is not None)
     notes = list(listing.notes)
-    looks, decision, names = seen_and_decided(section, listing, meta, notes)
+    stated = stated_of(section, listing.base, listing.names, meta)
+    looks, decision = seen_and_decided(section, listing, stated, meta, notes)
     found = found_values(section, decision, looks, listing)
-    naming = naming_of(section, listing.base, decision, found, names)
+    naming = naming_of(section, listing.base, decision, found, stated)
     if meta is None:
         classes, meaning, labels = classes_of(section, listing.where, decision, naming)
         meta = new_meta(classes, naming, decision, looks, notes, listing)
@@ -122,27 +123,24 @@ def data(cfg: SegmentationConfig, spec: ImageSpec, meta: Mapping[str, Any] | Non
 
 
 def seen_and_decided(
-    cfg: DataConfig, listing: Listing, meta: Mapping[str, Any] | None, notes: list[str]
-) -> tuple[dict[str, Look], Decision | None, Sequence[str] | None]:
-    """What the mask files hold, what they are taken for (None where masks are COCO's regions), and the names that are
-    stated. Where a model is there already, masks that hold nothing but what it was trained on are taken as then."""
-    names = stated_names(cfg, listing.base, listing.names)
+    cfg: DataConfig, listing: Listing, stated: Stated, meta: Mapping[str, Any] | None, notes: list[str]
+) -> tuple[dict[str, Look], Decision | None]:
+    """What the mask files hold, and what they are taken for (None where masks are COCO's regions). Where a model is
+    there already, masks that hold nothing but what it was trained on are taken as then."""
     pairs = listing.pairs()
     if not all(isinstance(pair.mask, MaskFile) for pair in pairs):
-        return {}, None, names
+        return {}, None
     looks = look_at(listing.base, [mask_name(pair) for pair in pairs])
-    deciding = listing.parts.get("train", pairs)
-    try:
-        table = cfg.colors or color_table(listing.base)
-        decision = decide(cfg, listing.where, {mask_name(one): looks[mask_name(one)] for one in deciding}, names, table)
-    except DataError:
-        decision = None if meta is None else trained_decision(meta, looks)
-        if decision is None:
-            raise
-    if meta is not None and cfg.values == "auto" and (names is None or list(names) == manner(meta).get("names")):
-        decision = trained_decision(meta, looks) or decision
+    trained = None
+    if meta is not None and cfg.values == "auto":
+        same = stated.names is None or list(stated.names) == manner(meta).get("names")
+        trained = trained_decision(meta, looks) if same else None
+    if trained is not None:
+        return looks, trained
+    deciding = {mask_name(pair): looks[mask_name(pair)] for pair in listing.parts.get("train", pairs)}
+    decision = decide(cfg, listing.where, deciding, stated.names, stated.colors)
     notes += decision.notes
-    return looks, decision, names
+    return looks, decision
 
 
 def mask_name(pair: Pair) -> str:

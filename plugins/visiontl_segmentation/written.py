@@ -46,6 +46,8 @@ def written_as(
         "levels": list(decision.levels),
         "names": list(naming.names),
     }
+    if decision.kind == "color":
+        made["colors"] = {name: list(naming.colors[name]) for name in naming.names}
     if form == "alpha":
         colors = {code for look in looks for code in look.colors().values.tolist()}
         code = colors.pop() if len(colors) == 1 else 0xFFFFFF
@@ -125,12 +127,11 @@ def table_of_values(meta: Mapping[str, Any]) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["class", "value", "r", "g", "b"])
-    own: dict[int, list[int]] = {value: color for value, *color in how["palette"]}
-    for name, value, color in zip(meta["classes"], how["values"], meta["colors"], strict=True):
-        if how["form"] == "color":
-            rows.writerow([name, "", *value])
-        else:
-            rows.writerow([name, value, *own.get(value, color)])
+    if how["form"] == "color":
+        rows.writerows([name, "", *color] for name, color in zip(meta["classes"], how["values"], strict=True))
+        return text.getvalue()
+    colors = dict(zip(how["values"], meta["colors"], strict=True)) | {value: color for value, *color in how["palette"]}
+    rows.writerows([name, value, *colors[value]] for name, value in zip(meta["classes"], how["values"], strict=True))
     return text.getvalue()
 
 

@@ -61,6 +61,11 @@ class DataConfig(Section):
     )
     download: bool = Field(False, description="torchvision only: fetch the data set where it is not there yet")
     separator: str = Field("|", min_length=1, description="csv with labels: multi: between the labels of one image")
+    columns: list[str] | None = Field(
+        None,
+        description="csv without a column label: columns of 0 and 1, one per class, in the order of the classes, such "
+        "as [cat, dog]",
+    )
     split: Literal["auto", "stratified", "none"] = Field(
         "auto",
         description="data without given splits; stratified: by class into train, val and test; none: "
@@ -100,6 +105,10 @@ class DataConfig(Section):
                 "give exactly one of folder, csv and torchvision, such as task.data=FOLDER; got "
                 f"{' and '.join(given) or 'none'}"
             )
+        if self.columns is not None and (self.csv is None or not self.columns):
+            raise ValueError("columns names columns of a csv, one at least" + ("" if self.csv else "; data is no csv"))
+        if self.columns is not None and len({name.lower() for name in self.columns}) < len(self.columns):
+            raise ValueError(f"columns names one twice: {', '.join(self.columns)}")
         if self.val_fraction + self.test_fraction >= 1:
             raise ValueError(
                 f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to train on"
@@ -180,7 +189,9 @@ class ClassificationConfig(Section):
     def multi_needs_a_table(self) -> ClassificationConfig:
         if self.labels == "multi":
             if self.data.csv is None:
-                raise ValueError("labels: multi reads a .csv table (path,label with 'a|b'); data names none")
+                raise ValueError(
+                    "labels: multi reads a .csv table (path,label with 'a|b', or columns of 0 and 1); data names none"
+                )
             if self.sampler == "balanced":
                 raise ValueError("sampler: balanced is for labels: single; use class_weights: balanced")
             if self.head.kind == "original":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from visiontl import ConfigError, Data, DataError, ImageSpec
 from visiontl.kit.classes import match
 from visiontl.kit.names import ALIKE, alike_notes
 from visiontl.kit.splits import ORDER, WHOLE, in_order
-from visiontl.kit.words import count, some
+from visiontl.kit.words import count, plural, some
 from visiontl_classification.batches import balanced_batches
 from visiontl_classification.config import ClassificationConfig
 from visiontl_classification.folders import folder_listing
@@ -72,6 +72,7 @@ def data(cfg: ClassificationConfig, spec: ImageSpec, meta: Mapping[str, Any] | N
     listing = _listing(cfg, meta)
     notes = list(listing.notes)
     parts = _splits(cfg, listing, meta, notes)
+    listing = listing if cfg.data.lists is None else replace(listing, bare="in no list")
     must_learn = meta is None and cfg.head.kind == "linear"
     if meta is None:
         meta = _new_meta(cfg, listing, parts, notes)
@@ -99,7 +100,7 @@ def _listing(cfg: ClassificationConfig, meta: Mapping[str, Any] | None) -> Listi
     if source.folder is not None:
         return folder_listing(source.folder, source.format)
     if source.csv is not None:
-        return table_listing(source.csv, source.root, source.separator if cfg.labels == "multi" else None)
+        return table_listing(cfg)
     assert source.torchvision is not None
     return library_listing(source.torchvision, source.root, source.download)
 
@@ -235,15 +236,18 @@ def _count_classes(
             continue
         missing = f"of {count(len(absent), 'class')}: {some(names[i] for i in absent)}"
         if part == "train" and must_learn:
-            holders = [other for other in counts if counts[other][absent[0]]]
-            where = f" (only in {' and '.join(holders)})" if holders else " (the folder is empty)"
-            raise DataError(
-                f"{listing.where}: no training image {missing}{where}; put some in train, or take the class out"
-            )
+            told_of = [f"{names[i]} ({_where_else(counts, i, listing)})" for i in absent]
+            what = f"{listing.where}: no training image of {count(len(absent), 'class')}: {some(told_of)}"
+            raise DataError(f"{what}; put some in train, or take the {plural(len(absent), 'class')} out")
         notes.append(f"{part}: no image {missing}")
     single = [names[i] for i, number in sorted(counts.get("train", {}).items()) if number == 1]
     if single:
         notes.append(f"train: one image only of {count(len(single), 'class')}: {some(single)}")
+
+
+def _where_else(counts: Mapping[str, Counter[int]], label: int, listing: Listing) -> str:
+    holders = [split for split, tally in counts.items() if tally[label]]
+    return f"only in {' and '.join(holders)}" if holders else listing.bare
 
 
 def _targets(items: Sequence[Item], index: Mapping[str, int], classes: int, labels: str) -> np.ndarray:

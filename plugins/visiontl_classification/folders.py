@@ -39,4 +39,4 @@ def folder_listing(folder: str, layout: str) -> Listing:
         split: [Item(name, (label,)) for label, names in part.items() for name in names]
         for split, part in found.parts.items()
     }
-    return Listing(Files(folders.base), parts, found.labels(), found.notes, folders.base)
+    return Listing(Files(folders.base), parts, found.labels(), found.notes, folders.base, "the folder is empty")

@@ -25,10 +25,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Listing:
-    """parts: train, val, test, or WHOLE alone. classes: the class ids, in the order of the logits."""
+    """parts: train, val, test, or WHOLE alone. classes: the class ids, in the order of the logits. bare: what is said
+    of a class without an image."""
 
     images: Images
     parts: Mapping[str, Sequence[Item]]
     classes: Sequence[str]
     notes: Sequence[str]
     where: str
+    bare: str = "no image has it"

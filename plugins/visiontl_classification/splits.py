@@ -9,6 +9,7 @@ from pathlib import Path
 
 from visiontl import DataError
 from visiontl.kit.folders import read_lines
+from visiontl.kit.names import by_form, in_form
 from visiontl.kit.splits import hold_out, split_files
 from visiontl.kit.words import count, did_you_mean, some, told
 from visiontl_classification.listing import Item
@@ -42,12 +43,13 @@ def from_lists(folder: str, pool: Sequence[Item], where: str) -> tuple[dict[str,
     """The split that train.txt, val.txt and test.txt state, one name a line, in their order; and notes."""
     base = Path(folder).expanduser()
     known = {item.name: item for item in pool}
+    forms = by_form(known)
     split: dict[str, list[Item]] = {}
     place: dict[str, str] = {}
     files = sorted(file.name for file in base.glob("*.txt") if file.is_file()) if base.is_dir() else []
     for name, file in split_files(base, files, ".txt").items():
         path = base / file
-        lines = [listed(line) for _, line in read_lines(path)]
+        lines = [in_form(line, forms) or line for line in (listed(line) for _, line in read_lines(path))]
         unknown = [line for line in lines if line not in known]
         if unknown:
             raise DataError(

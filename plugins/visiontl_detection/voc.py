@@ -7,6 +7,7 @@ annotation tools write the same format with edges from 0, and no file says which
 from __future__ import annotations
 
 import math
+import unicodedata
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,10 +74,11 @@ def read(folders: Folders, cfg: DataConfig) -> Listing:
     pictures = _pictures(folders, cfg, folder)
     available = [PurePosixPath(name).stem for name in folders.files(join(folder, "Annotations"), ".xml")]
     lists = _lists(folders, cfg, folder, notes)
-    stems = {split: _read_list(folders, name) for split, name in lists.items()}
+    forms = {unicodedata.normalize("NFC", stem): stem for stem in available}
+    stems = {split: _read_list(folders, name, forms) for split, name in lists.items()}
     if not stems:
         stems = {WHOLE: available}
-        bare = sorted(set(pictures.stems) - set(available))
+        bare = sorted(set(pictures.stems) - set(forms))
         if bare:
             notes.append(
                 f"{folders.path(folder)}: {count(len(bare), 'image')} without annotations, not used: {some(bare)}"
@@ -118,7 +120,7 @@ def _pictures(folders: Folders, cfg: DataConfig, folder: str) -> Pictures:
     tried = [join(folder, name) for name in ("JPEGImages", "images", "Images")]
     if cfg.images is not None:
         try:
-            tried = [relative(cfg.images)]
+            tried = [folders.within(cfg.images)]
         except ValueError as error:
             raise DataError(f"task.data.images: {error}") from None
     for place in tried:
@@ -150,8 +152,8 @@ def _named(folders: Folders, folder: str, split: str, value: str) -> str:
     return short if "/" not in value and folders.has(short) else named(folders, f"task.data.{split}", value)
 
 
-def _read_list(folders: Folders, name: str) -> list[str]:
-    """Names without extension, one a line."""
+def _read_list(folders: Folders, name: str, forms: Mapping[str, str]) -> list[str]:
+    """Names without extension, one a line. forms: {in NFC: as the XML file is called}."""
     path = folders.path(name)
     stems, problems = [], []
     for number, line in enumerate(folders.read_text(name, MOST).split("\n"), start=1):
@@ -166,7 +168,8 @@ def _read_list(folders: Folders, name: str) -> list[str]:
             problems.append(f"line {number}: {told(stem)} names a folder; expected the name of one image")
         elif stem.split()[-1] in ("-1", "0", "1") and len(stem.split()) == 2:
             problems.append(f"line {number}: {told(stem)} is of a class's own list; expected one name a line")
-        stems.append(stem.rpartition(".")[0] if is_image(PurePosixPath(stem)) else stem)  # type: ignore[arg-type]
+        stem = stem.rpartition(".")[0] if is_image(PurePosixPath(stem)) else stem  # type: ignore[arg-type]
+        stems.append(forms.get(unicodedata.normalize("NFC", stem), stem))
     if problems:
         raise refusal(path, problems)
     if not stems:
@@ -263,7 +266,7 @@ def _image_names(pictures: Pictures, folders: Folders, stems: Sequence[str], rec
     """The image of each XML file: of the same name, else the one that the XML names. Raises DataError for missing."""
     names, missing = [], []
     for stem, record in zip(stems, records, strict=True):
-        candidates = pictures.stems.get(stem, ())
+        candidates = pictures.stems.get(unicodedata.normalize("NFC", stem), ())
         if len(candidates) > 1 and record.filename not in candidates:
             raise DataError(
                 f"{folders.path(pictures.folder)}: {some(candidates)}: which one is {stem}.xml about? Name it in its "

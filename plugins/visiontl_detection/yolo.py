@@ -14,10 +14,11 @@ import numpy as np
 import yaml
 
 from visiontl import DataError
-from visiontl.kit.folders import Folders, join, passed_over, relative
+from visiontl.kit.absent import instead
+from visiontl.kit.folders import LONGEST, Folders, join, other_forms, passed_over
 from visiontl.kit.headers import image_sizes
 from visiontl.kit.splits import split_files
-from visiontl.kit.words import count, did_you_mean, refusal, some, told
+from visiontl.kit.words import LINES, count, did_you_mean, refusal, some, told
 from visiontl_detection.config import DataConfig
 from visiontl_detection.listing import Annotated, Listing
 
@@ -157,7 +158,7 @@ def _image_names(folders: Folders, settings: Mapping[str, Any], entry: Any, key:
     names: list[str] = []
     for one in entries:
         place = _place(folders, settings, one, key, notes)
-        names += _below(folders, place, notes) if folders.is_folder(place) else _listed(folders, settings, place)
+        names += _below(folders, place, notes) if folders.is_folder(place) else _listed(folders, settings, place, notes)
     if not names:
         raise DataError(f"{key}: {some(entries)} holds no images")
     return names
@@ -175,16 +176,12 @@ def _place(folders: Folders, settings: Mapping[str, Any], entry: str, key: str, 
         stripped = stripped.partition("/")[2]
     tried = []
     for candidate in (os.path.join(base, entry), entry, stripped):
-        # an absolute path is good where it leads into the folder that was named
-        if os.path.isabs(candidate) and "\0" not in candidate:
-            candidate = os.path.relpath(os.path.realpath(candidate), os.path.realpath(folders.base))
         try:
-            name = relative(candidate)
+            name = folders.within(candidate)
         except ValueError as error:
             tried.append(error)
             continue
         if folders.is_folder(name) or folders.has(name):
-            folders.check_inside(name)
             if candidate not in (os.path.join(base, entry), entry):
                 notes.append(f"{key}: {told(entry)} is taken for {folders.path(name)}")
             return name
@@ -198,7 +195,7 @@ def _below(folders: Folders, place: str, notes: list[str]) -> list[str]:
     return list(found.pictures)
 
 
-def _listed(folders: Folders, settings: Mapping[str, Any], file: str) -> list[str]:
+def _listed(folders: Folders, settings: Mapping[str, Any], file: str, notes: list[str]) -> list[str]:
     """A list file: one image a line, from data.yaml's folder or the list's own."""
     path = folders.path(file)
     lines, problems = [], []
@@ -206,9 +203,10 @@ def _listed(folders: Folders, settings: Mapping[str, Any], file: str) -> list[st
         if not line.strip():
             continue
         try:
-            lines.append(relative(line.strip()))
+            lines.append(folders.within(line.strip()))
         except ValueError as error:
-            problems.append(f"line {number}: {error}")
+            near = instead(folders, line.strip()) if len(problems) < LINES and len(line) < LONGEST else ""
+            problems.append(f"line {number}: {error}{near}")
     if problems:
         raise refusal(path, problems)
     if not lines:
@@ -217,14 +215,17 @@ def _listed(folders: Folders, settings: Mapping[str, Any], file: str) -> list[st
     places = [str(PurePosixPath(file).parent).removeprefix("."), ""]
     if isinstance(base, str) and not os.path.isabs(base) and not base.startswith(".."):
         places.append(os.path.normpath(base).removeprefix("."))
-    place = next((place for place in places if folders.has(join(place, lines[0]))), places[0])
+    place = next((place for place in places if folders.found(join(place, lines[0])) is not None), places[0])
     names = [join(place, line) for line in lines]
-    missing = [name for name in names if not folders.has(name)]
+    found = [folders.found(name) for name in names]
+    missing = [name for name, real in zip(names, found, strict=True) if real is None]
     if missing:
         raise DataError(
-            f"{path}: {len(missing):,} of {count(len(names), 'image')} not found below {folders.base}: {some(missing)}"
+            f"{path}: {len(missing):,} of {count(len(names), 'image')} not found below {folders.base}: "
+            f"{some(missing)}{instead(folders, missing[0])}"
         )
-    return names
+    notes += other_forms(path, [name for name, real in zip(names, found, strict=True) if name != real])
+    return [real for real in found if real is not None]
 
 
 def label_name(image: str) -> str:
@@ -281,10 +282,11 @@ def _part(folders: Folders, split: str, names: Sequence[str], classes: int, note
 
 def _labels(folders: Folders, image: str, classes: int, found: Found) -> tuple[np.ndarray, list[int]]:
     """((N, 5) class, center x and y, width, height; line of each) of an image's label file."""
-    name = label_name(image)
-    if not folders.has(name):
+    expected = label_name(image)
+    name = folders.found(expected)
+    if name is None:
         found.absent += 1
-        found.first_absent = found.first_absent or name
+        found.first_absent = found.first_absent or expected
         return np.zeros((0, 5)), []
     path = folders.path(name)
     rows, numbers, problems = [], [], []

@@ -66,4 +66,4 @@ def table_listing(table: str, root: str | None) -> Listing:
         split: sorted((Item(name, *said) for name, said in part.items()), key=lambda item: item.name)
         for split, part in found.parts.items()
     }
-    return Listing(Path(found.base), parts, repeated_lines(table, found.repeated), table)
+    return Listing(Path(found.base), parts, [*repeated_lines(table, found.repeated), *found.notes], table)

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from visiontl import DataError
 from visiontl.kit.folders import near, read_lines
+from visiontl.kit.names import by_form, in_form
 from visiontl.kit.tables import read_table
 from visiontl.kit.words import count, plural, refusal, some, told
 from visiontl_face.listing import Item
@@ -52,13 +53,14 @@ def read_pairs(
     named = lfw_pairs(path) if lfw else csv_pairs(path)
     known = {_stem(item.name): item for item in items} if lfw else {item.name: item for item in items}
     other = {_stem(name): split for name, split in elsewhere.items()} if lfw else dict(elsewhere)
+    forms = by_form([*known, *other])
     problems: list[str] = []
     absent: dict[str, int] = {}
     pairs: list[Pair] = []
     seen: dict[frozenset[str], int] = {}
     repeated = 0
     for one in named:
-        keys = one.first, one.second
+        keys = tuple(in_form(key, forms) or key for key in (one.first, one.second))
         lost = [key for key in keys if key not in known]
         for key in lost:
             if key in other:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def matching(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
 def named_places(folders: Folders, images: str, masks: str) -> dict[str, tuple[str, str]]:
     """What task.data.images and task.data.masks name; {split} in them stands for the splits that are there."""
     try:
-        images, masks = relative(images), relative(masks)
+        images, masks = folders.within(images), folders.within(masks)
     except ValueError as error:
         raise DataError(f"task.data.images, task.data.masks: {error}") from None
     if ("{split}" in images) != ("{split}" in masks):
@@ -289,7 +290,7 @@ def listed(
         except ValueError as error:
             problems.append(f"{file}: {error}")
             continue
-        stem = str(Path(name).with_suffix("")) if is_image(Path(name)) else name
+        stem = unicodedata.normalize("NFC", str(Path(name).with_suffix("")) if is_image(Path(name)) else name)
         missing = [kind for kind, found in (("image", images), ("mask", masks)) if stem not in found]
         if missing:
             hint = did_you_mean(stem, images)

@@ -57,8 +57,13 @@ TABLES = [
         "a path that leads out", GOOD + "../secret.png,b,val\n", ("line 7: ../secret.png leaves the data set's folder",)
     ),
     Table("a path that leads out and in", GOOD + "../photos/../../x.png,b,val\n", ("leaves the data set's folder",)),
-    Table("an absolute path", GOOD + "/etc/passwd,b,val\n", ("line 7: /etc/passwd leaves the data set's folder",)),
-    Table("a link that leads out", GOOD + "out.png,b,val\n", ("line 7: out.png is a link that leads out",)),
+    Table("an absolute path", GOOD + "/etc/passwd,b,val\n", ("line 7: /etc/passwd lies outside of",)),
+    Table("a link that leads out", GOOD + "out.png,b,val\n"),
+    Table(
+        "another machine's path", GOOD + "/home/x/val/a/0.png,b,val\n", ("val/a/0.png is there (leave out /home/x/)",)
+    ),
+    Table("a path of Windows", GOOD + "val\\a\\0.png,b,val\n", ("val/a/0.png is there (write / for \\)",)),
+    Table("a column twice", GOOD.replace("split\n", "label\n"), ("has the column 'label' twice",)),
     Table("files that are absent", GOOD + "gone.png,b,val\n", ("1 file not found", "gone.png (line 7)")),
     Table("a folder for a file", GOOD + "train/a,a,val\n", ("train/a (line 7)",)),
     Table("a pipe for a file", GOOD + "pipe.png,a,val\n", ("pipe.png",)),

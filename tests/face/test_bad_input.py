@@ -60,13 +60,6 @@ def table(text: str | bytes) -> Callable[[Path], Any]:
     return lambda root: write(root / "faces.csv", text)
 
 
-def linked(root: Path) -> None:
-    outside = root.parent / "outside.png"
-    shutil.copy(root / "test/p7/0.png", outside)
-    (root / "link.png").symlink_to(outside)
-    write(root / "faces.csv", "path,identity\nlink.png,a\n")
-
-
 CSV = {"data": {"csv": "ROOT/faces.csv"}}
 LIST = {"pairs": "ROOT/pairs.csv"}
 LFW = {"pairs": "ROOT/pairs.txt"}
@@ -121,8 +114,7 @@ DATA = [
     Bad("no identity", table("path,identity\ntest/p7/0.png,\n"), ("line 2", "no identity"), CSV),
     Bad("no path", table("path,identity\n,anna\n"), ("line 2", "no path"), CSV),
     Bad("leaves the folder", table("path,identity\n../x.png,anna\n"), ("leaves the data set's folder",), CSV),
-    Bad("absolute path", table("path,identity\n/etc/passwd,anna\n"), ("leaves the data set's folder",), CSV),
-    Bad("a link out", linked, ("leads out of the folder",), CSV),
+    Bad("absolute path", table("path,identity\n/etc/passwd,anna\n"), ("lies outside of the data set\'s folder",), CSV),
     Bad("a null byte", table("path,identity\na\0.png,anna\n"), (), CSV),
     Bad("a file twice", table("path,identity\ntest/p7/0.png,a\ntest/p7/0.png,b\n"), ("line 3", "line 2 already"), CSV),
     Bad("a split of another name", table("path,identity,split\ntest/p7/0.png,a,hold\n"), ("'hold' is none of",), CSV),

@@ -146,7 +146,9 @@ def test_splits_must_agree_on_their_categories(tmp_path):
 def test_pictures_that_are_nowhere(tmp_path):
     folders = written(tmp_path)
     (tmp_path / "images").rename(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match=r"no folder holds 9\.png; looked in .*images.*; say where"):
+    with pytest.raises(
+        DataError, match=r"no folder holds 9\.png; elsewhere/9\.png is there.*; looked in .*; say where"
+    ):
         read_files(folders, {"train": TRAIN}, own, Options(hint="say where"))
     assert read_files(folders, {"train": TRAIN}, own, Options("elsewhere")).parts["train"].names[0] == "elsewhere/9.png"
     with pytest.raises(DataError, match="did you mean 'elsewhere'"):

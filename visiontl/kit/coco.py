@@ -14,8 +14,9 @@ from pathlib import PurePosixPath
 from typing import Any, Generic, TypeVar, cast
 
 from visiontl.errors import DataError
+from visiontl.kit.absent import instead
 from visiontl.kit.bad_annotations import BadAnnotations
-from visiontl.kit.folders import Folders, join, relative
+from visiontl.kit.folders import Folders, join, other_forms
 from visiontl.kit.headers import image_sizes
 from visiontl.kit.images import MAX_PIXELS
 from visiontl.kit.splits import ORDER, SPLITS, WHOLE, split_of
@@ -85,7 +86,7 @@ def read_files(
             continue
         _add_categories(found.categories, headings, content, where)
         part: Part[T] = Part(where)
-        places = _read_images(_records(content, "images", where), part)
+        places = _read_images(folders, _records(content, "images", where), part)
         tried = _candidates(folders, options.images, split, files[split])
         _place_images(folders, tried, options.hint, part, split, found.notes)
         records = _records(content, "annotations", where)
@@ -190,7 +191,7 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip()) and not any(0xD800 <= ord(sign) <= 0xDFFF for sign in value)
 
 
-def _read_images(records: Sequence[Mapping[str, Any]], part: Part[Any]) -> dict[Any, int]:
+def _read_images(folders: Folders, records: Sequence[Mapping[str, Any]], part: Part[Any]) -> dict[Any, int]:
     """Fills in names and sizes; id -> place."""
     places: dict[Any, int] = {}
     first: dict[str, Any] = {}
@@ -205,7 +206,7 @@ def _read_images(records: Sequence[Mapping[str, Any]], part: Part[Any]) -> dict[
             continue
         places[number] = len(part.names)
         try:
-            name = relative(record.get("file_name"))
+            name = folders.within(record.get("file_name"))
         except ValueError as error:
             problems.append(f"image {told(number)}: file_name: {error}")
             continue
@@ -291,19 +292,23 @@ def _place_images(
     """Makes the names relative to the data set's folder, asks for each file, and for sizes that are not stated."""
     there = [folder for folder in tried if folders.is_folder(folder)]
     for name in part.names[:LOOKED]:
-        place = next((folder for folder in there if folders.has(join(folder, name))), None)
+        place = next((folder for folder in there if folders.found(join(folder, name)) is not None), None)
         if place is not None:
             break
     else:
         looked = some([str(folders.path(join(folder, ""))) for folder in tried], 12)
-        raise DataError(f"{part.where}: no folder holds {told(part.names[0])}; looked in {looked}; {hint}")
-    part.names = [join(place, name) for name in part.names]
-    missing = [name for name in part.names if not folders.has(name)]
+        near = instead(folders, part.names[0])
+        raise DataError(f"{part.where}: no folder holds {told(part.names[0])}{near}; looked in {looked}; {hint}")
+    named = [join(place, name) for name in part.names]
+    found = [folders.found(name) for name in named]
+    missing = [name for name, real in zip(named, found, strict=True) if real is None]
     if missing:
         raise DataError(
             f"{part.where}: {len(missing):,} of {count(len(part.names), 'image')} not found below {folders.base}: "
-            f"{some(missing)}"
+            f"{some(missing)}{instead(folders, missing[0])}"
         )
+    part.names = [real for real in found if real is not None]
+    notes += other_forms(part.where, [name for name, real in zip(named, part.names, strict=True) if name != real])
     unknown = [i for i, size in enumerate(part.sizes) if size is None]
     if unknown:
         for i, size in zip(unknown, image_sizes(folders.base, [part.names[i] for i in unknown]), strict=True):
@@ -319,7 +324,7 @@ def _candidates(folders: Folders, images: str | None, split: str, file: str) -> 
     aliases = [stem, *(alias for alias, its in SPLITS.items() if its == split)]
     if images is not None:
         try:
-            chosen = relative(images)
+            chosen = folders.within(images)
         except ValueError as error:
             raise DataError(f"task.data.images: {error}") from None
         if not folders.is_folder(chosen):

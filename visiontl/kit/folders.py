@@ -2,7 +2,9 @@
 
     names    any that the file system can hold, whatever is in it; `words.told` makes one fit to be printed
     links    read wherever they lead, for they are the owner's own doing; in a search in depth, one back to what is
-             read anyway is passed over. A file that a table or an annotation names is refused where a link leads out
+             read anyway is passed over
+    paths    that a table or an annotation states stay inside the folder as they are written; an absolute one may lead
+             into it. Their files are found under another Unicode form of the name too
     hidden   what begins with a dot is passed over
     pictures are known by their suffix (`images.suffixes`: what can be decoded here)
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,7 +62,8 @@ class Folders:
 
     base: str
     listed: dict[str, dict[str, Kind]] = field(default_factory=dict[str, dict[str, Kind]], repr=False)
-    outside: dict[str, bool] = field(default_factory=dict[str, bool], repr=False)  # of folders that were asked for
+    forms: dict[str, dict[str, list[str]]] = field(default_factory=dict[str, dict[str, list[str]]], repr=False)
+    inside: dict[str, str | None] = field(default_factory=dict[str, "str | None"], repr=False)  # of absolute folders
 
     def path(self, name: str) -> Path:
         return Path(self.base, name)
@@ -77,29 +81,62 @@ class Folders:
             self.listed[folder] = found
         return self.listed[folder]
 
-    def leads_out(self, name: str) -> bool:
-        """Whether links lead out of the base."""
-        return not _within(os.path.realpath(self.path(name)), os.path.realpath(self.base))
-
-    def check_inside(self, name: str) -> None:
-        """Raises DataError where links lead out of the base."""
-        if self.leads_out(name):
-            raise DataError(
-                f"{self.path(name)}: is a link that leads out of {self.base}; put the files themselves there"
-            )
+    def found(self, name: str) -> str | None:
+        """The regular file that a table or an annotation names: the name as the file system has it, which may be in
+        another Unicode form (NFC, NFD); None where there is no such file, or are several."""
+        kind = self._kind_of(name)
+        if kind is None and not name.isascii():
+            place = ""
+            for part in name.split("/"):
+                same = [part] if part in self.entries(place) else self._in_form(place, part)
+                if len(same) != 1:
+                    return None
+                place = join(place, same[0])
+            name, kind = place, self._kind_of(place)
+        return name if kind == "file" or (kind == "link" and os.path.isfile(self.path(name))) else None
 
     def has(self, name: str) -> bool:
-        """Whether it is a regular file that a table or an annotation names. Raises DataError where a link leads out."""
+        """Whether there is a regular file of exactly this name."""
+        return self.found(name) == name
+
+    def within(self, path: Any) -> str:
+        """A path as a table or an annotation states it, absolute or from the base -> a name. Raises ValueError, saying
+        why, for one that no file can have, or that lies outside of the base."""
+        if not isinstance(path, str) or not os.path.isabs(path) or "\0" in path:
+            return relative(path)
+        plain = os.path.normpath(path)
+        for base in (os.path.abspath(self.base), os.path.realpath(self.base)):
+            if _within(plain, base):
+                return relative(os.path.relpath(plain, base))
+        folder, last = os.path.split(plain)
+        if folder not in self.inside:  # where the base is reached by another link than ours
+            self.inside[folder] = self._from_base(folder)
+        below = self.inside[folder]
+        if below is None:
+            raise ValueError(
+                f"{told(path)} lies outside of the data set's folder {self.base}; paths must stay inside it"
+            )
+        return relative(os.path.join(below, last))
+
+    def _from_base(self, folder: str) -> str | None:
+        if len(folder) > LONGEST:
+            return None
+        real = os.path.realpath(self.base)
+        above = (str(one) for one in (Path(folder), *Path(folder).parents))
+        return next((os.path.relpath(folder, one) for one in above if os.path.realpath(one) == real), None)
+
+    def _kind_of(self, name: str) -> Kind | None:
         folder, _, last = name.rpartition("/")
-        if folder not in self.outside:
-            self.outside[folder] = self.leads_out(folder)
-        if self.outside[folder]:
-            self.check_inside(folder)
-        kind = self.entries(folder).get(last)
-        if kind == "link" and os.path.isfile(self.path(name)):
-            self.check_inside(name)
-            return True
-        return kind == "file"
+        return self.entries(folder).get(last)
+
+    def _in_form(self, folder: str, last: str) -> list[str]:
+        """Names in a folder that differ from this one in their Unicode form alone."""
+        if folder not in self.forms:
+            forms: dict[str, list[str]] = {}
+            for name in self.entries(folder):
+                forms.setdefault(unicodedata.normalize("NFC", name), []).append(name)
+            self.forms[folder] = forms
+        return self.forms[folder].get(unicodedata.normalize("NFC", last), [])
 
     def is_folder(self, name: str) -> bool:
         return os.path.isdir(self.path(name))
@@ -122,12 +159,10 @@ class Folders:
 
     def read(self, name: str, most: int = MOST) -> bytes:
         """A regular file of at most so many bytes. Raises DataError."""
-        self.check_inside(name)
         return read_bytes(self.path(name), most)
 
     def read_text(self, name: str, most: int = MOST) -> str:
         """The same as UTF-8 text, a byte order mark left out."""
-        self.check_inside(name)
         return read_text(self.path(name), most)
 
     def pictures(self, folder: str = "") -> Found:
@@ -232,14 +267,15 @@ def relative(name: Any) -> str:
 def named(folders: Folders, key: str, value: str) -> str:
     """The file that a config's key names. Raises DataError where it is not there."""
     try:
-        name = relative(value)
+        name = folders.within(value)
     except ValueError as error:
         raise DataError(f"{key}: {error}") from None
-    if not folders.has(name):
+    real = folders.found(name)
+    if real is None:
         parent = str(PurePosixPath(name).parent).removeprefix(".")
         others = [join(parent, one) for one in folders.files(parent, PurePosixPath(name).suffix)]
         raise DataError(f"{key}: {folders.path(name)}: no such file{did_you_mean(name, others)}")
-    return name
+    return real
 
 
 def read_bytes(path: Path, most: int = MOST) -> bytes:
@@ -280,15 +316,23 @@ def read_lines(path: Path, most: int = MOST) -> list[tuple[int, str]]:
 def by_stem(names: Iterable[str], folder: str = "", suffix: str = "") -> dict[str, list[str]]:
     """{path below the folder without extension and suffix: the names that have it}, to find what belongs together.
 
-    Names whose stem does not end in the suffix are left out.
+    The keys are in NFC, whatever the names are in. Names whose stem does not end in the suffix are left out.
     """
     found: dict[str, list[str]] = {}
     for name in names:
         path = PurePosixPath(name)
         if path.stem.endswith(suffix):
             stem = path.stem[: len(path.stem) - len(suffix)]
-            found.setdefault(str(path.parent.relative_to(folder or ".") / stem), []).append(name)
+            key = unicodedata.normalize("NFC", str(path.parent.relative_to(folder or ".") / stem))
+            found.setdefault(key, []).append(name)
     return found
+
+
+def other_forms(where: Any, names: Sequence[str]) -> list[str]:
+    """A note on names that `Folders.found` found in another Unicode form, or none."""
+    number = len(names)
+    what = f"{count(number, 'file')} named in another Unicode form (NFC, NFD) than the file system has"
+    return [f"{where}: {what}, and found: {some(names)}"] if names else []
 
 
 def passed_over(where: Any, passed: Iterable[Passed]) -> list[str]:

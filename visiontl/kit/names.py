@@ -7,7 +7,7 @@ width cannot be seen at all; so two names that a person reads as one can be two 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from visiontl.kit.words import count, some, told
 from visiontl.report.items import Finding
@@ -32,6 +32,24 @@ def compared(name: str, loose: bool = False) -> str:
         name = unicodedata.normalize("NFKC" if loose else "NFC", name)
     plain = " ".join(name.casefold().split())
     return "".join(sign for sign in plain if unicodedata.category(sign) not in LEFT_OUT) if loose else plain
+
+
+def by_form(names: Iterable[str]) -> dict[str, str]:
+    """{name as it is, and in NFC: name}, to look up what a file may name in another Unicode form; of two names of one
+    form each is found as it is alone."""
+    names = list(names)
+    forms: dict[str, set[str]] = {}
+    for name in names:
+        forms.setdefault(unicodedata.normalize("NFC", name), set()).add(name)
+    return {
+        **{form: next(iter(same)) for form, same in forms.items() if len(same) == 1},
+        **{name: name for name in names},
+    }
+
+
+def in_form(name: str, known: Mapping[str, str]) -> str | None:
+    """The name of `by_form` that is meant, or None."""
+    return known.get(name) or known.get(unicodedata.normalize("NFC", name))
 
 
 def _unseen(sign: str) -> bool:

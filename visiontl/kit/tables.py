@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from visiontl.errors import DataError
-from visiontl.kit.folders import Folders, near, read_text, relative
+from visiontl.kit.absent import instead
+from visiontl.kit.folders import LONGEST, Folders, near, other_forms, read_text
+from visiontl.kit.names import compared
 from visiontl.kit.splits import WHOLE, split_of
-from visiontl.kit.words import count, did_you_mean, plural, refusal, some, told
+from visiontl.kit.words import LINES, count, did_you_mean, plural, refusal, some, told
 
 MOST = 1 << 30  # bytes of a table
 DELIMITERS = ",;\t"
@@ -40,12 +42,14 @@ class Listed(Generic[T]):
     """What a table says of files.
 
     base: the folder of all names. parts: split, or WHOLE, -> {name: what its row says},
-    in the order of the rows. repeated: names whose rows stand there again, left out.
+    in the order of the rows. repeated: names whose rows stand there again, left out. notes: on names that were found
+    under another form.
     """
 
     base: str
     parts: Mapping[str, Mapping[str, T]]
     repeated: Sequence[str]
+    notes: Sequence[str] = ()
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -67,14 +71,18 @@ def read_table(path: Path, needed: Sequence[str], also: Sequence[str] = ()) -> T
     """
     rows = read_rows(path)
     header = [cell.lower() for cell in rows[0][1]] if rows else []
+    forms = [compared(cell) for cell in header]
     for column in needed:
-        if column not in header:
+        if compared(column) not in forms:
             raise DataError(
                 f"{path}: the first line has no column {column!r}; expected {','.join(needed)}"
                 f"{''.join(f'[,{name}]' for name in also)}, found {some(header, 20) or 'nothing'}"
                 f"{did_you_mean(column, header)}"
             )
-    places = {column: header.index(column) for column in (*needed, *also) if column in header}
+    places = {column: forms.index(compared(column)) for column in (*needed, *also) if compared(column) in forms}
+    twice = [column for column in places if forms.count(compared(column)) > 1]
+    if twice:
+        raise DataError(f"{path}: the first line has the column {twice[0]!r} twice; remove one of the two")
     records: list[Record] = []
     problems: list[str] = []
     for line, row in rows[1:]:
@@ -98,8 +106,9 @@ def read_listing(
     """A table of files: the column path, perhaps split, those needed and those of `also` that are there, which
     `meaning` makes something of; it raises ValueError, saying why, for cells that mean nothing.
 
-    Paths start from `root` (null: the table's own folder) and stay inside it, links included. A row that says the
-    same of a file again is left out. Raises DataError with all mistakes and their lines.
+    Paths start from `root` (null: the table's own folder) and stay inside it as they are written; absolute ones may
+    lead into it. A row that says the same of a file again is left out. Raises DataError with all mistakes and their
+    lines.
     """
     path = Path(table).expanduser()
     base = Path(root).expanduser() if root is not None else path.parent
@@ -111,26 +120,34 @@ def read_listing(
     folders = Folders(str(base))
     problems = list(read.problems)
     missing: list[str] = []
+    hint = ""
+    others: list[str] = []
     first: dict[str, tuple[int, str, T]] = {}
     repeated: list[str] = []
     for line, cells in read.records:
         try:
-            name = _inside(folders, cells["path"])
+            name = _named(folders, cells["path"], len(problems) < LINES)
             split = _split(cells["split"]) if "split" in cells else WHOLE
             said = meaning(cells)
         except ValueError as error:
             problems.append(f"line {line}: {error}")
             continue
-        if not folders.has(name):
+        real = folders.found(name)
+        if real is None:
+            hint = hint if missing else instead(folders, name)
             missing.append(f"{told(cells['path'])} (line {line})")
-        elif name not in first:
+            continue
+        if real != name:
+            others.append(name)
+            name = real
+        if name not in first:
             first[name] = line, split, said
         elif first[name][1:] == (split, said):
             repeated.append(name)
         else:
             problems.append(f"line {line}: {told(name)} stands on line {first[name][0]} already, with other cells")
     if missing:
-        problems.append(f"{count(len(missing), 'file')} not found below {base}: {some(missing)}")
+        problems.append(f"{count(len(missing), 'file')} not found below {base}: {some(missing)}{hint}")
     if problems:
         raise refusal(path, problems)
     if not first:
@@ -138,16 +155,17 @@ def read_listing(
     parts: dict[str, dict[str, T]] = {}
     for name, (_, split, said) in first.items():
         parts.setdefault(split, {})[name] = said
-    return Listed(str(base), parts, repeated)
+    return Listed(str(base), parts, repeated, other_forms(path, others))
 
 
-def _inside(folders: Folders, path: str) -> str:
+def _named(folders: Folders, path: str, hints: bool) -> str:
+    """hints: whether to look for what a path that lies outside may have meant."""
     if not path:
         raise ValueError("no path")
-    name = relative(path)
-    if folders.leads_out(name):
-        raise ValueError(f"{told(path)} is a link that leads out of the folder {folders.base}")
-    return name
+    try:
+        return folders.within(path)
+    except ValueError as error:
+        raise ValueError(f"{error}{instead(folders, path) if hints and len(path) < LONGEST else ''}") from None
 
 
 def _split(cell: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import shlex
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,13 @@ import torch
 
 from visiontl.errors import WeightsError, did_you_mean, first_line
 
+# What scripts of training leave in checkpoints: beginnings of names, and what they are
+HARMLESS = {
+    "numpy.core.multiarray.scalar": "a NumPy scalar",
+    "numpy._core.multiarray.scalar": "a NumPy scalar",
+    "numpy": "a NumPy array or type",
+    "pathlib": "a path",
+}
 TYPES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 
 
@@ -50,23 +58,41 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
             warnings.simplefilter("ignore")
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        text = str(error)
-        named = re.search(r"(?:GLOBAL|global:?|class:?)\s+([\w.]+\.[\w.]+)", text)
-        if named or "Unsupported" in text:
-            what = f"it asks for {named[1]}" if named else "it holds objects"
-            raise WeightsError(
-                f"weights file {path}: refused, because loading it would run code from the file ({what}). Only "
-                "tensors and plain values are read; save model.state_dict() alone, best as .safetensors"
-            ) from None
-        raise WeightsError(f"weights file {path}: damaged, or no file of weights ({first_line(error)})") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise WeightsError(f"weights file {path}: {_refusal(error, path)}") from None
+    except Exception as error:  # torch's reader raises whatever damaged bytes lead it to
         if "TorchScript" in str(error):
             raise WeightsError(
-                f"weights file {path}: a TorchScript program, which holds code; save its state_dict() instead"
+                f"weights file {path}: a TorchScript program, which holds code; save its state_dict() instead, or try "
+                f"{_way_out(path)}"
             ) from None
-        raise WeightsError(f"weights file {path}: damaged, or no file of weights ({first_line(error)})") from None
+        kind = "" if isinstance(error, RuntimeError | OSError) else f"{type(error).__name__}: "
+        raise WeightsError(f"weights file {path}: damaged, or no file of weights ({kind}{first_line(error)})") from None
     if not isinstance(found, Mapping):
         raise WeightsError(
             f"weights file {path}: holds a {type(found).__name__}; expected a state dict (names -> tensors)"
         )
     return found
+
+
+def _refusal(error: Exception, path: Path) -> str:
+    """Why torch's reader of tensors and plain values stopped, in words."""
+    text = str(error)
+    named = re.search(r"(?:GLOBAL|global:?|class:?)\s+([\w.]+\.[\w.]+)", text)
+    if not named and "Unsupported" not in text:
+        return f"damaged, or no file of weights ({first_line(error)})"
+    what = named[1] if named else "objects"
+    harmless = next((words for start, words in HARMLESS.items() if what.startswith(start)), None)
+    if harmless:
+        return (
+            f"holds {harmless} ({what}) beside its tensors, which is not read here: only tensors and plain values are. "
+            f"{_way_out(path)} takes the tensors out of it without running anything; or save model.state_dict() alone"
+        )
+    return (
+        f"refused, because loading it would run code from the file (it {'asks for' if named else 'holds'} {what}). "
+        f"Only tensors and plain values are read; save model.state_dict() alone, best as .safetensors. "
+        f"{_way_out(path)} takes tensors out of such a file without running anything, or says why it cannot"
+    )
+
+
+def _way_out(path: Path) -> str:
+    return f"`visiontl import-weights {shlex.quote(str(path))} {shlex.quote(f'{path.stem}.safetensors')}`"

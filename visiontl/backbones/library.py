@@ -6,17 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visiontl.backbone import Backbone
+from visiontl.backbones import positions
 from visiontl.backbones.sizing import Geometry
 from visiontl.errors import first_line
 from visiontl.kit.stages import Partition
 from visiontl.spec import ImageSpec
-
-PREFIX_TOKENS = (0, 1, 2, 5)  # none, class token, with a distillation token, with four registers
 
 
 @dataclass(frozen=True)
@@ -47,6 +44,7 @@ class LibraryBackbone(Backbone):
         self.channels = plan.geometry.channels
         self.strides = plan.geometry.strides
         self.embed_dim = plan.geometry.embed_dim
+        self.built_for = plan.built_for
 
     def depth_of_layer(self, layer: str) -> int:
         """The pyramid level that has run the named module of the body; len(channels) where only pooled does."""
@@ -64,19 +62,23 @@ class LibraryBackbone(Backbone):
         notes: list[str] = []
         own = self.body.state_dict()
         if not set(own) <= set(state):
-            state, said = self.renamed(state)
-            notes += said
-        state = dict(state)
-        for name in self.input_convs():
-            key = f"{name}.weight"
-            if key in state and key in own and state[key].shape != own[key].shape:
-                state[key], said = adapted_conv(key, state[key], own[key])
-                notes += said
-        for key, want in own.items():
-            if "pos_embed" in key and key in state and state[key].shape != want.shape:
-                state[key], said = resized_positions(key, state[key], want)
-                notes += said
-        return state, notes
+            state, notes = self.renamed(state)
+        if not misfits(state, own):
+            return state, notes
+        fitted = dict(self.refitted(state))
+        grids = positions.grids_of(self.body, self.built_for, self.strides)
+        for key in misfits(fitted, own):
+            changed = self.resized(key, fitted[key], own[key], grids) if positions.NAMES.search(key) else None
+            fitted[key] = fitted[key] if changed is None else changed
+        return fitted, [*notes, *positions.said_of(state, fitted, own)]
+
+    def refitted(self, state: dict[str, Tensor]) -> Mapping[str, Tensor]:
+        """Tensors of another shape -> this body's, where the library knows how; else the state as it is."""
+        return state
+
+    def resized(self, key: str, weight: Tensor, own: Tensor, grids: set[tuple[int, int]]) -> Tensor | None:
+        """A table of positions of another grid -> this body's; None where it cannot be."""
+        return positions.resized(key, weight, own, grids)
 
     def renamed(self, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
         """Foreign names -> this body's, where the library knows how; else the state as it is."""
@@ -97,51 +99,9 @@ def fresh(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
-def adapted_conv(key: str, weight: Tensor, own: Tensor) -> tuple[Tensor, list[str]]:
-    """The weights of a first convolution (O, 3, k, k) for another number of input channels, as timm adapts
-    them: summed for one channel, else repeated and scaled by 3 / channels. As they are where that cannot be."""
-    given, channels = weight.shape[1], own.shape[1]
-    if weight.dim() != 4 or own.dim() != 4 or given == channels:
-        return weight, []
-    if given % 3 == 0 and channels == given // 3:  # one image channel; several inputs each in space-to-depth stems
-        changed = weight.float().unflatten(1, (given // 3, 3)).sum(2)
-        channels = 1
-    elif given == 3:
-        changed = weight.float().repeat(1, -(-channels // 3), 1, 1)[:, :channels] * (3 / channels)
-    else:
-        return weight, []
-    if changed.shape != own.shape:
-        return weight, []
-    return changed.to(weight.dtype), [f"{key} adapted from 3 to {channels} input channels, as timm does"]
-
-
-def resized_positions(key: str, weight: Tensor, own: Tensor) -> tuple[Tensor, list[str]]:
-    """A position embedding interpolated (bicubic, antialiased, as timm does) to another grid, prefix tokens kept.
-
-    (1, N, C) over square grids, or (1, H, W, C). Returned as it is where neither fits.
-    """
-    if weight.dim() != own.dim() or weight.shape[-1] != own.shape[-1]:
-        return weight, []
-    prefix = 0
-    if weight.dim() == 4:
-        grid, target = weight, own.shape[1:3]
-    elif weight.dim() == 3:
-        for prefix in PREFIX_TOKENS:
-            side, wanted = round((weight.shape[1] - prefix) ** 0.5), round((own.shape[1] - prefix) ** 0.5)
-            if side * side == weight.shape[1] - prefix and wanted * wanted == own.shape[1] - prefix:
-                break
-        else:
-            return weight, []
-        grid, target = weight[:, prefix:].unflatten(1, (side, side)), (wanted, wanted)
-    else:
-        return weight, []
-    image = grid.float().permute(0, 3, 1, 2)  # (1, C, h, w)
-    image = F.interpolate(image, size=tuple(target), mode="bicubic", antialias=True)
-    grid = image.permute(0, 2, 3, 1).to(weight.dtype)  # (1, H, W, C)
-    resized = grid if weight.dim() == 4 else torch.cat([weight[:, :prefix], grid.flatten(1, 2)], 1)
-    if resized.shape != own.shape:
-        return weight, []
-    return resized, [f"{key} resized from {tuple(weight.shape)} to {tuple(own.shape)}"]
+def misfits(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Names of tensors that the state holds in another shape than the body's."""
+    return [key for key, want in own.items() if key in state and state[key].shape != want.shape]
 
 
 def reason(error: BaseException) -> str:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from visiontl.backbone import NORMALIZATION, Backbone
-from visiontl.backbones import catalog
+from visiontl.backbones import catalog, positions
+from visiontl.backbones.channels import adapted, image_convs
+from visiontl.backbones.names import COUNTER, is_numbered, plain_names
 from visiontl.errors import WeightsError, first_line
 from visiontl.kit.words import some
 
 ENOUGH = 0.9  # of the backbone's tensors and of their values; below it the file is that of another architecture
-COUNTER = "num_batches_tracked"  # absent from old files; says nothing about the weights
+STATISTICS = ("running_mean", "running_var")
 
 # Which copy of a network to take where a checkpoint holds several: the averaged one, as their papers evaluate it
 # (DINO, BYOL, iBOT: teacher or target; MoCo: encoder_q; training scripts with EMA: *_ema).
@@ -49,6 +51,7 @@ class LoadReport:
     """What came of loading.
 
     share: how much of the backbone the source gave.
+    vital: which of the missing tensors make another network of it; a strict load refuses them.
     missing: the backbone's tensors that it did not give. unexpected: names of the source that were left.
     """
 
@@ -57,6 +60,7 @@ class LoadReport:
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    vital: tuple[str, ...] = ()
 
     @property
     def fraction(self) -> float:
@@ -69,6 +73,10 @@ class LoadReport:
         lines = [f"weights {self.source}: {self.share} of the backbone are loaded"]
         if self.missing:
             lines.append(f"  missing, and random: {some(self.missing)}")
+        if self.vital:
+            lines.append(
+                f"  allowed by backbone.strict=false, though it is another network so: {'; '.join(self.vital)}"
+            )
         if self.unexpected:
             lines.append(f"  not used: {some(self.unexpected)}")
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
@@ -91,19 +99,42 @@ class Fit:
     notes: tuple[str, ...]
     state: Mapping[str, Tensor]
 
+    @property
+    def apart_from_statistics(self) -> Share:
+        """As if the backbone had no such statistics as are missing: whether they may be is asked by itself."""
+        missing = sum(name.endswith(STATISTICS) for name in self.missing)
+        return replace(self.share, of_tensors=self.share.of_tensors - missing)
 
-def adopt(backbone: Backbone, found: Mapping[str, Any], source: str, notes: Sequence[str]) -> LoadReport:
+
+def adopt(
+    backbone: Backbone, found: Mapping[str, Any], source: str, notes: Sequence[str], strict: bool = True
+) -> LoadReport:
     """Find the backbone's weights in a checkpoint, whatever it is wrapped in, and load them.
 
-    Raises WeightsError, and changes nothing, if less than ENOUGH of the backbone is there.
+    strict: refuse a file without what makes the network (`vital`). Raises WeightsError, and changes nothing, for that,
+    for values that are no numbers, and if less than ENOUGH of the backbone is there.
     """
     own = own_tensors(backbone)
-    fits = [fit(backbone, own, state, said) for state, said in readings(found, set(own))]
+    fits = [fit(backbone, own, state, said) for state, said in readings(found, own)]
     if not fits:
         raise WeightsError(f"{source} holds no tensors; expected the state dict of {backbone.name}")
     best = max(fits, key=lambda one: one.share.values)  # the first of equals: readings come in order of preference
-    if best.share.fraction < ENOUGH:
+    if best.apart_from_statistics.fraction < ENOUGH:
         raise WeightsError(refusal(backbone, best, source))
+    lacking = vital(backbone, best)
+    if lacking and strict:
+        raise WeightsError(
+            f"{source} gives {best.share} of {backbone.name}, but not {'; nor '.join(lacking)}. At their random start "
+            "they make another network of it, so nothing was loaded. Give a file that has them (model.state_dict(), "
+            "all of it, of the same architecture), or allow it with backbone.strict=false"
+        )
+    head = best.head[0] if best.head is not None else {}
+    broken = not_finite({**best.tensors, **head}, {k for k, _ in backbone.named_parameters()})
+    if broken:
+        raise WeightsError(
+            f"{source} holds values that are no finite numbers: {len(broken)} of its tensors, such as "
+            f"{some(broken)}. A training that diverged leaves such a file; nothing was loaded"
+        )
     with torch.no_grad():
         for name, tensor in best.tensors.items():
             own[name].copy_(tensor)
@@ -117,10 +148,38 @@ def adopt(backbone: Backbone, found: Mapping[str, Any], source: str, notes: Sequ
         said.append(f"the original classifier of {best.head[1]} classes is kept aside")
     if best.unexpected:
         said.append(f"{len(best.unexpected)} tensors that are no part of the backbone were dropped")
-    broken = [k for k, v in best.tensors.items() if v.is_floating_point() and not torch.isfinite(v).all()]
-    if broken:
-        said.append(f"values that are not finite: {some(broken)}")
-    return LoadReport(source, best.share, best.missing, best.unexpected, tuple(said))
+    return LoadReport(source, best.share, best.missing, best.unexpected, tuple(said), lacking)
+
+
+def vital(backbone: Backbone, best: Fit) -> tuple[str, ...]:
+    """What of the missing makes another network of the backbone, each kind as a phrase: the convolutions that read the
+    image, statistics of batch norm, tables of positions, and what the file holds in another shape."""
+    convs, other = set(image_convs(backbone)), [text.split(" ", 1)[0] for text in best.misshapen]
+    kinds = {
+        "its first convolution": [k for k in best.missing if k in convs and k not in other],
+        "the statistics of its batch norm": [k for k in best.missing if k.endswith(STATISTICS)],
+        "its tables of positions": [k for k in best.missing if positions.NAMES.search(k) and k not in other],
+        "in the shape that it needs": [
+            text for text, k in zip(best.misshapen, other, strict=True) if k in best.missing
+        ],
+    }
+    return tuple(f"{what} ({len(names)}: {some(names)})" for what, names in kinds.items() if names)
+
+
+def not_finite(tensors: Mapping[str, Tensor], parameters: Container[str] | None = None) -> list[str]:
+    """Names of the tensors that hold NaN, and of those that hold an infinity and may not.
+
+    parameters: the names that may not; None: all may not. Masks among the buffers hold infinities.
+    """
+    found = []
+    for name, value in tensors.items():
+        if not (value.is_floating_point() or value.is_complex()):
+            continue
+        value = value.float() if value.element_size() == 1 else value  # eight bits know no isnan
+        strict = parameters is None or name in parameters or name.endswith(STATISTICS)
+        if not (torch.isfinite(value) if strict else ~torch.isnan(value)).all():
+            found.append(name)
+    return found
 
 
 def own_tensors(backbone: Backbone) -> dict[str, Tensor]:
@@ -138,7 +197,9 @@ def fit(backbone: Backbone, own: Mapping[str, Tensor], state: dict[str, Tensor],
         said += more
     except Exception as error:  # a source's converter may expect names that this reading has not
         said.append(f"{type(backbone).__name__}.adopt_names fails on these names ({first_line(error)})")
-    tensors = {k: state[k] for k, v in own.items() if k in state and state[k].shape == v.shape}
+    state, more = adapted(backbone, own, state)
+    said += more
+    tensors = {k: state[k] for k, v in own.items() if k in state and serves(state[k], v)}
     counted = {k: v.numel() for k, v in own.items() if v.is_floating_point() or v.is_complex()}
     head = backbone.own_head(state)
     known = {*own, *(head[0] if head else ()), *NORMALIZATION}
@@ -148,9 +209,9 @@ def fit(backbone: Backbone, own: Mapping[str, Tensor], state: dict[str, Tensor],
         Share(len(given), len(counted), sum(given), sum(counted.values())),
         tuple(k for k in counted if k not in tensors),
         tuple(
-            f"{k} {tuple(state[k].shape)}, expected {tuple(v.shape)}"
+            f"{k} {shown(state[k], v)}, expected {shown(v, v)}"
             for k, v in own.items()
-            if k in state and state[k].shape != v.shape
+            if k in state and k not in tensors
         ),
         tuple(k for k in state if k not in known),
         head,
@@ -159,7 +220,19 @@ def fit(backbone: Backbone, own: Mapping[str, Tensor], state: dict[str, Tensor],
     )
 
 
-def readings(found: Mapping[str, Any], own: set[str]) -> Iterator[tuple[dict[str, Tensor], list[str]]]:
+def serves(given: Tensor, own: Tensor) -> bool:
+    """Whether a file's tensor can be copied as it is: whole numbers are no weights, nor are parts of a sparse one."""
+    kinds = not own.is_floating_point() or given.is_floating_point()
+    return given.shape == own.shape and kinds
+
+
+def shown(tensor: Tensor, own: Tensor) -> str:
+    """A tensor's shape, and its type where that is what tells it from `own`."""
+    kind = "" if tensor.is_floating_point() == own.is_floating_point() else f" of {str(tensor.dtype).split('.')[-1]}"
+    return f"{tuple(tensor.shape)}{kind}"
+
+
+def readings(found: Mapping[str, Any], own: Mapping[str, Tensor]) -> Iterator[tuple[dict[str, Tensor], list[str]]]:
     """Every table of tensors in a checkpoint, under every prefix that could hold the backbone.
 
     A candidate has at least half as many tensors as the backbone. Best guesses first.
@@ -178,7 +251,9 @@ def readings(found: Mapping[str, Any], own: set[str]) -> Iterator[tuple[dict[str
                 others = sorted({k.split(".")[0] for k in table if not k.startswith(prefix)})
                 if others:
                     said.append(f"other parts of the file were left: {some(others)}")
-            known = len(own & set(inside))
+            inside, more = plain_names(inside, own)
+            said += more
+            known = len(own.keys() & inside.keys())
             candidates.append((-known, _preference(f"{path}.{prefix}"), len(prefix), inside, said))
     candidates.sort(key=lambda one: one[:3])
     yield from ((inside, said) for *_, inside, said in candidates[:12])
@@ -186,13 +261,18 @@ def readings(found: Mapping[str, Any], own: set[str]) -> Iterator[tuple[dict[str
 
 def tables(found: Mapping[str, Any], path: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """(path, table) of each mapping from names to tensors within nested mappings."""
-    tensors = {k: v for k, v in found.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    tensors = {k: v for k, v in found.items() if isinstance(k, str) and isinstance(v, Tensor) and is_dense(v)}
     if tensors:
         yield path, tensors
     if depth < 3:
         for key, value in found.items():
             if isinstance(key, str) and isinstance(value, Mapping):
                 yield from tables(value, f"{path}.{key}" if path else key, depth + 1)
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether its values lie there one by one: neither sparse, nor quantized, nor without values."""
+    return tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
 
 
 def prefixes(table: Mapping[str, Any]) -> list[str]:
@@ -220,21 +300,42 @@ def refusal(backbone: Backbone, best: Fit, source: str) -> str:
     if best.notes:
         text += f" It was read so: {'; '.join(best.notes)}."
     guess = owners(best)
+    if backbone.name in guess:
+        return f"{text} {of_other_names(backbone, best)}"
     if guess:
-        cause = f"{' or '.join(guess)}, whose number of parameters it has"
+        cause = f"{' or '.join(guess[:3])}, whose number of parameters it has"
+    elif is_numbered(best.state):
+        return f"{text} {of_other_names(backbone, best)}"
     return f"{text} The file is likely that of {cause}: choose backbone.name to fit it"
+
+
+def of_other_names(backbone: Backbone, best: Fit) -> str:
+    """What to do with a file that may be the chosen backbone's own, under names that are not understood."""
+    known = some([k for k in own_tensors(backbone) if not k.endswith(COUNTER)])
+    numbers = ""
+    if any(" of int" in text or " of uint" in text for text in best.misshapen):
+        return "The file holds whole numbers, as quantization leaves them: give the weights as they were before it"
+    if is_numbered(best.state):
+        numbers = (
+            "Its names begin with numbers, as nn.Sequential(*model.children()) gives them, and in their order their "
+            "parts have other names or shapes than the backbone's. "
+        )
+    return (
+        f"{numbers}Other names hold the same values, or another network does: save model.state_dict() of the bare "
+        f"model of {backbone.name}, or rename the file's tensors to its names, such as {known}"
+    )
 
 
 def owners(best: Fit) -> list[str]:
     """Architectures of the catalog with as many parameters as the file, or the file without its classifier."""
-    weights = {k: v for k, v in best.state.items() if not k.endswith((COUNTER, "running_mean", "running_var"))}
+    weights = {k: v for k, v in best.state.items() if not k.endswith((COUNTER, *STATISTICS))}
     count = sum(v.numel() for v in weights.values())
     counts = {count}
     for name, value in weights.items():
         if name.endswith(".weight") and value.dim() in (2, 4) and value.shape[2:].numel() == 1:
             bias = weights.get(f"{name.removesuffix('weight')}bias")
             counts.add(count - value.numel() - (0 if bias is None else bias.numel()))
-    return [name for name, row in catalog.read().rows.items() if row.params in counts][:3]
+    return [name for name, row in catalog.read().rows.items() if row.params in counts]
 
 
 def _preference(path: str) -> int:

@@ -58,9 +58,13 @@ def zipped(
     pairs: dict[str, str] = {}
     for (their, shape), (own, wanted) in zip(theirs.items(), ours.items(), strict=True):
         same_kind = their.rpartition(".")[2] == own.rpartition(".")[2]
-        reads_image = not pairs and shape.dim() == 4  # the first convolution may read other channels
-        same = shape.shape == wanted.shape or (reads_image and shape.shape[0] == wanted.shape[0])
-        if not same_kind or not same or state[their].shape != shape.shape:
+        reads_image = not pairs and shape.dim() == 4  # the first convolution, and the file's, may read other channels
+        given = state[their].shape
+        if reads_image and len(given) == 4:
+            same = shape.shape[0] == wanted.shape[0] == given[0] and shape.shape[2:] == wanted.shape[2:] == given[2:]
+        else:
+            same = shape.shape == wanted.shape == given
+        if not same_kind or not same:
             return None
         pairs[their] = own
     return pairs

@@ -6,6 +6,7 @@ features_only is not used: it renames keys, drops the final norm and with it the
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import logging
 import sys
 import warnings
@@ -104,19 +105,46 @@ class TimmBackbone(LibraryBackbone):
         remapped = from_torchvision(self, state)
         if remapped is not None:
             return remapped
-        module = sys.modules[type(self.body).__module__]
-        convert = getattr(module, "checkpoint_filter_fn", None) or getattr(module, "_filter_fn", None)
-        if convert is None:
-            return state, []
-        try:
-            with quiet():
-                changed = dict(convert(dict(state), self.body))
-        except Exception:  # the library's converters expect certain names and fail on others: nothing to convert
-            return state, []
+        changed = self.filtered(state)
         own = set(self.body.state_dict())
         if len(own & set(changed)) <= len(own & set(state)):
             return state, []
         return changed, ["names converted by timm's own filter for this family"]
+
+    def refitted(self, state: dict[str, Tensor]) -> Mapping[str, Tensor]:
+        """As timm's own loading does it for the family, where more fits then."""
+        changed = self.filtered(state)
+        own = self.body.state_dict()
+
+        def fitting(given: Mapping[str, Tensor]) -> int:
+            return sum(k in given and given[k].shape == v.shape for k, v in own.items())
+
+        return changed if fitting(changed) > fitting(state) else state
+
+    def filtered(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The state through the filter that timm loads this family's files with; as it is where there is none."""
+        module = sys.modules[type(self.body).__module__]
+        convert = getattr(module, "checkpoint_filter_fn", None) or getattr(module, "_filter_fn", None)
+        if convert is None:
+            return state
+        known = len(inspect.signature(convert).parameters) == 1  # it reads the state alone
+        try:
+            with quiet(), torch.no_grad():
+                return dict(convert(dict(state)) if known else convert(dict(state), self.body))
+        except Exception:  # the library's converters expect certain names and fail on others: nothing to convert
+            return state
+
+    def resized(self, key: str, weight: Tensor, own: Tensor, grids: set[tuple[int, int]]) -> Tensor | None:
+        name, _, last = key.rpartition(".")
+        window = getattr(self.body.get_submodule(name), "window_size", None)
+        if last == "relative_position_bias_table" and isinstance(window, tuple | list):
+            from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
+
+            try:
+                return resize_rel_pos_bias_table(weight, (window[0], window[1]), tuple(own.shape))
+            except (ValueError, RuntimeError, AssertionError, IndexError):  # no square window gives this table
+                return None
+        return super().resized(key, weight, own, grids)
 
     def own_head(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int] | None:
         own = self.head_tensors_or_none()

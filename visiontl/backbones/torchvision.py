@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from visiontl.backbone import Backbone, Features, OriginalHead
 from visiontl.backbones import downloads
 from visiontl.backbones.catalog import Tag
-from visiontl.backbones.library import LibraryBackbone, Plan, adapted_conv, fresh, reason
+from visiontl.backbones.channels import adapted_conv
+from visiontl.backbones.library import LibraryBackbone, Plan, fresh, reason
 from visiontl.backbones.sizing import check_size, measure, nearest_power, takes
 from visiontl.errors import BackboneError, first_line
 from visiontl.kit.layers import capture
@@ -244,7 +245,9 @@ def adapt_channels(body: nn.Module, in_channels: int) -> None:
     )
     with torch.no_grad():
         if old.weight.device.type != "meta":
-            new.weight.copy_(adapted_conv(name, old.weight, new.weight)[0])
+            changed = adapted_conv(old.weight, new.weight, in_channels)
+            assert changed is not None
+            new.weight.copy_(changed)
             if old.bias is not None and new.bias is not None:
                 new.bias.copy_(old.bias)
     parent, _, last = name.rpartition(".")

@@ -27,11 +27,13 @@ def make_backbone(
     image_size: tuple[int, int] | None = None,
     in_channels: int = 3,
     output_stride: int | None = None,
+    strict: bool = True,
 ) -> tuple[Backbone, LoadReport]:
     """Build an entry's backbone for the weights of `source`, with their specification, and load them.
 
     source: default | a tag | none | a local file | hf-hub:owner/name.
     image_size: (H, W) in pixels; None: the size that the weights' specification states.
+    strict: refuse weights that lack the first convolution, statistics of batch norm or tables of positions.
     Raises BackboneError and WeightsError.
     """
     kind, value = resolve(entry, source)
@@ -40,7 +42,7 @@ def make_backbone(
     backbone = entry.build(spec=spec, in_channels=in_channels, output_stride=output_stride, image_size=image_size)
     check_backbone(backbone, entry.name)
     chosen = backbone.spec.size
-    report = _load(backbone, entry, source, (kind, value), hub)
+    report = _load(backbone, entry, source, (kind, value), hub, strict)
     if backbone.spec.size != chosen:
         backbone.set_spec(replace(backbone.spec, size=chosen))
     return backbone, report
@@ -116,25 +118,42 @@ def tag_state(entry: BackboneEntry, tag: str) -> Mapping[str, Any]:
 
 
 def _load(
-    backbone: Backbone, entry: BackboneEntry, source: str, resolved: tuple[str, str], hub: Fetched | None
+    backbone: Backbone,
+    entry: BackboneEntry,
+    source: str,
+    resolved: tuple[str, str],
+    hub: Fetched | None,
+    strict: bool,
 ) -> LoadReport:
     """resolved: the source's (kind, value). hub: what was downloaded, where the kind is "hub"."""
     kind, value = resolved
     if kind == "none":
         return LoadReport("none")
     if kind == "file":
-        kept = "the file states no input specification: the architecture's own is kept"
-        return adopt(backbone, files.read_file(Path(value)), str(source), (kept,))
+        return adopt(backbone, files.read_file(Path(value)), str(source), (assumed(backbone.spec),), strict)
     if kind == "hub":
         assert hub is not None
         state, spec = hub
     else:
         state, spec = tag_state(entry, value), tag_spec(entry, value)
         source = source if source == value else f"{source} ({value})"
-    report = adopt(backbone, state, str(source), ())
+    report = adopt(backbone, state, str(source), (), strict)
     if spec is not None:
         _take_spec(backbone, spec)
     return report
+
+
+def assumed(spec: ImageSpec) -> str:
+    """The line that says how images will be prepared for a file that does not say it."""
+    height, width = spec.size
+    around = round(height / spec.crop), round(width / spec.crop)
+    cut = f"cut from {around[1]} x {around[0]} pixels" if around != spec.size else "whole"
+    mean, std = (", ".join(f"{value:.3g}" for value in values) for values in (spec.mean, spec.std))
+    return (
+        f"the file states no preprocessing, so the architecture's own is assumed: {width} x {height} pixels "
+        f"{cut} (crop {spec.crop:.3g}), {spec.interpolation}, mean {mean}, std {std}, unless backbone.preprocessing "
+        "says otherwise"
+    )
 
 
 def _take_spec(backbone: Backbone, spec: ImageSpec) -> None:

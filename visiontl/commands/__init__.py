@@ -1,11 +1,22 @@
 """The commands of the command line, one file each."""
 
-from visiontl.commands import completion, config, configs, doctor, evaluate, export_backbone, list, predict, train
+from visiontl.commands import (
+    completion,
+    config,
+    configs,
+    doctor,
+    evaluate,
+    export_backbone,
+    import_weights,
+    list,
+    predict,
+    train,
+)
 from visiontl.hookspecs import hookimpl
 from visiontl.task import Command
 
 # in the order of the help
-MODULES = (doctor, train, evaluate, predict, export_backbone, list, config, configs, completion)
+MODULES = (doctor, train, evaluate, predict, export_backbone, import_weights, list, config, configs, completion)
 COMMANDS = {module.COMMAND.name: module.COMMAND for module in MODULES}
 
 

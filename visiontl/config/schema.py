@@ -78,6 +78,11 @@ class BackboneConfig(Section):
     output_stride: Literal[8, 16, 32] | None = Field(
         default=None, description="stride of the deepest map, by dilation, where the backbone can; null: its own"
     )
+    strict: bool = Field(
+        default=True,
+        description="refuse weights that lack the first convolution, batch norm statistics or tables of positions, or "
+        "hold a tensor in a shape that cannot be adapted; false: these start at random, with a warning",
+    )
     preprocessing: PreprocessingConfig = Field(
         default_factory=PreprocessingConfig, description="for weights that do not state it, such as local files"
     )

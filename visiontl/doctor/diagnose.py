@@ -117,6 +117,7 @@ def examine_backbone(resolved: Resolved, diagnosis: Diagnosis) -> Backbone | Non
                 image_size=section.image_size,
                 in_channels=section.in_channels,
                 output_stride=section.output_stride,
+                strict=section.strict,
             )
             if kind == "file":
                 diagnosis.facts.append(str(loaded))

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from visiontl.backbones.weights import LoadReport
 from visiontl.engine.order import Orders
 from visiontl.freezing.layout import Layout
 from visiontl.freezing.policies import Mode
 from visiontl.report.console import Console
 from visiontl.report.formats import human
 from visiontl.report.run import StageRow
+
+
+def announce_weights(report: LoadReport, console: Console) -> None:
+    """What was loaded; a warning where some of the backbone starts at random beside pretrained weights."""
+    if report.missing:
+        console.warn(str(report))
+    else:
+        console.say(str(report), keep=True)
 
 
 def announce_layout(layout: Layout, console: Console) -> None:

@@ -142,6 +142,7 @@ def load_model(run: str | Path) -> Built:
             f"({type(error).__name__}: {error}); was it written by another version?"
         ) from error
     weights = store.read_tensors(folder, "model.safetensors")
+    store.require_finite(folder / "model.safetensors", weights, dict(built.model.named_parameters()))
     try:
         built.model.load_state_dict(weights, strict=True)
     except RuntimeError as error:

@@ -14,6 +14,7 @@ from visiontl import plugins
 from visiontl.backbone import Backbone
 from visiontl.backbones.weights import LoadReport, make_backbone
 from visiontl.config.resolve import Resolved
+from visiontl.engine.announcements import announce_weights
 from visiontl.engine.depth import with_depth
 from visiontl.engine.example import with_example
 from visiontl.engine.feature_cache import FeatureCache
@@ -68,11 +69,10 @@ def pretrained_backbone(resolved: Resolved, console: Console) -> tuple[Backbone,
         image_size=section.image_size,
         in_channels=section.in_channels,
         output_stride=section.output_stride,
+        strict=section.strict,
     )
-    console.say(str(report), keep=True)
-    given = section.preprocessing.given()
-    if given:
-        backbone.set_spec(replace(backbone.spec, **given))
+    announce_weights(report, console)
+    backbone.set_spec(replace(backbone.spec, **section.preprocessing.given()))
     return backbone, report
 
 

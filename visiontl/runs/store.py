@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,23 @@ def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
         return load_file(folder / name)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{folder / name}: cannot be read ({error})") from None
+
+
+def require_finite(path: Path, tensors: Mapping[str, Tensor], parameters: Container[str]) -> None:
+    """Raise CheckpointError for weights that hold NaN, or, among the parameters, an infinity: every answer of such a
+    model is NaN. Buffers may hold infinities, as masks do."""
+    broken = [
+        name
+        for name, value in tensors.items()
+        if value.is_floating_point()
+        and not (torch.isfinite(value.float()) if name in parameters else ~torch.isnan(value.float())).all()
+    ]
+    if broken:
+        raise CheckpointError(
+            f"{path}: {len(broken)} of its {len(tensors)} tensors hold values that are no finite numbers, such as "
+            f"{', '.join(broken[:3])}; its training diverged or the file was changed: nothing can be computed with it. "
+            "Train again with a smaller optim.lr"
+        )
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:

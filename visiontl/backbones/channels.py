@@ -14,7 +14,7 @@ def image_convs(backbone: Backbone) -> list[str]:
     """The library's names of the weights that read the image: what the backbone names as `input_convs`, else its first
     convolution."""
     stated: Any = getattr(backbone, "input_convs", None)
-    if callable(stated):
+    if stated is not None:
         return [f"{name}.weight" for name in stated()]
     names = backbone.library_names()
     for name, module in backbone.named_modules():

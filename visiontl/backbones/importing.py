@@ -261,7 +261,7 @@ def _read_zip(file: IO[bytes], found: Found) -> None:
                 return archive.read(f"{place}data/{key}")
 
             walk(root, "", found, stored)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, OSError) as error:
         raise Unreadable(f"its archive is damaged ({error})") from None
 
 

@@ -3,6 +3,7 @@ called or built. What it would have called stands there as `Made`, to be looked 
 
 from __future__ import annotations
 
+import io
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -65,8 +66,9 @@ def read(file: IO[bytes], outside: list[Stored] | None = None) -> Any:
     outside: takes what the pickle refers to outside of it, in the order of its appearance.
     """
     machine = Machine([] if outside is None else outside)
+    bounded: Any = Bounded(file)
     try:
-        for step, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        for step, (opcode, argument, _) in enumerate(pickletools.genops(bounded)):
             if step > STEPS:
                 raise Unreadable(f"its pickle has more than {STEPS:,} steps")
             if opcode.name == "STOP":
@@ -78,6 +80,20 @@ def read(file: IO[bytes], outside: list[Stored] | None = None) -> Any:
         text = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise Unreadable(f"its pickle is damaged ({text})") from None
     raise Unreadable("its pickle has no end")
+
+
+class Bounded:
+    """A file of which no more is asked than it has: damaged lengths are as large as they come."""
+
+    def __init__(self, file: IO[bytes]):
+        self.file = file
+        place = file.tell()
+        self.size = file.seek(0, io.SEEK_END)
+        file.seek(place)
+        self.tell, self.readline = file.tell, file.readline
+
+    def read(self, count: int) -> bytes:
+        return self.file.read(min(count, self.size - self.file.tell()))
 
 
 class Machine:

@@ -15,21 +15,17 @@ from typing import Any
 from PIL import Image
 
 from visiontl import __version__
+from visiontl.config.resolve import ranked
 from visiontl.config.write import config_hash
 from visiontl.engine.model import export, through_json
 from visiontl.engine.prepare import Run
+from visiontl.engine.state import read_state, require_end, require_fit
 from visiontl.engine.wrapping import load_model_state, load_optimizer_state, model_state, optimizer_state
 from visiontl.errors import CheckpointError
 from visiontl.processes import ranks
 from visiontl.report.items import Pictures
 from visiontl.runs import folders, store
 from visiontl.task import Data
-
-# what `resume` and `start.backbone_to_train` read of state.json
-STATE = (
-    "step", "best", "start", "without_gain", "window", "due", "seconds", "ema_updates", "scaler",
-    "processes", "precision", "cached", "config_hash", "data_fingerprint", "preprocessing",
-)  # fmt: skip
 
 LAST_TRIES = 11  # to save the end of a run
 PAUSE = 30.0  # seconds between them; the other ranks wait, which must end before their collective's limit (10 minutes)
@@ -143,12 +139,11 @@ def resume(run: Run) -> Progress:
     folder = ranks.on_main(lambda: store.newest_whole(checkpoints, run.console.warn))
     if folder is None:
         raise CheckpointError(f"{run.folder}: none of its checkpoints is whole, so it cannot be continued")
-    state = store.read_json(folder, "state.json")
+    state = read_state(folder)
     require_same_run(run, folder, state)
-    load_model_state(run.built.model, store.read_tensors(folder, "model.safetensors"))
-    load_optimizer_state(run.optimizer, run.built.model, store.read_tensors(folder, "optimizer.safetensors"))
+    require_end(folder, state, run.total, list(ranked(run.resolved.task, run.resolved.cfg)))
+    read_weights(run, folder)
     if run.ema:
-        load_model_state(run.ema.model, store.read_tensors(folder, "ema.safetensors"))
         run.ema.updates = state["ema_updates"]
     if run.accelerator.scaler is not None and state["scaler"]:
         run.accelerator.scaler.load_state_dict(state["scaler"])
@@ -159,14 +154,25 @@ def resume(run: Run) -> Progress:
     return progress
 
 
+def read_weights(run: Run, folder: Path) -> None:
+    """The checkpoint's tensors into model, average and optimizer. Raises CheckpointError for those that do not fit."""
+    for name, model in {"model.safetensors": run.built.model, "ema.safetensors": run.ema and run.ema.model}.items():
+        if model is not None:
+            tensors = store.read_tensors(folder, name)
+            require_fit(folder, name, tensors, model_state(model))
+            load_model_state(model, tensors)
+    moments = store.read_tensors(folder, "optimizer.safetensors")
+    weights = dict(run.built.model.named_parameters())
+    kinds = {key.rpartition("|")[2] for key in moments}
+    names = dict.fromkeys(key.rpartition("|")[0] for key in moments)
+    shapes = {f"{name}|{kind}": weights[name] for name in names if name in weights for kind in kinds}
+    scalar = {key: value for key, value in moments.items() if key in shapes and value.ndim == 0}  # a count of steps
+    require_fit(folder, "optimizer.safetensors", moments, shapes | scalar)
+    load_optimizer_state(run.optimizer, run.built.model, moments)
+
+
 def require_same_run(run: Run, folder: Path, state: Mapping[str, Any]) -> None:
     """Raise CheckpointError unless the checkpoint belongs to this very run: config, data, processes, precision."""
-    lacking = [key for key in STATE if key not in state]
-    if lacking:
-        raise CheckpointError(
-            f"{folder / 'state.json'}: has no {', '.join(lacking[:3])}; it was written by visiontl "
-            f"{state.get('visiontl')}, this is {__version__}: continue with the version that began the run"
-        )
     same = (config_hash(run.resolved), config_hash(run.resolved, run.folder / "config.yaml"))
     if state["config_hash"] not in same:
         _, changed = folders.changes(run.folder, run.resolved)

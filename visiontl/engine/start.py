@@ -22,6 +22,7 @@ from visiontl.engine.init import backbone_like
 from visiontl.engine.model import Built, bare_backbone, build_model, through_json
 from visiontl.engine.order import evaluation_keys
 from visiontl.engine.rows import still_batches
+from visiontl.engine.state import read_state
 from visiontl.errors import BackboneError, ConfigError, PluginError, VisionTLError
 from visiontl.processes import ranks
 from visiontl.processes.seeds import INIT, mix, seeded
@@ -83,9 +84,9 @@ def backbone_to_train(resolved: Resolved, console: Console) -> tuple[Backbone, L
         return (*pretrained_backbone(resolved, console), None)
     except (VisionTLError, OSError) as error:
         newest = newest_checkpoint(resolved.config.resume)
-        spec = store.read_json(newest, "state.json").get("preprocessing") if newest is not None else None
-        if spec is None:
+        if newest is None:
             raise
+        spec = read_state(newest)["preprocessing"]
         console.warn(f"what the run began with cannot be read ({error}); all weights come from {newest}")
         return bare_backbone(resolved, ImageSpec.from_json(spec)), None, newest
 

@@ -12,6 +12,7 @@ import importlib
 import importlib.metadata
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -90,7 +91,7 @@ class _Registry:
     broken: list[Broken] = field(default_factory=list)
     off: list[tuple[str, str, str]] = field(default_factory=list)
     offered: dict[str, Offered] = field(default_factory=dict)
-    warned: set[tuple[str, str]] = field(default_factory=set)  # (plugin, hook) of watchers that failed in this run
+    failed: Counter[tuple[str, str]] = field(default_factory=Counter)  # (plugin, hook) of watchers: how often, this run
 
 
 def manager() -> pluggy.PluginManager:
@@ -117,7 +118,7 @@ def tell(hook: str, warn: Callable[[str], None], **values: Any) -> None:
     of visiontl, which becomes a PluginError with its name."""
     registry = _registry()
     if hook == "visiontl_started":
-        registry.warned.clear()
+        registry.failed.clear()
     caller, watchers = getattr(registry.manager.hook, hook), registry.manager.get_plugins()
     for name, plugin in [(one.plugin_name, one.plugin) for one in caller.get_hookimpls()]:
         try:
@@ -125,10 +126,19 @@ def tell(hook: str, warn: Callable[[str], None], **values: Any) -> None:
         except VisionTLError as error:
             raise PluginError(f"plugin {name!r} stopped the run in {hook}: {error}") from error
         except (Exception, SystemExit) as error:  # a stranger's function
-            if (name, hook) not in registry.warned:
-                registry.warned.add((name, hook))
+            registry.failed[name, hook] += 1
+            if registry.failed[name, hook] == 1:
                 cause = shortened(f"{type(error).__name__}: {error}", CAUSE)
                 warn(f"plugin {name!r} failed in {hook}, and training goes on without its part: {cause}")
+
+
+def failures() -> list[str]:
+    """A sentence for each watcher that failed more than once in this run, with its count."""
+    return [
+        f"{hook} failed {count} times in plugin {name!r}, whose part of the run is incomplete"
+        for (name, hook), count in _registry().failed.items()
+        if count > 1
+    ]
 
 
 def reset() -> None:

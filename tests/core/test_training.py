@@ -316,7 +316,8 @@ def test_watchers_see_numbers_and_the_report(case):
     assert started["run"] == report["run"]
     assert (started["name"], started["task"], started["settings"]["train.epochs"]) == ("watched", "brightness", 1)
     assert started["config"] == report["config"]
-    (warned,) = [note for note in report["notes"] if "broken tracker" in note]
+    warned, counted = [note for note in report["notes"] if "broken tracker" in note]
+    assert f"failed {len(seen['steps'])} times in plugin 'broken tracker'" in counted
     assert "failed in visiontl_logged" in warned
     assert "ConnectionError: the server is away" in warned
     assert (4, ["train/grad_norm", "train/loss", "train/lr", "train/mae"]) in seen["steps"]

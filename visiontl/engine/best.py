@@ -9,11 +9,12 @@ from visiontl.config.resolve import ranked
 from visiontl.engine.ledger import Ledger
 from visiontl.engine.prepare import Run
 from visiontl.engine.rows import gather_rows, scalars, score_rows
-from visiontl.engine.saving import Progress, save_previews
+from visiontl.engine.saving import Progress
 from visiontl.errors import TrainingError, closest
 from visiontl.processes import ranks
 from visiontl.report.formats import cell
 from visiontl.report.values import json_value
+from visiontl.runs.previews import save_previews
 from visiontl.task import SampleDataset
 
 
@@ -57,7 +58,7 @@ def evaluate_val(run: Run, ledger: Ledger) -> bool:
         raise TrainingError(absent(run, key, values))
     if task.preview is not None:
         shown = (task.preview, run.resolved.cfg, rows, run.built.meta, run.data.val.image)
-        ranks.on_main(lambda: save_previews(run, progress.step, shown[0](*shown[1:])))
+        ranks.on_main(lambda: save_previews(run.folder, progress.step, shown[0](*shown[1:]), run.console))
     ledger.write("val", values)
     value = values[key]
     run.console.say(f"epoch {at:.4g}  val  " + "  ".join(f"{name} {number:.4f}" for name, number in values.items()))

@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from visiontl import __version__
 from visiontl.config.resolve import ranked
 from visiontl.config.write import config_hash
@@ -23,7 +21,6 @@ from visiontl.engine.state import read_state, require_end, require_fit
 from visiontl.engine.wrapping import load_model_state, load_optimizer_state, model_state, optimizer_state
 from visiontl.errors import CheckpointError
 from visiontl.processes import ranks
-from visiontl.report.items import Pictures
 from visiontl.runs import folders, store
 from visiontl.task import Data
 
@@ -217,24 +214,6 @@ def put_right(folder: Path) -> None:
     store.recover(folder)
     store.recover(folder / "checkpoints")
     store.prune(folder / "checkpoints")
-
-
-def save_previews(run: Run, step: int, shown: Pictures) -> None:
-    """Keep the pictures of one evaluation; a resumed run writes the same files again. A full disk is said aloud."""
-    folder = run.folder / "previews"
-    try:
-        folder.mkdir(exist_ok=True)
-        for index, (_, picture) in enumerate(shown.items):
-            picture.convert("RGB").save(folder / f"step-{step:08d}-{index:02d}.jpg", quality=90)
-    except OSError as error:
-        run.console.warn(f"previews of step {step} could not be saved ({error}); training goes on")
-
-
-def read_previews(folder: Path) -> list[Pictures]:
-    """All that was kept, in the order of the steps, for the report."""
-    files = sorted((folder / "previews").glob("step-*.jpg"))
-    items = [(f"step {int(file.stem[5:13])}", Image.open(file)) for file in files]
-    return [Pictures("How it grew", items)] if items else []
 
 
 def fingerprint(found: Data) -> str:

@@ -26,7 +26,7 @@ from visiontl.engine.prepare import Run, set_up
 from visiontl.engine.rehearse import rehearse
 from visiontl.engine.reporting import describe, report_items, write
 from visiontl.engine.rows import say_scores, score_rows
-from visiontl.engine.saving import best_is_whole, read_previews, resume, write_best
+from visiontl.engine.saving import best_is_whole, resume, write_best
 from visiontl.engine.watch import Watch, check_gradients, check_scale, check_weights
 from visiontl.engine.wrapping import load_model_state, wrap
 from visiontl.errors import CheckpointError
@@ -39,7 +39,8 @@ from visiontl.processes.seeds import STEP, mix, seed_generators
 from visiontl.report.console import Console
 from visiontl.report.run import Best, PhaseRows, Report, Training
 from visiontl.runs import folders, store
-from visiontl.runs.metrics import Metrics, start_trackers
+from visiontl.runs.metrics import Metrics, finish_trackers, start_trackers
+from visiontl.runs.previews import read_previews
 
 
 def train(config: str | Path | Mapping[str, Any] | Resolved, *overrides: str, dry_run: bool = False) -> dict[str, Any]:
@@ -242,6 +243,8 @@ def finish(run: Run, ledger: Ledger) -> dict[str, Any]:
     for name, split in splits.items():
         say_scores(run.console, f"{name}: {len(split)} images, best weights", scores[name])
     say_worth(run, ledger, rows.get("val"))
+    for line in plugins.failures():
+        run.console.warn(line)
     report = report_of(run, ledger, scores)
 
     def conclude() -> None:
@@ -258,8 +261,7 @@ def finish(run: Run, ledger: Ledger) -> dict[str, Any]:
         plugins.tell("visiontl_finished", run.console.warn, report=report.to_json())
 
     ranks.on_main(conclude)
-    for tracker in run.accelerator.trackers:
-        tracker.finish()
+    finish_trackers(run.accelerator, run.console)
     return report.to_json()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from accelerate.utils import LoggerType
 from visiontl import plugins
 from visiontl.config.resolve import Resolved, as_begun
 from visiontl.config.write import flat_config, to_yaml
-from visiontl.errors import ConfigError, did_you_mean
+from visiontl.errors import ConfigError, did_you_mean, shortened
+from visiontl.kit.words import plural
 from visiontl.report.console import Console
 from visiontl.report.values import json_value
 from visiontl.runs.environment import write_text
@@ -42,13 +43,15 @@ class Metrics:
 
     @staticmethod
     def read(folder: Path) -> list[dict[str, Any]]:
-        """All whole lines; a line cut off by a kill is passed over."""
+        """All whole lines of a run; one cut off by a kill, or that no run wrote, is passed over."""
         path, records = folder / METRICS, []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        for line in path.read_bytes().splitlines() if path.exists() else ():
             try:
-                records.append(json.loads(line))
-            except ValueError:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
                 continue
+            if isinstance(record, dict) and isinstance(record.get("step"), int) and "kind" in record:
+                records.append(record)
         return records
 
     def add(self, kind: str, step: int, epoch: float, values: Mapping[str, float], **speed: float) -> None:
@@ -58,8 +61,7 @@ class Metrics:
         record |= {name: round(value, 2) for name, value in speed.items()}
         self._write(_line(record))
         named = {f"{kind}/{name}": value for name, value in values.items()}
-        if self.accelerator.trackers:
-            self.accelerator.log(named, step=step)
+        _each_tracker(self.accelerator, self.console, f"at step {step}", lambda one: one.log(named, step=step))
         plugins.tell("visiontl_logged", self.console.warn, step=step, values=named)
 
     def _write(self, line: str) -> None:
@@ -99,7 +101,7 @@ def start_trackers(accelerator: Accelerator, console: Console, folder: Path, res
     settings = flat_config(resolved)
     if resolved.config.run.trackers:
         accelerator.project_configuration.logging_dir = str(folder)
-        accelerator.init_trackers("visiontl", config=settings)
+        _init_trackers(accelerator, console, settings)
     if accelerator.is_main_process:
         report = {
             "run": str(folder),
@@ -110,6 +112,44 @@ def start_trackers(accelerator: Accelerator, console: Console, folder: Path, res
             "settings": settings,
         }
         plugins.tell("visiontl_started", console.warn, report=report)
+
+
+def _init_trackers(accelerator: Accelerator, console: Console, settings: Mapping[str, Any]) -> None:
+    """Each tracker by itself, so that one that fails (no network, no account) takes no other with it."""
+    kinds, begun = list(accelerator.log_with), []
+    for kind in kinds:
+        accelerator.log_with = [kind]
+        try:
+            accelerator.init_trackers("visiontl", config=dict(settings))
+            begun += accelerator.trackers
+        except (Exception, SystemExit) as error:  # a stranger's code
+            name = getattr(kind, "value", None) or getattr(kind, "name", kind)
+            left = f"{len(begun)} of {len(kinds)} trackers started so far"
+            console.warn(
+                f"tracker {name} could not be started and is left out; training goes on ({left}): {_why(error)}"
+            )
+    accelerator.log_with, accelerator.trackers = kinds, begun
+
+
+def _each_tracker(accelerator: Accelerator, console: Console, when: str, call: Callable[[Any], None]) -> None:
+    """Call each tracker; one that fails is named and left out from then on."""
+    for tracker in list(accelerator.trackers):
+        try:
+            call(tracker)
+        except (Exception, SystemExit) as error:  # a stranger's code
+            accelerator.trackers = [one for one in accelerator.trackers if one is not tracker]
+            left = f"{len(accelerator.trackers)} {plural(len(accelerator.trackers), 'tracker')} left"
+            console.warn(
+                f"tracker {tracker.name} failed {when} and is left out from here; training goes on ({left}): {_why(error)}"
+            )
+
+
+def finish_trackers(accelerator: Accelerator, console: Console) -> None:
+    _each_tracker(accelerator, console, "at the end", lambda one: one.finish())
+
+
+def _why(error: BaseException) -> str:
+    return shortened(f"{type(error).__name__}: {error}", 200)
 
 
 def check_trackers(names: Sequence[str]) -> None:

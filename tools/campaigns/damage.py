@@ -212,8 +212,8 @@ def rearranged(names: list[str]) -> Iterator[Mutation]:
     for name in listed:
         aside = f"{name}.bak"
         yield Mutation("", "folder", f"{name} renamed", lambda f, a=name, b=aside: (f / a).rename(f / b))
-    yield Mutation("", "folder", "a file too many", lambda folder: (folder / "more.safetensors").write_bytes(b"x"))
-    yield Mutation("", "folder", "a folder too many", lambda folder: (folder / "more").mkdir())
+    for name in sorted(store.OWN - {*names}):  # what nobody would read may lie there: a model's card
+        yield Mutation("", "folder", f"{name} too many", lambda folder, name=name: (folder / name).write_bytes(b"x"))
     yield Mutation("", "folder", "emptied", instead(Path.mkdir))
     yield Mutation("", "folder", "a file instead", instead(lambda folder: folder.write_bytes(b"x")))
     yield Mutation("", "folder", "a pipe instead", instead(os.mkfifo))

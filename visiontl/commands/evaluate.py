@@ -22,6 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="train, val or test; repeatable; default: val and test",
     )
+    parser.add_argument("--out", metavar="DIR", help="where the report goes; default: in the run, or beside a model/")
 
 
 def run(given: argparse.Namespace) -> None:
@@ -37,7 +38,7 @@ def run(given: argparse.Namespace) -> None:
         measured, overrides = read_config(measured, overrides), []
     from visiontl.engine import evaluate as evaluation
 
-    evaluation.evaluate(measured, data[0] if data else None, given.split, overrides)
+    evaluation.evaluate(measured, data[0] if data else None, given.split, overrides, given.out)
 
 
 COMMAND = Command("evaluate", "measure a finished run, also on other data", arguments, run, OVERRIDES)

@@ -248,8 +248,8 @@ class Config(Section):
     run: RunConfig = Field(default_factory=RunConfig)
     resume: str | None = Field(
         default=None,
-        description="continue an unfinished run exactly: its folder, or auto: the newest run of this config in "
-        "run.folder, a new one where there is none; null: a new run",
+        description="continue an unfinished run exactly: its folder, or auto: the newest unfinished run of this config "
+        "in run.folder (where all have ended nothing is trained; where there is none, a new one); null: a new run",
     )
     init: str | None = Field(
         default=None,

@@ -13,7 +13,8 @@ from visiontl.engine import scan
 from visiontl.engine.device import current_device, place
 from visiontl.engine.init import warm_start
 from visiontl.engine.model import Built, load_model, model_folder, through_json
-from visiontl.engine.reporting import describe, report_items, write
+from visiontl.engine.predictions import out_folder
+from visiontl.engine.reporting import describe, report_items, write, write_rows
 from visiontl.engine.rows import gather_rows, say_scores, score_rows
 from visiontl.engine.start import build, pretrained_backbone, read_data
 from visiontl.errors import DataError
@@ -22,6 +23,7 @@ from visiontl.processes.seeds import INIT, mix, seeded
 from visiontl.report.console import Console
 from visiontl.runs import folders
 from visiontl.runs.environment import run_folder, write_text
+from visiontl.runs.origin import Asked, as_started
 from visiontl.task import Data, SampleDataset
 
 
@@ -41,24 +43,29 @@ def evaluate(
     data: str | Path | None = None,
     splits: Sequence[str] | None = None,
     overrides: Sequence[str] = (),
+    out: str | Path | None = None,
 ) -> dict[str, Any]:
     """Scores of a run on its own val and test splits, or on other data in the model's class order.
 
     run: a run folder; or a config, whose model is then measured as it is built, before any training.
-    Returns the report, also written (report.json, report.html) to a new folder.
+    Returns the report, also written (report.json, report.html), with a line for each image (rows.jsonl), to a new
+    folder: `out`, or one in the run; of a `model/` alone beside it.
     """
     began = datetime.now()
     current_device()  # starts the process group
     console = Console(main=ranks.rank() == 0)
+    place = None if out is None else ranks.on_main(lambda: out_folder(Path(out)).absolute())
     with liveness.watched():
         if isinstance(run, Resolved) or Path(run).is_file():
-            subject = subject_of_config(run, data, overrides, console)
-        else:
-            subject = subject_of_run(Path(run), data, overrides, console)
-        return measure(subject, splits, console, began)
+            return measure(subject_of_config(run, data, overrides, console), splits, console, began, place)
+        asked = Asked(Path(run), None if data is None else str(data), overrides)
+        with as_started(asked, console) as asked:
+            return measure(subject_of_run(asked, console), splits, console, began, place)
 
 
-def measure(subject: Subject, splits: Sequence[str] | None, console: Console, began: datetime) -> dict[str, Any]:
+def measure(
+    subject: Subject, splits: Sequence[str] | None, console: Console, began: datetime, out: Path | None = None
+) -> dict[str, Any]:
     """Rows, scores and report of the splits; by default of all that were not trained on."""
     built, config = subject.built, subject.built.resolved.config
     task, cfg = built.resolved.task, built.resolved.cfg
@@ -67,7 +74,7 @@ def measure(subject: Subject, splits: Sequence[str] | None, console: Console, be
     if subject.lists is not None:
         folders.compare_lists(subject.lists, {name: split.names for name, split in found.splits().items()}, console)
     placement = place(config.train, built.model, built.backbone, console)
-    folder = run_folder(subject.parent, subject.name)
+    folder = out or run_folder(subject.parent, subject.name)
     scores, items = {}, []
     chosen = choose_splits(found.splits(), splits)
     for name, split in chosen.items():
@@ -76,6 +83,7 @@ def measure(subject: Subject, splits: Sequence[str] | None, console: Console, be
         say_scores(console, f"{name}: {len(split)} images", scores[name])
         if ranks.rank() == 0:
             items += report_items(built, rows, split, name)
+            write_rows(folder, name, split.names, rows)
     report = replace(
         describe(built, folder, placement, {name: len(split) for name, split in chosen.items()}, began),
         status="evaluated",
@@ -105,12 +113,13 @@ def subject_of_config(
     return Subject(built, found, Path(resolved.config.run.folder), f"evaluate-{Path(resolved.source).stem}")
 
 
-def subject_of_run(run: Path, data: str | Path | None, overrides: Sequence[str], console: Console) -> Subject:
+def subject_of_run(asked: Asked, console: Console) -> Subject:
     """A trained model, on the run's own data or, in its class order, on other data."""
+    run, data = asked.run, asked.data
     built = load_model(run)
     resolved = built.resolved
-    if overrides:
-        resolved = resolve(model_folder(run) / "config.yaml", overrides)
+    if asked.overrides:
+        resolved = resolve(model_folder(run) / "config.yaml", asked.overrides)
     if data is not None:
         resolved = with_task_data(resolved, str(data))
     built = replace(built, resolved=resolved)
@@ -123,7 +132,7 @@ def subject_of_run(run: Path, data: str | Path | None, overrides: Sequence[str],
         )
     for line in found.notes:
         console.say(line, keep=True)
-    return Subject(built, found, run, "evaluate", run if data is None else None)
+    return Subject(built, found, folders.outputs(run), "evaluate", run if data is None else None)
 
 
 def choose_splits(available: Mapping[str, SampleDataset], wanted: Sequence[str] | None) -> dict[str, SampleDataset]:

@@ -18,7 +18,7 @@ from visiontl.config.write import to_yaml
 from visiontl.errors import CheckpointError, DataError
 from visiontl.freezing.layout import backbone_prefix
 from visiontl.report.values import json_value
-from visiontl.runs import store
+from visiontl.runs import folders, store
 from visiontl.spec import ImageSpec
 
 
@@ -91,6 +91,7 @@ def save_model(folder: str | Path, built: Built) -> Path:
     folder = Path(folder)
     if folder.exists():
         raise DataError(f"{folder} exists already and is never overwritten; choose another folder")
+    folders.require_outside(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     export(folder, built, built.model.state_dict(), built.scores)
     return folder

@@ -32,6 +32,7 @@ from visiontl.kit.folders import find_images
 from visiontl.kit.images import open_image, to_rgb
 from visiontl.processes import launch
 from visiontl.report.console import Console
+from visiontl.runs import folders
 from visiontl.runs.environment import run_folder, write_text
 from visiontl.runs.store import MANIFEST
 from visiontl.task import Task
@@ -175,7 +176,7 @@ def predict_files(
     built = load_model(run)
     chosen = parse_options(built.resolved.task, options or {})
     predictor = Predictor(built, placed(built, console))
-    folder = out_folder(Path(out)) if out is not None else run_folder(Path(run), "predict")
+    folder = out_folder(Path(out)) if out is not None else run_folder(folders.outputs(Path(run)), "predict")
     written = Written(folder)
     try:
         predict_each(predictor, list(files), chosen, written, console, pictures)

@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from visiontl.errors import DataError
 from visiontl.kit.names import compared
 from visiontl.report.values import json_value
+from visiontl.runs import folders
 
 JPEG_SIDE = 65_500  # pixels, the longest that a JPEG can have
 LONGEST = 200  # bytes of a name without its ending; file systems take 255, and a letter may take 4
@@ -161,6 +162,8 @@ def short(value: Any) -> str:
 
 
 def out_folder(folder: Path) -> Path:
+    """A folder to write to, empty and outside of any exported model. Raises CheckpointError and DataError."""
+    folders.require_outside(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         taken = any(folder.iterdir())

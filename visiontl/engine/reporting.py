@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -15,8 +17,11 @@ from visiontl.engine.device import Placement
 from visiontl.engine.model import Built
 from visiontl.report import page
 from visiontl.report.run import BackboneFacts, Loaded, Portion, Report
+from visiontl.report.values import json_value
 from visiontl.runs.environment import command_line, write_text
 from visiontl.task import SampleDataset
+
+LONG = 1024  # values of an array in rows.jsonl
 
 
 def describe(built: Built, folder: Path, placement: Placement, images: Mapping[str, int], began: datetime) -> Report:
@@ -61,6 +66,28 @@ def report_items(built: Built, rows: Sequence[Any], split: SampleDataset, name: 
         return []
     items = task.report(built.resolved.cfg, rows, built.meta, split.image)
     return [replace(item, title=f"{item.title} ({name})") for item in items]
+
+
+def write_rows(folder: Path, split: str, names: Sequence[str], rows: Sequence[Any]) -> None:
+    """Append a line for each image of a split to rows.jsonl: {"split", "id", "file", "row"}, the row as the task made
+    it. Arrays of more than LONG values and bytes are only described: they are for the report's pictures."""
+    with (folder / "rows.jsonl").open("a", encoding="utf-8", errors="backslashreplace") as file:
+        for id, (name, row) in enumerate(zip(names, rows, strict=True)):
+            line = {"split": split, "id": id, "file": str(name), "row": json_value(described(row), "row")}
+            file.write(json.dumps(line, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def described(value: Any) -> Any:
+    """A row with words in the place of what is too long for a line."""
+    if isinstance(value, Mapping):
+        return {key: described(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [described(one) for one in value] if len(value) <= LONG else f"{len(value)} values, left out"
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes, left out"
+    if math.prod(getattr(value, "shape", ())) > LONG:
+        return f"{value.dtype} array {tuple(value.shape)}, left out"
+    return value
 
 
 def write(folder: Path, report: Report, items: Sequence[Any], metrics: Sequence[Mapping[str, Any]] = ()) -> Path:

@@ -40,6 +40,7 @@ from visiontl.report.console import Console
 from visiontl.report.run import Best, PhaseRows, Report, Training
 from visiontl.runs import folders, store
 from visiontl.runs.metrics import Metrics, finish_trackers, start_trackers
+from visiontl.runs.origin import Asked, as_started
 from visiontl.runs.previews import read_previews
 
 
@@ -59,13 +60,15 @@ def train(config: str | Path | Mapping[str, Any] | Resolved, *overrides: str, dr
         folder, ended = ranks.on_main(lambda: folders.choose(resolved, console))
         if ended:
             return ranks.on_main(lambda: folders.ended_report(folder, console)).to_json()
-        core = resolved.config.model_copy(update={"resume": None if folder is None else str(folder)})
-        run = set_up(replace(resolved, config=core), console=console)
-        links.advice = f"; to go on from the last checkpoint: {folders.resume_command(run.folder)}"
-        try:
-            return finish(run, fit(run))
-        finally:
-            folders.release(run.folder)
+        begun = nullcontext() if folder is None else as_started(Asked(folder), console)
+        with begun as asked:
+            core = resolved.config.model_copy(update={"resume": str(asked.run) if asked else None})
+            run = set_up(replace(resolved, config=core), console=console)
+            links.advice = f"; to go on from the last checkpoint: {folders.resume_command(run.folder)}"
+            try:
+                return finish(run, fit(run))
+            finally:
+                folders.release(run.folder)
 
 
 def fit(run: Run) -> Ledger:

@@ -17,7 +17,7 @@ from visiontl.errors import CheckpointError, VisionTLError
 from visiontl.processes import ranks
 from visiontl.report.console import Console
 from visiontl.report.run import Report
-from visiontl.runs import store
+from visiontl.runs import origin, store
 from visiontl.runs.environment import write_text
 
 AUTO = "auto"
@@ -37,9 +37,9 @@ class _Held(CheckpointError):
 def choose(resolved: Resolved, console: Console) -> tuple[Path | None, bool]:
     """(folder to continue or None for a new run, whether that run has ended already).
 
-    `resume: DIR` names the folder; `resume: auto` takes the newest run of the same config in `run.folder`, one that
-    has not ended before one that has. Raises CheckpointError for a folder that is no run, that belongs to another
-    config, or that another process is writing to.
+    `resume: DIR` names the folder; `resume: auto` takes the newest unfinished run of the same config in `run.folder`;
+    where all of them have ended, the newest of these. Raises CheckpointError for a folder that is no run, that belongs
+    to another config, or that another process is writing to.
     """
     wanted = resolved.config.resume
     if wanted is None:
@@ -69,6 +69,23 @@ def require_run(folder: Path) -> None:
         raise CheckpointError(f"resume: {folder} holds no config.yaml, so it is no run folder that could be continued")
 
 
+def outputs(run: Path) -> Path:
+    """The folder in which what is made with a run goes: the run's own; of an exported model alone, which is never
+    changed, the one it lies in."""
+    alone = (run / store.MANIFEST).exists() and not (run / "model").exists()
+    return Path(os.path.abspath(run)).parent if alone and run.name in ("", "..") else run.parent if alone else run
+
+
+def require_outside(folder: Path) -> None:
+    """Raise CheckpointError for a folder within a checkpoint or an exported model, which are never changed."""
+    whole = Path(os.path.abspath(folder))
+    for above in (whole, *whole.parents):
+        if (above / store.MANIFEST).is_file() and (above / "model.safetensors").exists():
+            raise CheckpointError(
+                f"{folder}: {above} is an exported model and is never changed; choose a folder beside it"
+            )
+
+
 def require_writable(folder: Path) -> None:
     """Raise CheckpointError where the folder, or the nearest one above it that exists, cannot be written to."""
     whole = folder.absolute()
@@ -93,6 +110,7 @@ def write_lists(folder: Path, config: str | None, names: Mapping[str, Sequence[s
     begun = store.step_folders(folder / "checkpoints")
     missing = [name for name in names if not (begun and (folder / "splits" / f"{name}.txt").exists())]
     if config is not None:
+        origin.remember(folder)
         write_text(folder / "config.yaml", config)
     (folder / "splits").mkdir(exist_ok=True)
     if missing and unreadable:
@@ -108,8 +126,12 @@ def compare_lists(folder: Path, names: Mapping[str, Sequence[str]], console: Con
         path = folder / "splits" / f"{name}.txt"
         if not path.exists():
             continue
-        # not splitlines, which also ends a line at U+2028 and other characters that names may hold
-        saved, now = {json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line}, set(files)
+        try:  # not splitlines, which also ends a line at U+2028 and other characters that names may hold
+            lines = path.read_text(encoding="utf-8").split("\n")
+            saved, now = {str(json.loads(line)) for line in lines if line}, set(files)
+        except (OSError, ValueError, RecursionError) as error:
+            console.warn(f"{path} cannot be read ({error}): whether the {name} split is the run's own is not known")
+            continue
         if saved != now:
             console.warn(
                 f"the {name} split has changed since training: {len(now - saved)} new, {len(saved - now)} gone "

@@ -140,7 +140,8 @@ def _each_tracker(accelerator: Accelerator, console: Console, when: str, call: C
             accelerator.trackers = [one for one in accelerator.trackers if one is not tracker]
             left = f"{len(accelerator.trackers)} {plural(len(accelerator.trackers), 'tracker')} left"
             console.warn(
-                f"tracker {tracker.name} failed {when} and is left out from here; training goes on ({left}): {_why(error)}"
+                f"tracker {tracker.name} failed {when} and is left out from here; training goes on ({left}): "
+                f"{_why(error)}"
             )
 
 

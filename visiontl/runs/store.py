@@ -21,6 +21,10 @@ from visiontl.errors import CheckpointError
 
 FORMAT = 1  # raised when an older reader could not read what is written
 MANIFEST = "manifest.json"
+OWN = {
+    *("model.safetensors", "optimizer.safetensors", "ema.safetensors", "state.json", "config.yaml", "meta.json"),
+    *("preprocessing.json", "visiontl.json", "scores.json"),
+}  # names of files that are read, and so must be listed
 HEADERS = 1 << 20  # bytes; safetensors headers and the manifest stay far below
 
 Content = Mapping[str, Tensor] | str  # a file's content: tensors (safetensors) or text
@@ -117,8 +121,8 @@ def damage(folder: Path) -> str | None:
                 return f"{name} does not match its sha256"
         if not files:
             return f"{MANIFEST} lists no files"
-        unlisted = {path.name for path in folder.iterdir()} - files.keys() - {MANIFEST}
-        unlisted = sorted(name for name in unlisted if not name.startswith("."))  # file managers leave such
+        # what else lies there (a model's card, its license) is nobody's business; it is never read
+        unlisted = sorted({path.name for path in folder.iterdir()} & OWN - files.keys())
         if unlisted:
             return f"{MANIFEST} does not list {unlisted[0]}"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -25,8 +25,8 @@ from visiontl_segmentation.classes import (
     stated_of,
 )
 from visiontl_segmentation.config import DataConfig, SegmentationConfig
-from visiontl_segmentation.deciding import Decision, decide
-from visiontl_segmentation.levels import is_dense
+from visiontl_segmentation.deciding import Decision, decide, in_channel
+from visiontl_segmentation.levels import SOLID, is_dense
 from visiontl_segmentation.listing import Listing, MaskFile, MaskReader, Pair
 from visiontl_segmentation.looks import Look, look_at
 from visiontl_segmentation.masks import IGNORED
@@ -132,7 +132,7 @@ def seen_and_decided(
         return {}, None
     looks = look_at(listing.base, [mask_name(pair) for pair in pairs])
     trained = None
-    if meta is not None and cfg.values == "auto":
+    if meta is not None and cfg.values in ("auto", manner(meta).get("kind")):
         same = stated.names is None or list(stated.names) == manner(meta).get("names")
         trained = trained_decision(meta, looks) if same else None
     if trained is not None:
@@ -154,12 +154,16 @@ def found_values(cfg: DataConfig, decision: Decision | None, looks: Mapping[str,
     if decision is None or decision.kind != "index":
         return []
 
-    def values(pairs: Sequence[Pair]) -> set[int]:
-        all_of = {int(value) for pair in pairs for value in looks[mask_name(pair)].found.values if value < 256}
-        return all_of - {one for one in cfg.ignore_index if isinstance(one, int)}
+    numbers = [one for one in cfg.ignore_index if isinstance(one, int)]
 
-    train, every = values(listing.parts.get("train", ())), values(listing.pairs())
-    return sorted(every if is_dense(np.array(sorted(every)), tuple(every)) or not train else train)
+    def values(pairs: Sequence[Pair], least: float) -> set[int]:
+        found = in_channel([looks[mask_name(pair)] for pair in pairs], "values")
+        sound = (found.values < 256) & ~np.isin(found.values, numbers) & (found.solid >= least * found.pixels)
+        return {*found.values[sound].tolist()}
+
+    train = values(listing.parts.get("train", ()), 0.0)
+    every = train | values(listing.pairs(), SOLID)  # a stray pixel of val makes no class
+    return sorted(every if not train or is_dense(np.array(sorted(every)), tuple(every)) else train)
 
 
 def new_meta(

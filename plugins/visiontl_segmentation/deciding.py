@@ -11,7 +11,7 @@ import numpy as np
 from visiontl import DataError
 from visiontl.kit.words import count, some
 from visiontl_segmentation.config import DataConfig
-from visiontl_segmentation.levels import FAR, NEAR, SOFT, Levels, evenly_spread, is_dense, is_pair, levels_of
+from visiontl_segmentation.levels import FAR, NEAR, SOFT, STRAY, Levels, evenly_spread, is_dense, is_pair, levels_of
 from visiontl_segmentation.looks import Counted, Look, summed
 from visiontl_segmentation.masks import Channel, Kind, colors_in_words, ranges
 
@@ -53,7 +53,7 @@ def decide(
     found = in_channel(list(seen.values()), channel)
     if form in ("palette", "color") and channel == "gray":
         form = "gray"
-    kind, levels, extra, more = kind_of(cfg, where, found, names, seen, lossy)
+    kind, levels, extra, more = kind_of(cfg, where, found, names, seen if channel == "values" else {}, lossy)
     return Decision(kind, channel, levels, extra, form, (*notes, *more))
 
 
@@ -169,13 +169,14 @@ def kind_of(
         )
     fits = number is not None and len(rest) > 0 and int(rest.max()) < number
     pair = is_pair(found, levels)
-    if pair and (number in (None, 2) or 255 in levels.drawn) and not (fits and 255 not in levels.drawn):
+    plain = 255 in levels.drawn and levels.rest <= STRAY  # an error where more are named, and not index masks of one
+    if pair and (number in (None, 2) or plain) and not (fits and 255 not in levels.drawn):
         return "binary", *said(where, found, levels, "background and foreground", lossy)
     if fits:
         return "index", (), (), []
     if number is not None:
         spread = max(levels.drawn, default=0) >= FAR and min(np.diff(levels.drawn), default=0) >= 8
-        if len(levels.drawn) == number and spread and levels.rest <= 2 * SOFT:
+        if len(levels.drawn) == number and spread and levels.far <= SOFT:
             return "levels", *said(where, found, levels, some(names or ()), lossy)
         return "index", (), (), lossy_notes(where, lossy)
     return unnamed(where, found, rest, levels, lossy)
@@ -185,8 +186,10 @@ def unnamed(where: str, found: Counted, rest: np.ndarray, levels: Levels, lossy:
     """The same where nothing names the classes: their numbers have to look like such."""
     has_255 = len(rest) < len(found.values)
     if not lossy and (len(rest) > 1 or not has_255) and is_dense(rest, levels.drawn):
-        return "index", (), (), []
-    apart = len(levels.drawn) > 1 and min(np.diff(levels.drawn)) >= FAR / 2 and levels.rest <= SOFT
+        share = int(found.pixels[found.values == 255].sum()) / int(found.pixels.sum())
+        note = f"{where}: 255 is ignored, on {in_percent(share)} of the training pixels (task.data.ignore_index)"
+        return "index", (), (), [note] if has_255 else []
+    apart = len(levels.drawn) > 1 and min(np.diff(levels.drawn)) >= FAR / 2 and levels.far <= SOFT
     if apart and len(levels.drawn) == 2:
         return "binary", *said(where, found, levels, "background and foreground", lossy)
     if apart and (not has_255 or evenly_spread(levels.drawn)):
@@ -216,7 +219,7 @@ def explicit_pair(where: str, found: Counted, levels: Levels, lossy: Sequence[st
     if len(drawn) < 2:
         drawn = (int(found.values[0]), int(found.values[-1]))
     share = 1 - int(found.pixels[np.isin(found.values, drawn)].sum()) / max(1, int(found.pixels.sum()))
-    return "binary", *said(where, found, Levels(drawn, share), "background and foreground", lossy)
+    return "binary", *said(where, found, Levels(drawn, share, share), "background and foreground", lossy)
 
 
 def mixed(cfg: DataConfig, seen: Mapping[str, Look]) -> bool:

@@ -18,14 +18,18 @@ MANY = 16  # values from which on they are no classes but shades
 
 @dataclass(frozen=True)
 class Levels:
-    """drawn: the values that were drawn, rising; rest: share of all pixels that have another one (0..1)."""
+    """drawn: the values that were drawn, rising; rest: share of all pixels that have another one (0..1); far: of those,
+    where values were changed by compression, only such as it does not explain."""
 
     drawn: tuple[int, ...]
     rest: float
+    far: float
 
 
 def levels_of(found: Counted, lossy: bool) -> Levels:
     """The values that were drawn. lossy: whether the files were saved so that values change."""
+    if not len(found.values):
+        return Levels((), 0.0, 0.0)
     exact = found.values[found.solid >= SOLID * found.pixels]
     shades = len(found.values) > MANY and len(exact) * 2 < len(found.values)
     if lossy or shades:
@@ -39,8 +43,14 @@ def levels_of(found: Counted, lossy: bool) -> Levels:
     share = int(missing.sum()) / total
     few = len(missing) < 4 and len(drawn) > 2 and share > STRAY  # a class of thin lines, say
     if few and not (lossy or shades):
-        return Levels(tuple(found.values.tolist()), 0.0)
-    return Levels(tuple(int(one) for one in drawn), share)
+        return Levels(tuple(found.values.tolist()), 0.0, 0.0)
+    far = int(found.pixels[distance(found.values, drawn) > NEAR].sum()) / total if lossy or shades else share
+    return Levels(tuple(int(one) for one in drawn), share, far)
+
+
+def distance(values: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """How far each value is from the nearest of those that were drawn."""
+    return np.abs(values[:, None] - drawn).min(1, initial=1 << 16)
 
 
 def peaks(found: Counted) -> np.ndarray:
@@ -70,7 +80,7 @@ def is_pair(found: Counted, levels: Levels) -> bool:
     between = (found.values > drawn[0] + NEAR) & (found.values < drawn[1] - NEAR)
     others = int(found.pixels[~np.isin(found.values, drawn)].sum())
     soft = int(found.pixels[between].sum()) > 0 or len(found.values) > 6
-    return levels.rest <= STRAY or (soft and levels.rest <= SOFT and others > 0)
+    return levels.rest <= STRAY or (soft and levels.far <= SOFT and others > 0)
 
 
 def is_dense(values: np.ndarray, drawn: tuple[int, ...]) -> bool:

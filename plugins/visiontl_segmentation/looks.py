@@ -12,7 +12,7 @@ from PIL import Image
 
 from visiontl import DataError
 from visiontl.kit.headers import in_threads
-from visiontl_segmentation.masks import LOSSY, alpha_of, color_codes, has_alpha, open_mask, raw_of
+from visiontl_segmentation.masks import alpha_of, color_codes, gray_of, has_alpha, is_lossy, open_mask, raw_of
 
 Form = Literal["", "gray", "wide", "rgb", "palette", "color"]
 MOST = 20_000  # values or colors of one file that are kept; a photo may have more
@@ -88,17 +88,8 @@ def pixels_of(path: Path, image: Image.Image) -> tuple[np.ndarray, Form]:
         return raw_of(path, image, "values"), "gray"
     if len(image.getbands()) == 1:
         return raw_of(path, image, "values", wide=True), "wide"
-    pixels = raw_of(path, image, "color")
-    same = bool((pixels[..., 1:] == pixels[..., :1]).all())
-    return (pixels[..., 0], "rgb") if same else (pixels, "color")
-
-
-def is_lossy(path: Path, image: Image.Image) -> bool:
-    """Whether the file's format changes values: JPEG, and WebP where it is not the lossless kind."""
-    if image.format == "WEBP":
-        with path.open("rb") as file:
-            return b"VP8 " in file.read(64)
-    return image.format in LOSSY
+    gray = gray_of(path, image)
+    return (raw_of(path, image, "color"), "color") if gray is None else (gray, "rgb")
 
 
 def counted(codes: np.ndarray) -> Counted:

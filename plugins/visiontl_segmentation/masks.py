@@ -23,6 +23,7 @@ MOST_CLASSES = 254  # indices 0 to 253
 Kind = Literal["index", "color", "binary", "levels"]
 Channel = Literal["values", "gray", "color", "alpha"]  # gray: a palette's colors, which are all gray, as values
 LOSSY = ("JPEG", "MPO")
+TINT = 16  # between the channels of a gray pixel that was compressed with loss
 
 
 @dataclass(frozen=True)
@@ -158,13 +159,13 @@ def raw_of(path: Path, image: Image.Image, channel: Channel, wide: bool = False)
         return np.asarray(image.convert("L") if image.mode == "1" or channel == "gray" else image)
     values = np.asarray(image)  # of PA, palette with alpha, the indices are the first channel
     if values.ndim == 3 and values.shape[2] >= 3:  # gray, saved as RGB by many tools
-        values = values if image.mode in ("RGB", "RGBA") else np.asarray(image.convert("RGB"))
-        if (values[..., 1:3] != values[..., :1]).any():
+        gray = gray_of(path, image)
+        if gray is None:
             raise DataError(
                 f"{path}: holds colors ({image.mode}), not class indices; for color-coded masks give "
                 "task.data.values=color and a table of colors"
             )
-        return values[..., 0]
+        return gray
     if values.ndim == 3:  # LA
         return values[..., 0]
     low, high = values.min(initial=0), values.max(initial=0)
@@ -178,6 +179,24 @@ def raw_of(path: Path, image: Image.Image, channel: Channel, wide: bool = False)
             f"{path}: values from {low:g} to {high:g} ({image.mode}); class indices are whole numbers from 0 to 255"
         )
     return values.astype(np.uint16 if wide else np.uint8)
+
+
+def gray_of(path: Path, image: Image.Image) -> np.ndarray | None:
+    """(H, W) uint8 of a picture of colors that are all gray, or nearly so where compression changed them; else None."""
+    pixels = np.asarray(image if image.mode in ("RGB", "RGBA") else image.convert("RGB"))
+    first = pixels[..., 0]
+    if all(np.array_equal(first, pixels[..., k]) for k in (1, 2)):
+        return first
+    spread = pixels[..., :3].max(2) - pixels[..., :3].min(2)
+    return pixels[..., 1] if spread.max() <= TINT and is_lossy(path, image) else None
+
+
+def is_lossy(path: Path, image: Image.Image) -> bool:
+    """Whether the file's format changes values: JPEG, and WebP where it is not the lossless kind."""
+    if image.format == "WEBP":
+        with path.open("rb") as file:
+            return b"VP8 " in file.read(64)
+    return image.format in LOSSY
 
 
 def has_alpha(image: Image.Image) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from visiontl import DataError
 from visiontl.kit.words import count, refusal
 from visiontl_segmentation.deciding import in_percent, said_lossy
-from visiontl_segmentation.levels import SOFT, SOLID
+from visiontl_segmentation.levels import NEAR, SOFT, SOLID, distance, levels_of
 from visiontl_segmentation.listing import Listing, MaskFile
 from visiontl_segmentation.looks import Counted, Look, summed
 from visiontl_segmentation.masks import IGNORED, UNKNOWN, Meaning, colors_in_words, nearest_color, ranges
@@ -50,6 +50,7 @@ def tally_files(
     for split, pairs in listing.parts.items():
         rows = np.full((len(pairs), number + 1), -1, dtype=np.int64)
         strange, files = 0, 0
+        odd = new_areas(listing, split, looks, meaning)
         for row, (name, look) in zip(rows, looks_of(listing, split, looks), strict=True):
             found = in_meaning(look, meaning)
             if found is None:
@@ -57,7 +58,7 @@ def tally_files(
             indices = meaning.lookup(found.values)
             other = ~np.isin(found.values, meaning.exact) if meaning.channel != "color" else indices == UNKNOWN
             pixels = int(found.pixels[other].sum())
-            if pixels and (not meaning.near or meaning.channel == "color" or pixels > MOST_STRANGE * row_total(look)):
+            if pixels and not tolerable(found, look, meaning, odd):
                 values = (colors_in_words if meaning.channel == "color" else ranges)(found.values[other].tolist())
                 verb = "means" if int(other.sum()) == 1 else "mean"
                 problems.append(f"{name}: {values} on {count(pixels, 'pixel')} {verb} nothing")
@@ -69,11 +70,32 @@ def tally_files(
         tallies[split] = rows
         if strange and split != "train":
             share = strange / max(1, int(rows[rows[:, 0] >= 0].sum()))
-            notes.append(f"{split}: other values on {strange:,} pixels ({in_percent(share)}) of {count(files, 'mask')} "
-                         "count as the nearest of them")  # fmt: skip
+            what = f"{count(strange, 'pixel')} ({in_percent(share)}) of {count(files, 'mask')}"
+            notes.append(f"{split}: other values on {what} count as the nearest of them")
     if problems:
         raise refused(listing, meaning, problems, lossy)
     return meaning, tallies
+
+
+def tolerable(found: Counted, look: Look, meaning: Meaning, odd: np.ndarray) -> bool:
+    """Whether the values of a mask that stand for nothing by themselves may count as the nearest that do."""
+    if not meaning.near or meaning.channel == "color" or np.isin(found.values, odd).any():
+        return False
+    far = distance(found.values, meaning.exact) > NEAR
+    return bool(found.pixels[far].sum() <= MOST_STRANGE * row_total(look))
+
+
+def new_areas(listing: Listing, split: str, looks: Mapping[str, Look], meaning: Meaning) -> np.ndarray:
+    """Values that areas of a split's masks have and the training masks lack: they are no soft edges of theirs."""
+    if split == "train" or not meaning.near or meaning.channel == "color":
+        return np.zeros(0, dtype=np.int64)
+    own = [look for _, look in looks_of(listing, split, looks)]
+    drawn = np.array(levels_of(summed([in_meaning(look, meaning) or Counted() for look in own]), False).drawn)
+    if any(look.lossy for look in own):
+        drawn = drawn[distance(drawn, meaning.exact) > NEAR]
+    train = [look for _, look in looks_of(listing, "train", looks)] if "train" in listing.parts else []
+    known = summed([in_meaning(look, meaning) or Counted() for look in train]).values
+    return drawn[~np.isin(drawn, meaning.exact) & ~np.isin(drawn, known)]
 
 
 def row_total(look: Look) -> int:
@@ -93,7 +115,7 @@ def refused(listing: Listing, meaning: Meaning, problems: list[str], lossy: list
     elif meaning.near:
         advice = "task.data.values says what masks hold; task.data.ignore_index leaves values out"
     else:
-        advice = "name more classes, or let task.data.ignore_index leave values out"
+        advice = "name more classes, let task.data.ignore_index leave values out, or say task.data.values"
     return refusal(
         f"{listing.where}: masks hold what is not {meaning.expected} ({advice}){said_lossy(lossy)}", problems
     )
@@ -119,9 +141,9 @@ def with_stray_colors(listing: Listing, looks: Mapping[str, Look], meaning: Mean
     pixels = 0
     for look, found in strange:
         far = nearest_color(found.values, meaning.colors)[1] > CLOSE if look.lossy else np.isin(found.values, drawn)
-        share = SOFT if not look.lossy else MOST_STRANGE
-        solid = found.solid[far].sum() if look.lossy else far.sum()
-        if solid or found.pixels.sum() > share * row_total(look):
+        solid, area = int(found.solid[far].sum()), int(found.pixels[far].sum())
+        many = area if look.lossy else int(found.pixels.sum())
+        if (solid > SOLID * area if look.lossy else far.any()) or many > SOFT * row_total(look):
             return meaning
         pixels += int(found.pixels.sum())
     share = pixels / sum(row_total(look) for look, _ in every)

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from visiontl_segmentation.deciding import Decision
-from visiontl_segmentation.levels import SOFT
+from visiontl_segmentation.deciding import Decision, in_channel
+from visiontl_segmentation.levels import NEAR, levels_of
 from visiontl_segmentation.looks import Look
-from visiontl_segmentation.masks import UNKNOWN, color_codes
+from visiontl_segmentation.masks import IGNORED, UNKNOWN, color_codes
 
 if TYPE_CHECKING:
     from visiontl_segmentation.classes import Classes, Naming
     from visiontl_segmentation.listing import Listing
 
+MOST_HELD = 256  # values that a model is told of its training masks
 WIDEST = 65535  # of a value in a picture
 
 
@@ -45,6 +46,7 @@ def written_as(
         "channel": decision.channel,
         "levels": list(decision.levels),
         "names": list(naming.names),
+        "held": held_values(decision, looks),
     }
     if decision.kind == "color":
         made["colors"] = {name: list(naming.colors[name]) for name in naming.names}
@@ -135,22 +137,32 @@ def table_of_values(meta: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
+def held_values(decision: Decision, looks: Sequence[Look]) -> list[int]:
+    """The values that the training masks hold."""
+    if decision.channel == "color":
+        return []
+    return in_channel(looks, decision.channel).values[:MOST_HELD].tolist()
+
+
 def trained_decision(meta: Mapping[str, Any], looks: Mapping[str, Look]) -> Decision | None:
     """What the training masks were taken for, where other masks hold nothing else; None where they do, or where the
     model does not say."""
     how = manner(meta)
     if how.get("kind") in (None, "color"):
         return None
-    levels: tuple[int, ...] = tuple(how["levels"])
-    channel = how["channel"]
-    known = {int(value) for value, _ in meta["values"]} | {*levels}
-    for look in looks.values():
-        if look.size is None:
-            continue
-        found = look.alpha if channel == "alpha" else look.colors() if channel == "gray" else look.found
-        if found is None:
-            continue
-        values = found.values & 255 if channel == "gray" else found.values
-        if look.form == "color" or found.pixels[~np.isin(values, list(known))].sum() > SOFT * found.pixels.sum():
+    seen = [look for look in looks.values() if look.size is not None]
+    if how["channel"] == "alpha":
+        red, green, blue = how["color"]
+        colors = {code for look in seen for code in look.colors().values.tolist()}
+        if colors - {red << 16 | green << 8 | blue}:
             return None
-    return Decision(how["kind"], channel, levels, form=how["form"])
+    elif any(look.form == "color" for look in seen):
+        return None
+    levels: tuple[int, ...] = tuple(how["levels"])
+    found = in_channel(seen, how["channel"])
+    known = {*levels, *how["held"], *(value for value, index in meta["values"] if not levels and index != IGNORED)}
+    drawn = levels_of(found, any(look.lossy for look in seen)).drawn if levels else found.values.tolist()
+    slack = NEAR if levels and any(look.lossy for look in seen) else 0
+    if any(min((abs(value - one) for one in known), default=1 << 16) > slack for value in drawn):
+        return None
+    return Decision(how["kind"], how["channel"], levels, form=how["form"])

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 from visiontl_segmentation.data import data
 from visiontl_segmentation.written import class_indices, mask_image, table_of_values
 
 import visiontl
 from tests.segmentation.made import config, picture, write
-from visiontl import ImageSpec
+from visiontl import DataError, ImageSpec, VisionTLError
 from visiontl.engine.model import through_json
 from visiontl.engine.predict import predict_files
 
@@ -213,3 +217,208 @@ def test_predictions_score_as_evaluation_does(tmp_path, kind):
     assert {*np.unique(np.stack(guess)).tolist()} <= {*kept}
     assert miou(guess, truth, kept) == pytest.approx(report["scores"]["val"]["miou"], abs=1e-12)
     assert (tmp_path / "out/values.csv").read_text().count("\n") == 1 + len(kept)
+
+
+def outcome(root: Path, **keys: Any) -> str:
+    """The classes, or the error; with all notes."""
+    try:
+        found = read(root, **keys)
+    except VisionTLError as error:
+        return f"error: {error}"
+    return f"{', '.join(found.meta['classes'])}; " + "; ".join(found.notes)
+
+
+def first_eight_empty(mask: np.ndarray, file: Path, number: int) -> None:
+    values(0, 255, 255)(np.zeros_like(mask) if number < 8 else mask, file, number)
+
+
+def stray(value: int, where: int = 0) -> Save:
+    def save(mask: np.ndarray, file: Path, number: int) -> None:
+        gray = (mask > 0).astype(np.uint8) * 255
+        gray[0, 0] = value if number == where else 0
+        Image.fromarray(gray).save(f"{file}.png")
+
+    return save
+
+
+def cut_out(mask: np.ndarray, file: Path, number: int) -> None:
+    noise = np.random.default_rng(number).integers(0, 256, (*mask.shape, 3))
+    alpha = (mask > 0)[..., None] * 255
+    Image.fromarray(np.concatenate([noise, alpha], -1).astype(np.uint8)).save(f"{file}.png")
+
+
+def mixed(mask: np.ndarray, file: Path, number: int) -> None:
+    values(0, *[255 if number % 2 else 1] * 2)(mask, file, number)
+
+
+TWO, FIVE = "background, foreground", {"train": 12, "val": 2}
+# what was tried: (how masks are saved, classes.txt, keys, words of the outcome)
+OUTCOMES: dict[str, tuple[Save, str | None, dict[str, Any], tuple[str, ...]]] = {
+    "the first eight are empty": (first_eight_empty, None, {}, (TWO, "0 and 255 only")),
+    "one stray pixel": (stray(1), None, {}, (TWO, "1 on 1 pixel (less than 0.01%)")),
+    "one stray pixel, two names": (stray(1), "no\nyes\n", {}, ("no, yes", "1 on 1 pixel")),
+    "a stray pixel in val": (stray(7, 12), None, {}, (TWO, "val: other values on 1 pixel")),
+    "soft edges": (soft, None, {}, (TWO, "values from 1 to 248", "count as the nearest", "%")),
+    "JPEG": (jpeg(0, 255, 255), None, {}, (TWO, "12 masks compressed with loss, such as JPEG")),
+    "JPEG of three": (jpeg(0, 127, 255), "a\nb\nc\n", {}, ("a, b, c", "0, 127, 255", "JPEG")),
+    "JPEG of class numbers": (jpeg(0, 1, 2), None, {}, ("error", "no numbers of classes", "JPEG")),
+    "16 bits": (values(0, 65535, 65535, mode=np.uint16), None, {}, (TWO, "0 and 65535 only")),
+    "three values": (values(0, 128, 255), None, {}, ("class 0, class 128, class 255;",)),
+    "three values, one ignored": (values(0, 128, 255), None, {"ignore_index": [128]}, (TWO,)),
+    "three values, as two": (values(0, 128, 255), None, {"values": "binary"}, (TWO, "128 on", "nearest")),
+    "four values beside 255": (values(0, 38, 255), "a\nb\nc\nd\n", {}, ("error", "38 on", "task.data.values")),
+    "gaps beside 255": (values(0, 90, 255), None, {}, ("error", "0, 90, 255", "task.data.values=levels")),
+    "0 and 1 here, 0 and 255 there": (mixed, None, {}, ("error", "task.data.values=binary")),
+    "0 and 255 of three names": (values(0, 255, 255), "a\nb\nc\n", {}, ("error", "two classes", "3 are named")),
+    "one value": (values(0, 0, 0), None, {}, ("error", "one value only, 0", "task.data.values")),
+    "one class of two": (values(0, 0, 0), "a\nb\n", {}, ("error", "one class only, a", "none of b")),
+    "255 as index": (values(0, 255, 255), None, {"values": "index"}, ("error", "one class only")),
+    "255 beside 0 and 1": (values(0, 1, 255), None, {}, ("class 0, class 1;", "255 is ignored, on 14.")),
+    "palettes that differ": (turned_palette, None, {}, ("error", "palette index 0 is [0, 0, 0]", "task.data.colors")),
+    "palettes that differ, as index": (turned_palette, None, {"values": "index"}, ("class 0, class 1, class 2;",)),
+    "alpha alone differs": (alpha((9, 9, 9)), None, {}, (TWO, "[9, 9, 9]", "alpha is taken")),
+    "photos cut out": (cut_out, None, {}, (TWO, "photos cut out", "alpha")),
+    "an area in val alone": (
+        lambda mask, file, number: values(0, 127 if number > 11 else 255, 255)(mask, file, number), None, {},
+        ("error", "masks/val/12.png: 127 on")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OUTCOMES)
+def test_what_masks_are_taken_for_is_said(tmp_path, case):
+    save, names, keys, words = OUTCOMES[case]
+    said = outcome(saved(tmp_path, save, names, FIVE), **keys)
+    for word in words:
+        assert word in said, said
+    assert said.startswith(words[0])
+
+
+def test_the_meaning_does_not_depend_on_the_order_of_files(tmp_path):
+    """The same masks under other names: in reverse, the empty ones come last."""
+    plain, turned = tmp_path / "a", tmp_path / "b"
+    saved(plain, first_eight_empty, splits=FIVE)
+    saved(
+        turned,
+        lambda mask, file, number: first_eight_empty(drawn(11 - number), file, 11 - number),
+        splits={"train": 12},
+    )
+    left, right = read(plain).meta, read(turned, val_fraction=0.0).meta
+    assert (left["classes"], left["counts"]) == (right["classes"], right["counts"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "other", "classes"),
+    [
+        ("binary", values(255, 255, 255), [1, 1, 1]),  # nothing but foreground
+        ("binary", values(0, 0, 0), [0, 0, 0]),
+        ("binary", values(0, 1, 1), [0, 1, 1]),
+        ("binary", jpeg(0, 255, 255), [0, 1, 1]),
+        ("binary, 16 bits", values(0, 255, 255), [0, 1, 1]),
+        ("alpha", values(0, 255, 255), [0, 1, 1]),
+        ("values far apart", values(0, 255, 255), [0, 2, 2]),
+        ("color", colored, [0, 1, 2]),
+    ],
+)
+def test_other_masks_mean_to_a_model_what_they_are(tmp_path, kind, other, classes):
+    save, names, keys, _, _ = KINDS[kind]
+    meta = through_json(read(saved(tmp_path / "own", save, names), **keys).meta)
+    saved(tmp_path / "other", other, splits={"test": 2})
+    found = data(config(tmp_path / "other", {"augment": "none"}), SPEC, meta)
+    for number, mask in enumerate(truths(found, "test")):
+        assert np.array_equal(mask, np.array(classes)[drawn(number)])
+
+
+def test_a_model_of_0_and_1_does_not_ignore_a_foreground_of_255(tmp_path):
+    meta = through_json(read(saved(tmp_path / "own", values(0, 1, 1))).meta)
+    saved(tmp_path / "other", values(0, 255, 255), splits={"test": 1})
+    found = data(config(tmp_path / "other", {"augment": "none"}), SPEC, meta)
+    assert np.array_equal(truths(found, "test")[0], BINARY[drawn(0)])
+
+
+@pytest.mark.parametrize(
+    ("photo", "mask", "words"),
+    [
+        ("{}", ["{}_mask"], "task.data.mask_suffix=_mask"),
+        ("{}", ["{}.seg"], "task.data.mask_suffix=.seg"),
+        ("{}_sat", ["{}_mask"], "task.data.image_suffix=_sat and task.data.mask_suffix=_mask"),
+        ("{}_img", ["{}"], "task.data.image_suffix=_img"),
+        ("{}", ["{}_disc", "{}_square"], "each photo has several masks, with the endings _disc, _square"),
+    ],
+)
+def test_endings_of_masks_are_proposed(tmp_path, photo, mask, words):
+    for number in range(4):
+        picture(tmp_path / f"images/{photo.format(f'b{number}')}.png", SIZE)
+        for one in mask:
+            picture(tmp_path / f"masks/{one.format(f'b{number}')}.png", SIZE)
+    assert words in outcome(tmp_path)
+
+
+def test_colors_beside_the_table_are_soft_edges_or_an_error(tmp_path):
+    def blurred(mask: np.ndarray, file: Path, number: int) -> None:
+        image = Image.fromarray(np.array(BLACK_FIRST, dtype=np.uint8).reshape(3, 3)[mask])
+        image.filter(ImageFilter.GaussianBlur(0.6)).save(f"{file}.png")
+
+    def compressed(mask: np.ndarray, file: Path, number: int) -> None:
+        Image.fromarray(np.array(BLACK_FIRST, dtype=np.uint8).reshape(3, 3)[mask]).save(f"{file}.jpg", quality=85)
+
+    for name, save in (("blurred", blurred), ("compressed", compressed)):
+        root = saved(tmp_path / name, save)
+        found = read(root, colors=TABLE)
+        assert any("colors beside the table" in note and "nearest color" in note for note in found.notes)
+        wrong = [(mask != drawn(number)).mean() for number, mask in enumerate(truths(found))]
+        assert max(wrong) < 0.03
+        lacking = {name: color for name, color in TABLE.items() if name != "square"}
+        assert "mean nothing" in outcome(root, colors=lacking)
+
+
+def test_a_color_mask_with_palettes_in_the_order_of_no_table(tmp_path):
+    root = saved(tmp_path, palette)
+    write(root / "class_dict.csv", "name,r,g,b\nsquare,0,0,142\ndisc,220,20,60\nground,0,0,0\n")
+    found = read(root)
+    assert found.meta["classes"] == ["square", "disc", "ground"]
+    assert np.array_equal(truths(found)[0], 2 - drawn(0))
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    st.lists(st.sampled_from([0, 1, 2, 3, 7, 38, 127, 128, 200, 254, 255]), min_size=1, max_size=4, unique=True),
+    st.sampled_from([None, "a\nb\n", "a\nb\nc\n"]),
+    st.sampled_from(["auto", "index", "binary", "levels", "alpha"]),
+    st.randoms(use_true_random=False),
+)
+def test_no_mask_ends_in_a_trace_or_depends_on_the_order(levels, names, kind, random):
+    with tempfile.TemporaryDirectory() as folder:
+        numbers = [random.randrange(len(levels)) for _ in range(4)]
+
+        def save(mask: np.ndarray, file: Path, number: int) -> None:
+            Image.fromarray(np.array(levels, dtype=np.uint8)[(mask + numbers[number % 4]) % len(levels)]).save(
+                f"{file}.png"
+            )
+
+        def reverse(mask: np.ndarray, file: Path, number: int) -> None:
+            save(drawn(3 - number), file, 3 - number)
+
+        said = [
+            outcome(saved(Path(folder, name), one, names, {"train": 4}), values=kind, val_fraction=0.0)
+            for name, one in (("a", save), ("b", reverse))
+        ]
+        assert len({"error" if one.startswith("error") else one.partition(";")[0] for one in said}) == 1
+
+
+def test_polygons_without_area_and_ids_that_are_written(tmp_path):
+    """A bad polygon among sound ones goes alone; masks of COCO are written with the category ids."""
+    from tests.segmentation import made
+
+    root = made.coco(tmp_path)
+    content = json.loads((root / "annotations/train.json").read_text())
+    content["annotations"][0]["segmentation"] += [[1, 1, 5, 5]]
+    content["annotations"][1]["segmentation"] = [[1, 1, 5, 5]]
+    write(root / "annotations/train.json", json.dumps(content))
+    with pytest.raises(DataError, match="on_bad_annotation=skip"):
+        read(root)
+    found = read(root, on_bad_annotation="skip", max_bad_annotations=0.5)
+    notes = " ".join(found.notes)
+    assert "1 annotation of 6 cannot be used" in notes
+    assert "1 annotation without those of its polygons that cannot be used: annotation 1 (1 polygon)" in notes
+    image = mask_image(np.array([[0, 1, 2]], dtype=np.uint8), through_json(found.meta))
+    assert np.asarray(image).tolist() == [[0, 10, 20]]

@@ -125,7 +125,7 @@ def _splits(
             raise DataError(f"{listing.where}: {name} holds no pictures; remove it, or put some in")
     if WHOLE in parts:
         if source.split == "none" or (source.split == "auto" and evaluation):
-            notes.append(f"{listing.where}: no splits given; all {len(parts[WHOLE])} images are test")
+            notes.append(f"{listing.where}: no splits given; {count(len(parts[WHOLE]), 'image')}, all test")
             parts = {"test": parts[WHOLE]}
         else:
             fractions = {"val": source.val_fraction, "test": source.test_fraction}
@@ -199,9 +199,8 @@ def _new_meta(
     weights = cfg.class_weights
     if isinstance(weights, list) and len(weights) != len(ids):
         raise ConfigError(
-            f"task.class_weights: {len(weights)} numbers for {len(ids)} classes; expected one each, in "
-            "the order "
-            f"{some(meta['classes'], 10)}"
+            f"task.class_weights: {count(len(weights), 'number')} for {count(len(ids), 'class')}; expected one each, "
+            f"in the order {some(meta['classes'], 10)}"
         )
     return meta
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from visiontl import Backbone, BackboneError, OriginalHead
+from visiontl.kit.words import count
 from visiontl_classification.config import ClassificationConfig
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow turns RGB to gray
@@ -26,7 +27,7 @@ def model(cfg: ClassificationConfig, backbone: Backbone, meta: Mapping[str, Any]
     head = backbone.classifier()
     if head.num_classes != classes:
         raise BackboneError(
-            f"task.head: original: the head of {backbone.name} has {head.num_classes} classes, the data "
+            f"task.head: original: the head of {backbone.name} has {count(head.num_classes, 'class')}, the data "
             f"{classes}; "
             "use head: linear for your own classes, or folders named by ImageNet's ids, or "
             "task.data.class_names with "

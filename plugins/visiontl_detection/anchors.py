@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from visiontl import DataError, ImageSpec
+from visiontl.kit.words import count, plural
 from visiontl_detection.config import DetectionConfig
 from visiontl_detection.listing import Annotated
 from visiontl_detection.views import resized
@@ -41,8 +42,8 @@ def fitted(
     wanted = cfg.anchors.per_level * LEVELS
     if len(shapes) < wanted:
         raise DataError(
-            f"task.anchors: fitted: {wanted} shapes are wanted and train has {len(shapes)} boxes; lower "
-            "task.anchors.per_level, or use anchors: default"
+            f"task.anchors: fitted: {count(wanted, 'shape')} {plural(wanted, 'is')} wanted and train has "
+            f"{count(len(shapes), 'box')}; lower task.anchors.per_level, or use anchors: default"
         )
     if len(shapes) > MOST:
         shapes = shapes[np.random.default_rng(0).choice(len(shapes), MOST, replace=False)]
@@ -53,7 +54,7 @@ def fitted(
         for i in range(0, wanted, cfg.anchors.per_level)
     ]
     mean = overlap(shapes, centers).max(1).mean()
-    lines = [f"anchors fitted to {len(shapes):,} boxes, mean IoU of a box with its nearest: {mean:.3f}"]
+    lines = [f"anchors fitted to {count(len(shapes), 'box')}, mean IoU of a box with its nearest: {mean:.3f}"]
     lines += [
         f"anchors of level {i}: " + ", ".join(f"{w:g} x {h:g}" for w, h in level) for i, level in enumerate(levels)
     ]

@@ -18,7 +18,7 @@ from visiontl.kit.absent import instead
 from visiontl.kit.folders import LONGEST, Folders, join, other_forms, passed_over
 from visiontl.kit.headers import image_sizes
 from visiontl.kit.splits import split_files
-from visiontl.kit.words import LINES, count, did_you_mean, refusal, some, told
+from visiontl.kit.words import count, did_you_mean, refusal, some, told
 from visiontl_detection.config import DataConfig
 from visiontl_detection.listing import Annotated, Listing
 
@@ -205,7 +205,7 @@ def _listed(folders: Folders, settings: Mapping[str, Any], file: str, notes: lis
         try:
             lines.append(folders.within(line.strip()))
         except ValueError as error:
-            near = instead(folders, line.strip()) if len(problems) < LINES and len(line) < LONGEST else ""
+            near = instead(folders, line.strip()) if not problems and len(line) < LONGEST else ""
             problems.append(f"line {number}: {error}{near}")
     if problems:
         raise refusal(path, problems)

@@ -12,6 +12,7 @@ from PIL import Image
 from visiontl import Figure, Pictures, Table
 from visiontl.kit.charts import chosen_pictures, draw_bars, draw_confusion, ends, spread
 from visiontl.kit.drawing import sheet, with_legend
+from visiontl.kit.words import count, plural
 from visiontl_segmentation.config import SegmentationConfig
 from visiontl_segmentation.drawing import entries, overlay, verdict
 from visiontl_segmentation.scores import dice, divided, iou, mean, scored_classes, summed, unpacked
@@ -63,7 +64,11 @@ def classes_table(table: np.ndarray, names: Sequence[str]) -> Table:
         if true[k] or said[k]
     ]
     absent = len(names) - len(rows)
-    caption = f"{absent} classes that neither truth nor prediction holds are not listed." if absent else ""
+    caption = (
+        f"{count(absent, 'class')} that neither truth nor prediction holds {plural(absent, 'is')} not listed."
+        if absent
+        else ""
+    )
     return Table("Classes", ["class", "share of pixels", *columns], rows, caption)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from visiontl import Backbone, BackboneError, TrainingError
+from visiontl.kit.words import count
 from visiontl_segmentation.config import SMALLEST, SegmentationConfig
 from visiontl_segmentation.decoders import POOLED, Decoder
 from visiontl_segmentation.views import Frame, padded
@@ -33,7 +34,7 @@ def model(cfg: SegmentationConfig, backbone: Backbone, meta: Mapping[str, Any]) 
     weights = cfg.loss.class_weights
     classes = len(meta["classes"])
     if isinstance(weights, list) and len(weights) != classes:
-        raise BackboneError(f"task.loss.class_weights: {len(weights)} weights for {classes} classes")
+        raise BackboneError(f"task.loss.class_weights: {count(len(weights), 'weight')} for {count(classes, 'class')}")
     return Segmenter(cfg, backbone, classes)
 
 

@@ -12,7 +12,7 @@ from visiontl import Data, DataError, ImageSpec, seeded
 from visiontl.kit.folders import find_images
 from visiontl.kit.images import open_image
 from visiontl.kit.splits import hold_out
-from visiontl.kit.words import plural
+from visiontl.kit.words import count, plural
 from visiontl_style.config import StyleConfig
 from visiontl_style.pictures import decoded, encoded, named, open_style, pictures_in, sized
 from visiontl_style.views import crop, square
@@ -115,7 +115,9 @@ def data(cfg: StyleConfig, spec: ImageSpec, meta: Mapping[str, Any] | None = Non
                 )
             key = "task.data.val_styles"
         if len(carried) > CARRIED:
-            notes.append(f"{key}: the first {CARRIED} of {len(carried)} pictures travel with the model and are val's")
+            notes.append(
+                f"{key}: the first {CARRIED} of {count(len(carried), 'picture')} travel with the model and are val's"
+            )
             carried = carried[:CARRIED]
     styles = [
         {"name": name, "png": encoded(sized(open_style(file, key)[0], cfg.style_size))}
@@ -144,12 +146,16 @@ def split(cfg: StyleConfig, photos: Mapping[str, str], notes: list[str]) -> tupl
         notes += more
         train = [name for name in photos if name not in set(val)]
         if len(train) < len(photos):
-            notes.append(f"{len(photos) - len(train)} photos are in `val` too and are not trained on")
+            both = len(photos) - len(train)
+            notes.append(
+                f"{count(both, 'photo')} {plural(both, 'is')} in `val` too and {plural(both, 'is')} not trained on"
+            )
     else:
         parts = hold_out(photos, photos.__getitem__, {"val": source.val_fraction}, source.split_seed)
         train, val = parts["train"], parts.get("val", [])
         if val:
-            notes.append(f"{len(val)} of {len(photos)} photos are held out as val, with seed {source.split_seed}")
+            held = f"{len(val)} of {count(len(photos), 'photo')} {plural(len(val), 'is')} held out as val"
+            notes.append(f"{held}, with seed {source.split_seed}")
     if len(train) < 2:
         have = f"{len(photos)} {plural(len(photos), 'photo')}"
         raise DataError(

@@ -82,7 +82,7 @@ def test_prediction_serves_what_can_be_read_and_names_the_rest(capsys, place, tr
 def test_one_unreadable_picture_alone_is_named(capsys, place, trained, picture):
     picture.write(place / picture.file)
     done = command(capsys, place, "predict", trained, place / picture.file, "--out", "answers")
-    check_refused(done, "none of the 1 images could be read", picture.file, picture.words, allowed=["answers"])
+    check_refused(done, "none of 1 image could be read", picture.file, picture.words, allowed=["answers"])
 
 
 def test_a_picture_that_may_not_be_read_is_named(capsys, place, config):

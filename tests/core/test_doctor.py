@@ -269,4 +269,4 @@ def test_doctor_builds_no_model(tmp_path, monkeypatch):
 def test_an_error_with_several_mistakes_is_one_finding():
     found = doctor.failure(refusal("x.json", ["image 3 is twice there", "image 7 has no name"]), "the run stops here")
     assert found.what == "x.json: 2 errors: image 3 is twice there; image 7 has no name"
-    assert doctor.failure(ValueError("a\nb"), "").what == "ValueError: a\nb"
+    assert doctor.failure(ValueError("a\nb"), "").what == "ValueError: a: b"

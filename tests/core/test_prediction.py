@@ -41,7 +41,7 @@ def test_a_run_folder_among_the_images_is_refused(tmp_path):
 def test_nothing_readable_is_an_error_that_names_a_list(tmp_path):
     report = visiontl.train(Case("brightness", tmp_path).resolved("train.epochs=1"))
     (tmp_path / "page.jpg").write_text("<html></html>")
-    with pytest.raises(visiontl.DataError, match="none of the 1 images could be read"):
+    with pytest.raises(visiontl.DataError, match="none of 1 image could be read"):
         predict_files(report["run"], [tmp_path / "page.jpg"], out=tmp_path / "out")
     assert "page.jpg" in (tmp_path / "out" / "unreadable.json").read_text()
 

@@ -167,8 +167,9 @@ def examine_length(resolved: Resolved, data: Data, diagnosis: Diagnosis) -> list
         return [failure(error, "the run stops here")]
     group = train.batch_size * train.accumulate * world
     diagnosis.facts.append(
-        f"training: {len(order):,} updates of {group} images an epoch, {len(order) * train.epochs:,} in {train.epochs} "
-        f"epochs, on {world} {plural(world, 'process')}"
+        f"training: {len(order):,} {plural(len(order), 'update')} of {group} {plural(group, 'image')} an epoch, "
+        f"{len(order) * train.epochs:,} in {train.epochs} {plural(train.epochs, 'epoch')}, "
+        f"on {world} {plural(world, 'process')}"
     )
     if order.dropped:
         left = f"{order.dropped} {plural(order.dropped, 'image')} {plural(order.dropped, 'is')}"
@@ -179,8 +180,8 @@ def examine_length(resolved: Resolved, data: Data, diagnosis: Diagnosis) -> list
 def failure(error: Exception, consequence: str) -> Finding:
     """Our own errors are sentences, those with several mistakes a line each; others are told with their kind."""
     text = str(error) if isinstance(error, VisionTLError) else f"{type(error).__name__}: {error}"
-    first, *more = text.split("\n  - ")
-    return Finding("error", f"{first}: {'; '.join(more)}" if more else text, consequence)
+    first, *more = (line.strip().removeprefix("- ") for line in text.splitlines() if line.strip())
+    return Finding("error", f"{first}: {'; '.join(more)}" if more else first, consequence)
 
 
 def to_json(diagnosis: Diagnosis, resolved: Resolved) -> dict[str, Any]:
@@ -218,7 +219,9 @@ def show(diagnosis: Diagnosis, console: Console) -> None:
         console.say(f"not checked: {text}")
     counts = ", ".join(f"{diagnosis.count(level)} {plural(diagnosis.count(level), level)}" for level in LEVELS)
     read = (
-        f"; {diagnosis.images:,} images read, {diagnosis.images_per_second:,.0f} a second" if diagnosis.images else ""
+        f"; {diagnosis.images:,} {plural(diagnosis.images, 'image')} read, {diagnosis.images_per_second:,.0f} a second"
+        if diagnosis.images
+        else ""
     )
     console.say(f"{counts}{read}")
 

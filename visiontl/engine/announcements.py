@@ -8,6 +8,7 @@ from visiontl.backbones.weights import LoadReport
 from visiontl.engine.order import Orders
 from visiontl.freezing.layout import Layout
 from visiontl.freezing.policies import Mode
+from visiontl.kit.words import plural
 from visiontl.report.console import Console
 from visiontl.report.formats import human
 from visiontl.report.run import StageRow
@@ -66,6 +67,7 @@ def announce_data(orders: Orders, total: int, epochs: int, console: Console) -> 
     )
     dropped = orders(0).dropped
     if dropped:
-        console.say(f"{dropped} images of each epoch, other ones every time, are left over and not used", keep=True)
+        left = f"{dropped} {plural(dropped, 'image')} of each epoch, other ones every time"
+        console.say(f"{left}, {plural(dropped, 'is')} left over and not used", keep=True)
     if "val" not in splits:
         console.warn("there is no val split: no score picks the best weights, the last ones are kept")

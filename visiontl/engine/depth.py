@@ -8,6 +8,7 @@ from typing import Any
 
 from visiontl.kit import depths
 from visiontl.kit.depths import Depth, Levels
+from visiontl.kit.words import count
 from visiontl.report.console import Console
 from visiontl.task import Data, SampleDataset
 
@@ -63,4 +64,4 @@ def warn_of_depth(split: SampleDataset, depth: Depth, console: Console) -> None:
         elif len(found) == 0 and id >= 7 * step:  # a data set of 8 bits, as almost all are
             return
     for doubt in depths.doubts(found, depth):
-        console.warn(f"of {len(range(0, len(split), step))} images that were looked at, {doubt}")
+        console.warn(f"of {count(len(range(0, len(split), step)), 'image')} looked at, {doubt}")

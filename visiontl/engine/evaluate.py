@@ -18,6 +18,7 @@ from visiontl.engine.reporting import describe, report_items, write, write_rows
 from visiontl.engine.rows import gather_rows, say_scores, score_rows
 from visiontl.engine.start import build, pretrained_backbone, read_data
 from visiontl.errors import DataError
+from visiontl.kit.words import count
 from visiontl.processes import liveness, ranks
 from visiontl.processes.seeds import INIT, mix, seeded
 from visiontl.report.console import Console
@@ -80,7 +81,7 @@ def measure(
     for name, split in chosen.items():
         rows = gather_rows(placement.accelerator, built, split, console, name)
         scores[name] = score_rows(built, rows)
-        say_scores(console, f"{name}: {len(split)} images", scores[name])
+        say_scores(console, f"{name}: {count(len(split), 'image')}", scores[name])
         if ranks.rank() == 0:
             items += report_items(built, rows, split, name)
             write_rows(folder, name, split.names, rows)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from visiontl.errors import DataError
+from visiontl.kit.words import plural
 from visiontl.processes.seeds import ORDER, generator, mix
 from visiontl.task import Data
 
@@ -101,8 +102,8 @@ def epoch_order(data: Data, seed: int, epoch: int, batch_size: int, accumulate: 
         order = Order(permutation, batch_size, accumulate, world)
     if len(order) == 0:
         raise DataError(
-            f"the training split has {count} images, too few for one update of {batch_size} images on each of "
-            f"{world} processes; make train.batch_size smaller or use fewer processes"
+            f"the training split has {count} {plural(count, 'image')}, too few for one update of {batch_size} on "
+            f"each of {world} {plural(world, 'process')}; make train.batch_size smaller or use fewer processes"
         )
     return order
 

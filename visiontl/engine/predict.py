@@ -30,6 +30,7 @@ from visiontl.errors import ConfigError, DataError
 from visiontl.kit import depths
 from visiontl.kit.folders import find_images
 from visiontl.kit.images import open_image, to_rgb
+from visiontl.kit.words import count
 from visiontl.processes import launch
 from visiontl.report.console import Console
 from visiontl.runs import folders
@@ -199,7 +200,7 @@ def predict_files(
     console.say(f"written to {folder}")
     if not records:
         first, where = next(iter(failed.values()), "no reason is known"), folder / "unreadable.json"
-        raise DataError(f"none of the {len(files)} images could be read; {where} names them; the first: {first}")
+        raise DataError(f"none of {count(len(files), 'image')} could be read; {where} names them; the first: {first}")
     return {"folder": str(folder), "predicted": len(records), "failed": failed}
 
 

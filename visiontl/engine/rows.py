@@ -15,6 +15,7 @@ from visiontl.engine.feature_cache import FeatureCache, split_batches
 from visiontl.engine.model import Built
 from visiontl.engine.order import Key, evaluation_keys
 from visiontl.errors import TrainingError
+from visiontl.kit.words import plural
 from visiontl.processes import ranks
 from visiontl.report.console import Console
 from visiontl.report.values import json_value
@@ -78,7 +79,9 @@ def merge_rows(parts: Sequence[Mapping[int, Any]], count: int) -> list[Any]:
     for part in parts:
         twice = merged.keys() & part.keys()
         if twice:
-            raise TrainingError(f"evaluation saw {len(twice)} images twice, such as id {min(twice)}")
+            raise TrainingError(
+                f"evaluation saw {len(twice)} {plural(len(twice), 'image')} twice, such as id {min(twice)}"
+            )
         merged.update(part)
     if merged.keys() != set(range(count)):
         missing = sorted(set(range(count)) - merged.keys())

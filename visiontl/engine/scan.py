@@ -21,6 +21,7 @@ from visiontl.engine.loader import Remaining, load
 from visiontl.errors import DataError, VisionTLError
 from visiontl.kit.depths import Levels
 from visiontl.kit.images import Stored, how_stored
+from visiontl.kit.words import plural
 from visiontl.processes import ranks
 from visiontl.processes.seeds import seeded
 from visiontl.report.console import Console
@@ -161,14 +162,15 @@ def readable_data(
     scans = read_all(data.splits(), console)
     bad = unreadable(scans)
     count = sum(map(len, scans.values()))
-    console.say(f"data.on_bad: skip: read {count:,} images in {time.perf_counter() - began:.0f} s")
+    console.say(f"data.on_bad: skip: read {count:,} {plural(count, 'image')} in {time.perf_counter() - began:.0f} s")
     problems = too_many(section, data, bad)
     if problems:
         raise DataError("\n".join(problems))
     for name, found in bad.items():
         if found:
-            console.warn(f"{name}: {len(found)} of {len(scans[name]):,} images cannot be read and are left out: "
-                         + first_reasons(list(found.values())))  # fmt: skip
+            whole = f"{len(scans[name]):,} {plural(len(scans[name]), 'image')}"
+            named = first_reasons(list(found.values()))
+            console.warn(f"{name}: {len(found)} of {whole} cannot be read and are left out: {named}")
     if any(bad.values()) and task.check is not None:
         found = task.check(cfg, data, data.meta, seen(scans))
         errors = [one for one in found if isinstance(one, Finding) and one.level == "error"]
@@ -193,8 +195,8 @@ def too_many(section: DataConfig, data: Data, bad: Mapping[str, Mapping[int, str
             advice = "" if count == whole else f"; data.max_bad={least_share(count, whole):g} would allow it"
             named = first_reasons(list(bad[name].values()))
             problems.append(
-                f"{name}: {count:,} of {whole:,} images cannot be read, more than data.max_bad: {section.max_bad:g} "
-                f"allows{advice}: {named}"
+                f"{name}: {count:,} of {whole:,} {plural(whole, 'image')} cannot be read, more than data.max_bad: "
+                f"{section.max_bad:g} allows{advice}: {named}"
             )
     return problems
 

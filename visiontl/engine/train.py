@@ -34,6 +34,7 @@ from visiontl.freezing import policies
 from visiontl.freezing.apply import set_gradients, set_training
 from visiontl.freezing.layout import trainable
 from visiontl.freezing.policies import Mode
+from visiontl.kit.words import count
 from visiontl.processes import liveness, ranks, signals
 from visiontl.processes.seeds import STEP, mix, seed_generators
 from visiontl.report.console import Console
@@ -244,7 +245,7 @@ def finish(run: Run, ledger: Ledger) -> dict[str, Any]:
     if progress.best is None:  # a run that kept none so far exports what it has
         ranks.on_main(lambda: write_best(run, scores.get("val")))
     for name, split in splits.items():
-        say_scores(run.console, f"{name}: {len(split)} images, best weights", scores[name])
+        say_scores(run.console, f"{name}: {count(len(split), 'image')}, best weights", scores[name])
     say_worth(run, ledger, rows.get("val"))
     for line in plugins.failures():
         run.console.warn(line)

@@ -14,7 +14,7 @@ from visiontl.kit.absent import instead
 from visiontl.kit.folders import LONGEST, Folders, near, other_forms, read_text
 from visiontl.kit.names import compared
 from visiontl.kit.splits import WHOLE, split_of
-from visiontl.kit.words import LINES, count, did_you_mean, plural, refusal, some, told
+from visiontl.kit.words import count, did_you_mean, plural, refusal, some, told
 
 MOST = 1 << 30  # bytes of a table
 DELIMITERS = ",;\t"
@@ -126,7 +126,7 @@ def read_listing(
     repeated: list[str] = []
     for line, cells in read.records:
         try:
-            name = _named(folders, cells["path"], len(problems) < LINES)
+            name = _named(folders, cells["path"], not problems)
             split = _split(cells["split"]) if "split" in cells else WHOLE
             said = meaning(cells)
         except ValueError as error:

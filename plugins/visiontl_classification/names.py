@@ -68,8 +68,8 @@ def of_the_head(ids: Sequence[str], where: str) -> tuple[list[str], dict[str, st
     number = len(ids)
     if sorted(int(text) if _is_number(text) else -1 for text in ids) == list(range(number)):
         found = sorted(ids, key=int)
-        note = f"{found[0]} to {found[-1]} are taken for the numbers of the original head's classes, so it must have {number}"
-        return found, {}, [f"{where}: {note}"]
+        note = f"{found[0]} to {found[-1]} are taken for the numbers of the original head's classes"
+        return found, {}, [f"{where}: {note}, so it must have {number:,}"]
     if any(map(_is_number, ids)):
         known = sum(map(_is_number, ids))
         raise DataError(

@@ -97,7 +97,7 @@ def test_heads_that_read_maps_and_heads_that_do_not_fit(tmp_path):
     model = TASK.model(cfg, backbone, data.meta).eval()
     expected = conv(backbone(batch["image"], maps=(0,)).maps[0]).flatten(1)
     assert torch.equal(model(batch)["logits"], expected)
-    with pytest.raises(BackboneError, match="has 1000 classes, the data 2; use head: linear"):
+    with pytest.raises(BackboneError, match="has 1,000 classes, the data 2; use head: linear"):
         TASK.model(cfg, StubBackbone(head=OriginalHead(nn.Linear(6, 1000), "pooled", 1000)), data.meta)
     with pytest.raises(BackboneError, match="no classification head"):
         TASK.model(cfg, StubBackbone(), data.meta)

@@ -57,6 +57,13 @@ def test_what_ended_is_not_run_again_and_what_changed_is(tmp_path, monkeypatch):
     assert started[-1] == ("AVX2+avx2", "a")
 
 
+def test_settings_that_are_not_run_stand_as_they_were_run_last():
+    old, new, now = (processors.Result(name, "AVX2+avx2", "a") for name in ("one", "two", "three"))
+    other = processors.Result("one", "AVX512_CORE+avx512", "a")
+    assert processors.earlier([old, other, new], ["AVX512_CORE_AMX+default"]) == [other, new]
+    assert processors.earlier([old, new, now, other], ["AVX2+avx2"]) == [other]
+
+
 def test_results_are_counted_by_file(tmp_path):
     xml = tmp_path / "results.xml"
     case = '<testcase classname="{}" name="{}" time="0.5">{}</testcase>'
@@ -83,7 +90,7 @@ def test_the_page_names_failures_and_what_this_processor_lacks(monkeypatch):
     monkeypatch.setattr(processors, "used", lambda setting: ("A", "B"))
     result = processors.Result("x", "AVX512_CORE_AMX+default", "tests/t.py", 3, 1, 2, 4.4, ["test_a"])
     text = processors.page([result], 7, "2026-01-01")
-    assert "| AVX512_CORE_AMX+default | A | B | 1 of 7 | 3 | 1 | 2 | 4 |" in text
+    assert "| AVX512_CORE_AMX+default | A | B | x | 1 of 7 | 3 | 1 | 2 | 4 |" in text
     assert "this CPU has no amx_tile: AVX512_CORE_AMX is no limit here" in text
     assert "FAILED tests/t.py::test_a" in text
     assert processors.lacking("AVX2+avx2", ["avx2"]) == processors.lacking("AVX2+avx2", []) == ""

@@ -8,7 +8,7 @@ they start). Each setting has its own cache of compiled kernels: torch.compile t
 shared one, and they crash or compute something else. Results go to FOLDER/processors.jsonl, a line per test file:
 what ended under the same commit and setting is not run again. A group of files is one start of pytest, and a group
 that was cut off is run again. Prints a table, writes it to the page (docs/results/processors.md), and exits with 1
-when a test failed.
+when a test failed. Settings that --setting leaves out stand in the table as they were last run, with their commit.
 """
 
 from __future__ import annotations
@@ -159,6 +159,13 @@ def campaign(folder: Path, settings: Sequence[str], files: Sequence[str], worker
     return [kept[setting, file] for setting in settings for file in files]
 
 
+def earlier(results: Iterable[Result], settings: Sequence[str]) -> list[Result]:
+    """What the settings not among these gave at the commit under which each was run last."""
+    left = [one for one in results if one.setting not in settings]
+    last = {one.setting: one.commit for one in left}
+    return [one for one in left if one.commit == last[one.setting]]
+
+
 def used(setting: str) -> tuple[str, str]:
     """What torch's own kernels, and what oneDNN, say that they use under the setting."""
     settings = {**environment(setting), "ONEDNN_VERBOSE": "1"}
@@ -189,19 +196,19 @@ def page(results: Sequence[Result], whole: int, today: str) -> str:
     lines = [
         "# The tests under settings that stand in for other processors",
         "",
-        f"`python tools/campaigns/processors.py FOLDER` at commit {results[0].commit}, {today}, on {cpu_name()} with "
+        f"`python tools/campaigns/processors.py FOLDER`, {today}, on {cpu_name()} with "
         f"{os.cpu_count()} cores; Python {platform.python_version()}, {versions}. Seconds are those of the tests, one "
         "after another. Under AVX2 the tests also see a CPU without bf16.",
         "",
-        "| setting | torch says | oneDNN says | test files | passed | failed | skipped | seconds |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| setting | torch says | oneDNN says | commit | test files | passed | failed | skipped | seconds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     notes = []
     for setting in settings:
         own = [one for one in results if one.setting == setting]
         passed, failed, skipped = (sum(getattr(one, name) for one in own) for name in ("passed", "failed", "skipped"))
         counts = f"{len(own)} of {whole} | {passed} | {failed} | {skipped} | {sum(one.seconds for one in own):.0f}"
-        lines.append(f"| {setting} | {' | '.join(used(setting))} | {counts} |")
+        lines.append(f"| {setting} | {' | '.join(used(setting))} | {own[0].commit} | {counts} |")
         notes += [f"{setting}: {text}." for text in [lacking(setting, cpu_flags())] if text]
         notes += [f"{setting}: FAILED {one.file}::{name}" for one in own for name in one.failures]
     return "\n".join([*lines, *(["", *(f"- {note}" for note in notes)] if notes else [])]) + "\n"
@@ -215,7 +222,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2, help="processes of pytest (default: 2; 0: no others)")
     parser.add_argument("--page", type=Path, default=PAGE, help="where the table goes")
     given = parser.parse_args(arguments)
-    results = campaign(given.folder, given.setting or list(SETTINGS), files_below(given.tests), given.workers)
+    settings = given.setting or list(SETTINGS)
+    before = earlier(read(given.folder / "processors.jsonl"), settings)
+    results = before + campaign(given.folder, settings, files_below(given.tests), given.workers)
     text = page(results, len(files_below(["tests"])), date.today().isoformat())
     given.page.write_text(text)
     print(text)

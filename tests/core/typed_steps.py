@@ -136,6 +136,7 @@ SEGMENTATION = Task(
     trivial=visiontl_segmentation.scores.trivial,
     predict=visiontl_segmentation.predictions.predict,
     draw=visiontl_segmentation.drawing.draw,
+    files=visiontl_segmentation.predictions.files,
     report=visiontl_segmentation.charts.report,
     check=visiontl_segmentation.checks.check,
     example=visiontl_segmentation.example.example,

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from visiontl import Figure, Pictures, Table
-from visiontl.kit.charts import chosen_pictures, draw_confusion
+from visiontl.kit.charts import chosen_pictures, draw_confusion, file_of
 from visiontl.kit.words import count
 from visiontl_classification.config import ClassificationConfig
 from visiontl_classification.scores import (
@@ -142,6 +142,7 @@ def _mistakes(
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
 
     def item(i: int) -> tuple[str, Image.Image]:
-        return f"{names[int(true[i])]} -> {names[int(predicted[i])]} {confidence[i]:.2f}", image(i)
+        words = f"{names[int(true[i])]} -> {names[int(predicted[i])]} {confidence[i]:.2f}"
+        return " ".join([words, file_of(image, i)]).strip(), image(i)
 
     return chosen_pictures("Most confident mistakes", worst.tolist(), item, "true -> predicted, with its probability")

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from visiontl import Figure, Pictures, Table
-from visiontl.kit.charts import chosen_pictures, draw_bars, ends, short, spread
+from visiontl.kit.charts import chosen_pictures, draw_bars, ends, file_of, short, spread
 from visiontl.kit.words import plural
 from visiontl_detection import coco_scores, errors
 from visiontl_detection.config import DetectionConfig
@@ -199,7 +199,8 @@ def _pictures(
     def item(i: int) -> tuple[str, Image.Image]:
         photo = image(i).copy()
         photo.thumbnail((SIDE, SIDE))
-        return f"image {i}: {wrong[i]} {plural(int(wrong[i]), 'error')}", draw_rows(photo, rows[i], meta, threshold)
+        name = file_of(image, i) or f"image {i}"
+        return f"{name}: {wrong[i]} {plural(int(wrong[i]), 'error')}", draw_rows(photo, rows[i], meta, threshold)
 
     return [
         *chosen_pictures("Images with the most errors", worst, item, caption),

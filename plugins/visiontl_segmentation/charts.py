@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from visiontl import Figure, Pictures, Table
-from visiontl.kit.charts import chosen_pictures, draw_bars, draw_confusion, ends, spread
+from visiontl.kit.charts import chosen_pictures, draw_bars, draw_confusion, ends, file_of, spread
 from visiontl.kit.drawing import sheet, with_legend
 from visiontl.kit.words import count, plural
 from visiontl_segmentation.config import SegmentationConfig
@@ -100,7 +100,7 @@ def pictures(
     order = [i for i in np.argsort(np.nan_to_num(each, nan=2), kind="stable").tolist() if not np.isnan(each[i])]
 
     def item(i: int) -> tuple[str, Image.Image]:
-        return f"image {i}: mIoU {each[i]:.3f}", four(image(i), rows[i], meta)
+        return f"{file_of(image, i) or f'image {i}'}: mIoU {each[i]:.3f}", four(image(i), rows[i], meta)
 
     caption = (
         "Above: the photo, and the truth; below: the prediction, and which pixels are right (blue) and wrong (orange). "

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from visiontl import DataError, Figure, Pictures, Table
+from visiontl.kit.charts import file_of
 from visiontl.kit.drawing import sheet
 from visiontl_style.config import StyleConfig
 from visiontl_style.pictures import as_picture
@@ -40,7 +41,9 @@ def preview(
         except DataError:  # moved or damaged since it was read
             photo = None
         shown.append([photo, fitted(as_picture(meta["styles"][row["number"]]["png"])), fitted(result)])
-    items = [("photo, style, result", sheet(shown, (SIDE, SIDE), GAP))] if shown else []
+    files = filter(None, (file_of(image, id) for id, row in enumerate(rows) if "picture" in row))
+    words = ": ".join(filter(None, ["photo, style, result", ", ".join(files)]))
+    items = [(words, sheet(shown, (SIDE, SIDE), GAP))] if shown else []
     return Pictures("Photo, style, result", items)
 
 

@@ -94,7 +94,7 @@ def full_report() -> dict[str, Any]:
                 "undefined": math.nan,
                 "per_class": {EVIL: 0.25, "rose": 0.75},
                 "confusion": [[31337, 2], [3, 4]],
-                "deep": {"a": {"b": 31337}},
+                "deep": {"a": {"b": 41338}},
                 "many": {f"class {i}": i / 20 for i in range(20)},
             },
             "test": {"accuracy": 0.9383, "loss": math.inf, "per_class": {EVIL: 0.5}},
@@ -200,7 +200,9 @@ def test_scores_stand_per_split_and_big_things_are_left_out(written: tuple[Path,
     assert words[begin : begin + 3] == ["accuracy", "0.9421", "0.9383"]
     assert words[words.index("undefined") + 1] == "-"
     assert "infinite" in words
-    assert "31337" not in text.replace(",", "")
+    assert "31337" not in text.replace(",", "")  # lists stay in report.json
+    assert "<h3>Deep (val)</h3>" in text  # nested dicts are tables
+    assert "41338" in text
     assert "<details><summary>Many" in text  # 20 rows start folded, 2 do not
     assert "<h3>Per class</h3>" in text
 

@@ -27,7 +27,8 @@ def test_an_image_that_cannot_be_read_any_more_is_left_out():
         return f"image {number}", Image.new("RGB", (number + 1, 1))
 
     [made] = chosen_pictures("Title", range(4), picture, "caption")
-    assert (made.title, made.caption, [text for text, _ in made.items]) == ("Title", "caption", ["image 0", "image 2"])
+    assert (made.title, [text for text, _ in made.items]) == ("Title", ["image 0", "image 2"])
+    assert made.caption == "caption 2 more images cannot be read any more."  # nothing is left out in silence
     assert chosen_pictures("Title", [1, 3], picture) == []
 
 

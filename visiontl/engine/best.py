@@ -8,6 +8,7 @@ from typing import Any
 from visiontl.config.resolve import ranked
 from visiontl.engine.ledger import Ledger
 from visiontl.engine.prepare import Run
+from visiontl.engine.reporting import Photos
 from visiontl.engine.rows import gather_rows, scalars, score_rows
 from visiontl.engine.saving import Progress
 from visiontl.errors import TrainingError, closest
@@ -57,7 +58,7 @@ def evaluate_val(run: Run, ledger: Ledger) -> bool:
     if key not in values:
         raise TrainingError(absent(run, key, values))
     if task.preview is not None:
-        shown = (task.preview, run.resolved.cfg, rows, run.built.meta, run.data.val.image)
+        shown = (task.preview, run.resolved.cfg, rows, run.built.meta, Photos(run.data.val))
         ranks.on_main(lambda: save_previews(run.folder, progress.step, shown[0](*shown[1:]), run.console))
     ledger.write("val", values)
     value = values[key]

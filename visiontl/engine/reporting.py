@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,20 @@ from visiontl.runs.environment import command_line, write_text
 from visiontl.task import SampleDataset
 
 LONG = 1024  # values of an array in rows.jsonl
+
+
+@dataclass(frozen=True)
+class Photos:
+    """id -> photo, with the files' names by id: what a task's `report` and `preview` get as `image`."""
+
+    split: SampleDataset
+
+    @property
+    def names(self) -> Sequence[str]:
+        return self.split.names
+
+    def __call__(self, id: int) -> Any:
+        return self.split.image(id)
 
 
 def describe(built: Built, folder: Path, placement: Placement, images: Mapping[str, int], began: datetime) -> Report:
@@ -64,7 +78,7 @@ def report_items(built: Built, rows: Sequence[Any], split: SampleDataset, name: 
     task = built.resolved.task
     if task.report is None:
         return []
-    items = task.report(built.resolved.cfg, rows, built.meta, split.image)
+    items = task.report(built.resolved.cfg, rows, built.meta, Photos(split))
     return [replace(item, title=f"{item.title} ({name})") for item in items]
 
 

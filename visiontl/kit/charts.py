@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from visiontl.errors import DataError
+from visiontl.kit.words import count, told
 from visiontl.report.items import Pictures
 
 LETTERS = 22  # of a name at an axis
@@ -60,17 +61,27 @@ def draw_confusion(axes: Any, shares: np.ndarray, texts: Sequence[Sequence[str]]
     axes.set_ylabel("true")
 
 
+def file_of(image: Callable[[int], Image.Image], id: int) -> str:
+    """The file of a photo in one short line, "" where it has none. image: what `report` and `preview` get."""
+    names = getattr(image, "names", ())
+    return told(str(names[id])) if id < len(names) else ""
+
+
 def chosen_pictures(
     title: str, chosen: Iterable[T], picture: Callable[[T], tuple[str, Image.Image]], caption: str = ""
 ) -> list[Pictures]:
-    """One item of a report, or none: picture(one) gives the words and the picture of each of the chosen.
+    """One item of a report, or none: picture(one) gives the words (with the photo's file, see `file_of`) and the
+    picture of each of the chosen.
 
-    An image that cannot be read any more, moved or damaged since it was scored, is left out; scores still count it.
+    An image that cannot be read any more, moved or damaged since it was scored, is left out; scores still count it, and
+    the caption counts it.
     """
     items: list[tuple[str, Image.Image]] = []
+    lost = 0
     for one in chosen:
         try:
             items.append(picture(one))
         except DataError:
-            continue
-    return [Pictures(title, items, caption)] if items else []
+            lost += 1
+    left = f"{count(lost, 'more image')} cannot be read any more." if lost else ""
+    return [Pictures(title, items, " ".join(filter(None, [caption, left])))] if items else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,6 +12,9 @@ from visiontl.report.items import Table
 from visiontl.report.run import PhaseRows, Report
 
 NUMERIC = re.compile(r"-|[-+]?\d[\d,]*(\.\d+)?([eE][-+]?\d+)?( ?%| px| [kMG])?")
+
+WIDE = 24  # columns of a table at most
+LINES = 1000  # rows of a table at most
 
 Scores = Mapping[str, Mapping[str, Any]]  # {split: {score: value}}
 
@@ -54,15 +57,46 @@ def score_table(scores: Scores) -> Grid | None:
 
 
 def nested_tables(scores: Scores) -> list[Grid]:
-    """A table for each score that is a mapping of scalars (per class ...), one column per split."""
-    names = dict.fromkeys(name for split in scores.values() for name, value in split.items() if _flat(value))
+    """Tables for each score that is a mapping. Of scalars (per class ...): a row each, a column per split. Of such
+    mappings (kinds of errors, a confusion ...): a table per split, a row each, a column for each of their keys. What is
+    nested otherwise, or too wide: a row for each number, called by its path."""
+    names = dict.fromkeys(name for split in scores.values() for name, value in split.items() if _mapping(value))
     tables: list[Grid] = []
     for name in names:
-        splits: Scores = {split: values[name] for split, values in scores.items() if _flat(values.get(name))}
-        keys = dict.fromkeys(key for values in splits.values() for key in values)
-        rows = [[str(key), *(cell(values.get(key)) for values in splits.values())] for key in keys]
-        tables.append(Grid(["", *splits], rows, [False] + [True] * len(splits), name.replace("_", " ")))
+        title = name.replace("_", " ")
+        splits: Scores = {split: values[name] for split, values in scores.items() if _mapping(values.get(name))}
+        if all(_table(values) for values in splits.values()):
+            tables += [_two_way(f"{title} ({split})", values) for split, values in splits.items()]
+        else:
+            tables.append(_by_path(title, {split: dict(_leaves(values, ())) for split, values in splits.items()}))
     return tables
+
+
+def _two_way(title: str, values: Mapping[str, Any]) -> Grid:
+    columns = list(dict.fromkeys(str(key) for inner in values.values() for key in inner))
+    rows = [[str(key), *(cell(_text_keys(inner).get(column)) for column in columns)] for key, inner in values.items()]
+    return Grid(["", *columns], rows, [False] + [True] * len(columns), title)
+
+
+def _by_path(title: str, splits: Scores) -> Grid:
+    keys = list(dict.fromkeys(key for values in splits.values() for key in values))
+    rows = [[key, *(cell(values.get(key)) for values in splits.values())] for key in keys[:LINES]]
+    more = f"The first {LINES} of {len(keys)}; report.json has all." if len(keys) > LINES else ""
+    return Grid(["", *splits], rows, [False] + [True] * len(splits), title, more)
+
+
+def _leaves(values: Mapping[Any, Any], path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """(path, scalar); of a list only how long it is."""
+    for key, value in values.items():
+        here = (*path, str(key))
+        if isinstance(value, Mapping):
+            yield from _leaves(cast(Mapping[Any, Any], value), here)
+        else:
+            yield " / ".join(here), f"{len(value)} values" if isinstance(value, list | tuple) else value
+
+
+def _text_keys(values: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(key): value for key, value in values.items()}
 
 
 def phase_tables(phases: Sequence[PhaseRows]) -> list[Grid]:
@@ -96,8 +130,13 @@ def _scalar(value: Any) -> bool:
     return is_number(value) or isinstance(value, str | bool)
 
 
-def _flat(value: Any) -> bool:
-    """True for a mapping of scalars with at least one entry."""
-    if not isinstance(value, Mapping) or not value:
-        return False
-    return all(_scalar(item) or item is None for item in cast(Mapping[Any, Any], value).values())
+def _mapping(value: Any) -> bool:
+    """True for a mapping with at least one entry."""
+    return isinstance(value, Mapping) and len(cast(Mapping[Any, Any], value)) > 0
+
+
+def _table(values: Mapping[Any, Any]) -> bool:
+    """True for a mapping of mappings of scalars that is no wider than a page."""
+    inner = [cast(Mapping[Any, Any], value) for value in values.values() if isinstance(value, Mapping)]
+    plain = all(_scalar(item) or item is None for value in inner for item in value.values())
+    return len(inner) == len(values) and plain and len({str(key) for value in inner for key in value}) <= WIDE

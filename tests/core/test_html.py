@@ -202,7 +202,7 @@ def test_scores_stand_per_split_and_big_things_are_left_out(written: tuple[Path,
     assert "infinite" in words
     assert "31337" not in text.replace(",", "")  # lists stay in report.json
     assert "<h3>Deep (val)</h3>" in text  # nested dicts are tables
-    assert "41338" in text
+    assert "41,338" in text
     assert "<details><summary>Many" in text  # 20 rows start folded, 2 do not
     assert "<h3>Per class</h3>" in text
 

@@ -36,7 +36,7 @@ def check(cfg: ClassificationConfig, data: Data, meta: Mapping[str, Any], seen: 
         items += _rare(cfg, names, counts["train"])
     if cfg.labels == "single":
         items += _floor(names, {split: tally for split, tally in counts.items() if split != "train" and tally.any()})
-    items += alike_findings("class", names, ALIKE, loose=True)
+    items += alike_findings("class", meta["ids"], ALIKE, loose=True)
     return items + _contradictions(data, names, seen)
 
 

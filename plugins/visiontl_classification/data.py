@@ -77,7 +77,7 @@ def data(cfg: ClassificationConfig, spec: ImageSpec, meta: Mapping[str, Any] | N
     if meta is None:
         meta = _new_meta(cfg, listing, parts, notes)
         index = {text: i for i, text in enumerate(meta["ids"])}
-        notes += alike_notes("class", meta["classes"], ALIKE, loose=True)
+        notes += alike_notes("class", meta["ids"], ALIKE, loose=True)
     else:
         index = _known_index(meta, listing)
     _count_classes(parts, index, meta["classes"], must_learn, listing, notes)

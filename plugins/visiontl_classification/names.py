@@ -77,14 +77,15 @@ def of_the_head(ids: Sequence[str], where: str) -> tuple[list[str], dict[str, st
             f"are not 0 to {number - 1}, so nothing says which of the original head's classes is which: {ask} (lines "
             f"such as '{next(filter(_is_number, ids))} NAME'), or make a folder for each of its classes, empty ones too"
         )
-    table = _by_words()
-    unknown = [text for text in ids if compared(text, loose=True) not in table]
-    places = {table.get(compared(text, loose=True), -1): text for text in ids}
+    exact = {name: place for place, name in enumerate(readable(list(imagenet()), imagenet()))}
+    table = {**_by_words(), **exact}  # the Cardigan is a dog, a cardigan is none
+    places = {table.get(text, table.get(compared(text, loose=True), -1)): text for text in ids}
+    unknown = [text for text in ids if text not in table and compared(text, loose=True) not in table]
     if unknown or len(places) < number:
         named = f"{count(len(unknown), 'class')} of no name in ImageNet-1k: {some(unknown)}" if unknown else some(ids)
         hint = did_you_mean(unknown[0], table) if unknown else ""
         raise DataError(f"{where}: {named}{hint}; nothing says which of the original head's classes is which: {ask}")
-    names = [places.get(place, name) for place, name in enumerate(readable(list(imagenet()), imagenet()))]
+    names = [places.get(place, name) for name, place in exact.items()]
     return names, {}, [f"{where}: its {count(number, 'class')} {plural(number, 'is')} known by ImageNet's names"]
 
 

@@ -11,9 +11,9 @@ from PIL import Image
 from visiontl import Data, DataError, ImageSpec, seeded
 from visiontl.kit.folders import find_images
 from visiontl.kit.images import open_image
-from visiontl.kit.splits import hold_out
-from visiontl.kit.words import count, plural
-from visiontl_style.config import StyleConfig
+from visiontl.kit.splits import hold_out, split_of
+from visiontl.kit.words import count, plural, some
+from visiontl_style.config import DataConfig, StyleConfig
 from visiontl_style.pictures import decoded, encoded, named, open_style, pictures_in, sized
 from visiontl_style.views import crop, square
 
@@ -123,6 +123,7 @@ def data(cfg: StyleConfig, spec: ImageSpec, meta: Mapping[str, Any] | None = Non
         {"name": name, "png": encoded(sized(open_style(file, key)[0], cfg.style_size))}
         for name, file in zip(named(carried), carried, strict=True)
     ]
+    notes += split_folders(source, photos)
     train, val = split(cfg, photos, notes)
     kept = [style["png"] for style in styles]
     return Data(
@@ -136,6 +137,19 @@ def data(cfg: StyleConfig, spec: ImageSpec, meta: Mapping[str, Any] | None = Non
 def looked_at(files: Sequence[str], key: str) -> list[str]:
     """Opens every style picture once, so that a bad one stops the run before it begins."""
     return [note for file in files for note in open_style(file, key)[1]]
+
+
+def split_folders(source: DataConfig, photos: Mapping[str, str]) -> list[str]:
+    """A note where photos lie in folders that are called after splits, and no val is named."""
+    tops = sorted(
+        {name.partition("/")[0] for name in photos.values() if "/" in name and split_of(name.partition("/")[0])}
+    )
+    if source.val or len({split_of(top) for top in tops}) < 2:
+        return []
+    return [
+        f"task.data.photos: holds folders named {some(tops)}; their photos are all taken alike, and val is drawn "
+        "from all of them: name the first in task.data.photos and the second in task.data.val to keep them apart"
+    ]
 
 
 def split(cfg: StyleConfig, photos: Mapping[str, str], notes: list[str]) -> tuple[list[str], list[str]]:

@@ -17,6 +17,8 @@ from visiontl_face.config import FaceConfig
 from visiontl_face.data import data as faces
 from visiontl_segmentation import layouts
 from visiontl_segmentation.config import DataConfig as Masks
+from visiontl_style.config import DataConfig as Photos
+from visiontl_style.data import split_folders
 
 from visiontl import Data, DataError, ImageSpec
 from visiontl.kit.folders import Folders
@@ -92,11 +94,12 @@ def test_a_file_of_names_gives_the_order(tmp_path):
 
 
 def test_names_of_imagenet_in_words_are_known(tmp_path):
-    draw(tmp_path, "goldfish/a.png", "Tench/a.png", "tiger_shark/a.png")  # classes 1, 0 and 3 of ImageNet-1k
+    # classes 1, 0, 3, 264 (a dog) and 474 of ImageNet-1k
+    draw(tmp_path, *(f"{name}/a.png" for name in ("goldfish", "Tench", "tiger_shark", "Cardigan", "cardigan")))
     found = read(tmp_path)
     test: Any = found.test
     assert dict(zip(test.names, test.targets.tolist(), strict=True)) == {
-        "Tench/a.png": 0, "goldfish/a.png": 1, "tiger_shark/a.png": 3,
+        "Tench/a.png": 0, "goldfish/a.png": 1, "tiger_shark/a.png": 3, "Cardigan/a.png": 264, "cardigan/a.png": 474,
     }  # fmt: skip
     assert len(found.meta["classes"]) == len(set(found.meta["classes"])) == 1000
 
@@ -190,3 +193,13 @@ def test_the_inner_folders_can_be_the_classes(tmp_path):
     assert found.meta["classes"] == ["ants", "bees"]
     assert sum(map(len, found.splits().values())) == 18
     assert any("in no class folder: p0/loose.png, top.png" in note for note in found.notes)
+
+
+def test_folders_of_photos_that_are_called_after_splits_are_told_of():
+    """Style reads all photos below a folder: the splits of another task are none of its own."""
+    named = {"/x/train/1.png": "train/1.png", "/x/Validation/2.png": "Validation/2.png"}
+    (note,) = split_folders(Photos(photos=["x"], styles=["s"]), named)
+    assert "Validation, train" in note
+    assert "task.data.val" in note
+    assert split_folders(Photos(photos=["x"], styles=["s"], val=["y"]), named) == []
+    assert split_folders(Photos(photos=["x"], styles=["s"]), {"/x/train/1.png": "train/1.png"}) == []

@@ -196,11 +196,14 @@ def test_pairs_of_faces_in_another_form(tmp_path):
         ("train/ants/1", "train/ants/1.png is there (write the extension too)"),
         ("train/ants/1.PNG", "train/ants/1.png is there ('1.PNG' and '1.png' are two names)"),
         ("train/ants/bee\u200b.png", "'bee\\u200b.png' and 'bee.png' are two names"),
+        ("train/ants", "; train/ants is a folder"),
+        ("gone.png", "gone.png is a link to ../.git/annex/x, which is not there (a store that was not fetched?)"),
         ("train/ants/beee.png", "did you mean 'train/ants/bee.png'?"),
     ],
 )
 def test_hints(tmp_path, name, words):
     root = pictures(tmp_path, ["train/ants/1.png", "train/ants/bee.png", "val/x.png"])
+    (root / "gone.png").symlink_to("../.git/annex/x")
     assert words in instead(Folders(str(root)), name)
 
 

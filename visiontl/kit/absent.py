@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import PurePosixPath
 
@@ -65,10 +66,17 @@ def _said(folders: Folders, name: str, left: list[str], tail: str, there: str) -
     return f"; {told(there)} is there" + (f" ({', '.join(ways)})" if ways else "")
 
 
+def _other_kind(folders: Folders, name: str) -> str:
+    path = folders.path(name)
+    if path.is_symlink() and not path.exists():
+        return f"a link to {told(os.readlink(path))}, which is not there (a store that was not fetched?)"
+    return "a folder" if path.is_dir() else "no regular file"
+
+
 def _near(folders: Folders, name: str) -> str:
     place, _, last = name.rpartition("/")
     if last in folders.entries(place):
-        return f"; {told(name)} is {'a folder' if folders.is_folder(name) else 'no regular file'}"
+        return f"; {told(name)} is {_other_kind(folders, name)}"
     stems = {PurePosixPath(one).stem: one for one in folders.entries(place)}  # extensions make all names similar
     found = closest(PurePosixPath(last).stem, stems) if last and len(stems) <= LOOKED else []
     return f"; did you mean {' or '.join(repr(told(join(place, stems[one]))) for one in found)}?" if found else ""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from visiontl.engine.order import Key
+from visiontl.engine.workers import fetch
 from visiontl.errors import DataError, VisionTLError
-from visiontl.processes import signals
 from visiontl.processes.seeds import BATCH, SAMPLE, generator, mix
 from visiontl.task import SampleDataset
 
@@ -71,24 +70,7 @@ class Batches(Dataset):
 
 def load(batches: Dataset, keys: Iterable[Key], workers: int, pin: bool) -> Iterator[dict[str, Any]]:
     """Batches in the order of the keys, fetched ahead by `workers` processes."""
-    loader = DataLoader(
-        batches,
-        sampler=keys,  # type: ignore[arg-type]
-        batch_size=None,
-        num_workers=min(workers, os.cpu_count() or 1),
-        worker_init_fn=start_worker,
-        collate_fn=identity,
-        pin_memory=pin,
-    )
-    for batch in loader:
+    for batch in fetch(batches, keys, workers, pin):
         if isinstance(batch, Failure):
             raise batch.error
         yield batch
-
-
-def start_worker(worker: int) -> None:
-    signals.leave_to_the_main_process()
-
-
-def identity(batch: Any) -> Any:
-    return batch

@@ -28,6 +28,7 @@ from visiontl.engine.reporting import describe, report_items, write
 from visiontl.engine.rows import say_scores, score_rows
 from visiontl.engine.saving import best_is_whole, resume, write_best
 from visiontl.engine.watch import Watch, check_gradients, check_scale, check_weights
+from visiontl.engine.workers import explained
 from visiontl.engine.wrapping import load_model_state, wrap
 from visiontl.errors import CheckpointError
 from visiontl.freezing import policies
@@ -67,7 +68,8 @@ def train(config: str | Path | Mapping[str, Any] | Resolved, *overrides: str, dr
             run = set_up(replace(resolved, config=core), console=console)
             links.advice = f"; to go on from the last checkpoint: {folders.resume_command(run.folder)}"
             try:
-                return finish(run, fit(run))
+                with explained(links.advice):
+                    return finish(run, fit(run))
             finally:
                 folders.release(run.folder)
 

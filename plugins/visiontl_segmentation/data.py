@@ -28,8 +28,9 @@ from visiontl_segmentation.config import DataConfig, SegmentationConfig
 from visiontl_segmentation.deciding import Decision, decide, in_channel
 from visiontl_segmentation.levels import SOLID, is_dense
 from visiontl_segmentation.listing import Listing, MaskFile, MaskReader, Pair
-from visiontl_segmentation.looks import Look, look_at
+from visiontl_segmentation.looks import Look
 from visiontl_segmentation.masks import IGNORED
+from visiontl_segmentation.remembered import look_at
 from visiontl_segmentation.tallies import tally_files
 from visiontl_segmentation.views import RandomView, StillView, still_view, training_view
 from visiontl_segmentation.written import manner, trained_decision, written_as
@@ -210,7 +211,7 @@ def painted_tally(reader: MaskReader, pairs: Sequence[Pair], number: int, split:
         return np.append(row[:number], row[IGNORED])
 
     tally = np.full((len(pairs), number + 1), -1, dtype=np.int64)
-    tally[list(chosen)] = np.stack(in_threads(look, chosen))
+    tally[list(chosen)] = np.stack(in_threads(look, chosen, "masks painted"))
     return tally
 
 

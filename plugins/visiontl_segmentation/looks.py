@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 
 from visiontl import DataError
-from visiontl.kit.headers import in_threads
 from visiontl_segmentation.masks import alpha_of, color_codes, gray_of, has_alpha, is_lossy, open_mask, raw_of
 
 Form = Literal["", "gray", "wide", "rgb", "palette", "color"]
@@ -124,8 +123,3 @@ def summed(several: Sequence[Counted]) -> Counted:
     np.add.at(pixels, place, np.concatenate([one.pixels for one in several] or [NOTHING]))
     np.add.at(solid, place, np.concatenate([one.solid for one in several] or [NOTHING]))
     return Counted(unique, pixels, solid)
-
-
-def look_at(base: str, names: Sequence[str]) -> dict[str, Look]:
-    """{name: what its file holds}."""
-    return dict(zip(names, in_threads(lambda name: look(Path(base, name)), names), strict=True))

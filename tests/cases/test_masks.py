@@ -422,3 +422,34 @@ def test_polygons_without_area_and_ids_that_are_written(tmp_path):
     assert "1 annotation without those of its polygons that cannot be used: annotation 1 (1 polygon)" in notes
     image = mask_image(np.array([[0, 1, 2]], dtype=np.uint8), through_json(found.meta))
     assert np.asarray(image).tolist() == [[0, 10, 20]]
+
+
+def test_masks_are_read_once_for_a_run(tmp_path, monkeypatch):
+    """What the run has kept is not read again, unless a file changed; a damaged memory is no memory."""
+    from visiontl_segmentation import remembered
+
+    from visiontl.kit import memory
+
+    root, run = saved(tmp_path / "set", soft), tmp_path / "run"
+    run.mkdir()
+    seen: list[Path] = []
+    look = remembered.look
+    monkeypatch.setattr(remembered, "look", lambda path: seen.append(path) or look(path))
+    memory.recall_from(None)
+    first = read(root)
+    assert len(seen) == 9
+    memory.write_to(run)
+    memory.recall_from(run)
+    again = read(root)
+    assert len(seen) == 9
+    assert (again.meta, again.notes) == (first.meta, first.notes)
+    assert np.array_equal(again.train.tally, first.train.tally)
+    soft(drawn(3) * 0, root / "masks/train/01", 1)
+    assert read(root).meta["counts"] != first.meta["counts"]
+    assert [path.name for path in seen[9:]] == ["01.png"]
+    kept = run / "cache/masks.npz"
+    kept.write_bytes(kept.read_bytes()[:-99])
+    memory.recall_from(run)
+    read(root)
+    assert len(seen) == 19
+    memory.recall_from(None)

@@ -18,6 +18,7 @@ from visiontl.engine.reporting import describe, report_items, write, write_rows
 from visiontl.engine.rows import gather_rows, say_scores, score_rows
 from visiontl.engine.start import build, pretrained_backbone, read_data
 from visiontl.errors import DataError
+from visiontl.kit import memory
 from visiontl.kit.words import count
 from visiontl.processes import liveness, ranks
 from visiontl.processes.seeds import INIT, mix, seeded
@@ -125,6 +126,7 @@ def subject_of_run(asked: Asked, console: Console) -> Subject:
         resolved = with_task_data(resolved, str(data))
     built = replace(built, resolved=resolved)
     meta = built.meta if data is not None else None
+    memory.recall_from(run)
     found = ranks.main_first(lambda: read_data(resolved, built.backbone.spec, meta))
     if data is None and {key: through_json(found.meta).get(key) for key in built.meta} != built.meta:
         raise DataError(

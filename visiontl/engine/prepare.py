@@ -29,6 +29,7 @@ from visiontl.errors import DataError
 from visiontl.freezing.layout import Layout, make_layout, phases, table, trainable
 from visiontl.freezing.policies import Mode
 from visiontl.freezing.rates import stage_rates
+from visiontl.kit import memory
 from visiontl.processes import ranks
 from visiontl.processes.seeds import INIT, mix, seeded
 from visiontl.report.console import Console
@@ -191,4 +192,5 @@ def open_folder(run: Run, parent: Path) -> Path:
     if run.accelerator.is_main_process:
         names = {name: split.names for name, split in run.data.splits().items()}
         folders.write_lists(folder, text, names, scan.unreadable_lines(run.data))
+        memory.write_to(folder)
     return folder

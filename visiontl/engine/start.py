@@ -24,6 +24,7 @@ from visiontl.engine.order import evaluation_keys
 from visiontl.engine.rows import still_batches
 from visiontl.engine.state import read_state
 from visiontl.errors import BackboneError, ConfigError, PluginError, VisionTLError
+from visiontl.kit import memory
 from visiontl.processes import ranks
 from visiontl.processes.seeds import INIT, mix, seeded
 from visiontl.report.bar import Bar
@@ -36,6 +37,7 @@ from visiontl.task import Data
 def build(resolved: Resolved, backbone: Backbone, loaded: LoadReport | None, console: Console) -> tuple[Built, Data]:
     """A config's model on a backbone, before any training, and its data."""
     resolved = with_example(resolved, console)
+    memory.recall_from(None if resolved.config.resume is None else Path(resolved.config.resume))
     found = ranks.main_first(lambda: read_data(resolved, backbone.spec, None))
     for line in found.notes:
         console.say(line, keep=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,17 +16,26 @@ from PIL import Image
 from visiontl.kit.images import FORMATS, orientation
 
 THREADS = 8  # that read files: they wait for the disk, and decoders let others run
+BETWEEN = 10.0  # seconds between two lines of progress
 ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that turn a picture by a quarter
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """[function(item), ...], several at a time."""
+def in_threads(function: Callable[[T], R], items: Iterable[T], what: str = "") -> list[R]:
+    """[function(item), ...], several at a time. what: such as "masks read"; a line every ten seconds says how many."""
+    items = list(items)
+    found: list[R] = []
+    told = time.monotonic()
     with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
         warnings.simplefilter("ignore")  # Pillow's name no file; opening the picture tells what matters
-        return list(pool.map(function, items))
+        for one in pool.map(function, items):
+            found.append(one)
+            if what and time.monotonic() - told >= BETWEEN and os.environ.get("RANK", "0") == "0":
+                told = time.monotonic()
+                print(f"{what}: {len(found):,} of {len(items):,}", file=sys.stderr, flush=True)
+    return found
 
 
 def possible_sizes(path: str | Path) -> set[tuple[int, int]]:

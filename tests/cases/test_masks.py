@@ -426,14 +426,14 @@ def test_polygons_without_area_and_ids_that_are_written(tmp_path):
 
 def test_masks_are_read_once_for_a_run(tmp_path, monkeypatch):
     """What the run has kept is not read again, unless a file changed; a damaged memory is no memory."""
-    from visiontl_segmentation import remembered
+    from visiontl_segmentation import looks, remembered
 
     from visiontl.kit import memory
 
     root, run = saved(tmp_path / "set", soft), tmp_path / "run"
     run.mkdir()
     seen: list[Path] = []
-    look = remembered.look
+    look = looks.look
     monkeypatch.setattr(remembered, "look", lambda path: seen.append(path) or look(path))
     memory.recall_from(None)
     first = read(root)

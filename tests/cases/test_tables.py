@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from visiontl_classification.config import ClassificationConfig
 from visiontl_classification.data import data
+from visiontl_classification.listing import Item
+from visiontl_classification.splits import from_lists
 
 from tests.kit.made import pictures
 from visiontl import Data, DataError, ImageSpec, VisionTLError
@@ -170,3 +172,26 @@ def test_any_folders_are_read_whole_or_refused_in_words(places, layout):
         assert set(read) <= set(names)
         assert set(read) == set(names) or found.notes
         assert found.labels() == sorted(found.labels())
+
+
+LISTED = [*"abc", "a/0.png", '"a/0.png"', '"', "./b", "\u00e9.png", "e\u0301.png", "../x", " ", "\x00"]
+LINES = st.lists(st.sampled_from(LISTED))
+
+
+@given(LINES, LINES)
+@settings(max_examples=60, deadline=None)
+def test_any_split_lists_are_read_whole_or_refused_in_words(train, val):
+    pool = [Item(name, ("x",)) for name in ("a", "b", "c", "a/0.png", "\u00e9.png")]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, lines in (("Training.txt", train), ("dev.txt", val)):
+            Path(folder, name).write_text("\n".join(lines))
+        try:
+            found, notes = from_lists(folder, pool, "here")
+        except DataError:
+            return
+    given_lines = {"train": train, "val": val}
+    assert {split: len(items) for split, items in found.items()} == {
+        split: number for split, lines in given_lines.items() if (number := sum(bool(line.strip()) for line in lines))
+    }
+    used = sum(map(len, found.values()))
+    assert used == len(pool) or f"{len(pool) - used} image" in notes[0]

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from visiontl.config.problems import Problems, shown, validate
+from visiontl.config.problems import Keys, Problems, shown, validate
 from visiontl.config.yaml_text import dump_value, parse_value
 from visiontl.errors import ConfigError
 
 EXAMPLES = {"override": "train.epochs=5", "option": "threshold=0.5"}
 
 
-def apply_override(values: dict[str, Any], override: str, problems: Problems, word: str = "override") -> None:
-    """Put the value of `a.b=c` into `values`, or what is wrong with it into `problems`; word: what it is called."""
+def apply_override(
+    values: dict[str, Any],
+    override: str,
+    problems: Problems,
+    word: str = "override",
+    longhand: Callable[[Keys, Any], Any] = lambda keys, value: value,
+) -> None:
+    """Put the value of `a.b=c` into `values`, or what is wrong with it into `problems`.
+
+    word: what it is called. longhand: (a key's place, its value) -> the mapping that the value is short for, where it
+    is short for one: `task.data=photos task.data.format=voc`.
+    """
     key, equals, text = str(override).partition("=")  # from Python it may be anything
     parts = tuple(part.strip() for part in key.split("."))
     if not equals or not all(parts) or any(re.search(r"[\s\[\]{}'\"]", part) for part in parts):
@@ -34,14 +44,22 @@ def apply_override(values: dict[str, Any], override: str, problems: Problems, wo
         if inner is None:
             inner = here[part] = {}
         if not isinstance(inner, dict):
+            inner = here[part] = longhand(parts[: i + 1], inner)
+        if not isinstance(inner, dict):
             problems.lines.append(
                 f"{word} {override!r}: {'.'.join(parts[: i + 1])} is {shown(inner)}, which has no keys; "
                 f"replace it as a whole: {'.'.join(parts[: i + 1])}={{{'.'.join(parts[i + 1 :])}: {text}}}"
             )
             return
         here = inner
+    replaced = [place for place in problems.places if place[: len(parts)] == parts]
+    lost = [problems.places[place] for place in replaced if place != parts and problems.places[place].startswith(word)]
+    if lost:
+        problems.lines.append(
+            f"{lost[0]} is lost: {word} {override!r} behind it replaces {key} as a whole; put it first"
+        )
     here[parts[-1]] = value
-    for known in [place for place in problems.places if place[: len(parts)] == parts]:
+    for known in replaced:
         del problems.places[known]
     problems.places[parts] = f"{word} {override!r}"
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_args
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
@@ -27,6 +27,23 @@ def field_at(model: type[BaseModel], key: Keys) -> FieldInfo:
         return info
     inner = next(one for one in _models(info.annotation) if key[1] in one.model_fields)
     return field_at(inner, key[1:])
+
+
+def longhand(model: type[BaseModel], key: Keys, value: Any) -> Any:
+    """The mapping that a field's value is short for, as its validators make it; the value itself where they make
+    none, and where there is no such field."""
+    try:
+        info = field_at(model, key)
+    except (KeyError, IndexError, StopIteration):
+        return value
+    made = value
+    for one in info.metadata:
+        if isinstance(one, BeforeValidator):
+            try:
+                made = cast(Callable[[Any], Any], one.func)(made)
+            except (ValueError, TypeError, AssertionError):  # told with the other mistakes, when all is validated
+                return value
+    return dict(made) if isinstance(made, dict) else value
 
 
 _EXPECTED = {

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from visiontl import plugins
 from visiontl.config import ready
 from visiontl.config.overrides import apply_override
-from visiontl.config.problems import Keys, Problems, shown, validate
+from visiontl.config.problems import Keys, Problems, longhand, shown, validate
 from visiontl.config.schema import Config
 from visiontl.config.yaml_text import Parsed, forbidden, parse_text
 from visiontl.errors import ConfigError, PluginError, VisionTLError, closest
@@ -52,7 +52,7 @@ def resolve(config: str | Path | Mapping[str, Any] | Config | Resolved, override
     problems.lines += [f"{place}: {text}" for place, text in parsed.problems]
     values = parsed.values
     for override in overrides:
-        apply_override(values, override, problems)
+        apply_override(values, override, problems, longhand=lambda keys, value: _longhand(values, keys, value))
 
     task = _find_task(values, problems)
     if task is not None:
@@ -198,6 +198,18 @@ def _find_task(values: dict[str, Any], problems: Problems) -> Task | None:
     except VisionTLError as error:
         problems.add(("task", "name"), str(error))
     return None
+
+
+def _longhand(values: Mapping[str, Any], keys: Keys, value: Any) -> Any:
+    """The mapping that a key's value is short for by its section's own validators, or the value itself."""
+    if keys[0] != "task":
+        return longhand(Config, keys, value)
+    section = values["task"]
+    name = section.get("name") if isinstance(section, dict) else None
+    task = plugins.tasks().get(name) if isinstance(name, str) else None
+    if task is None or len(keys) == 1 or value == "example":  # no folder of that name, but a set made on the spot
+        return value
+    return longhand(task.config, keys[1:], value)
 
 
 def _apply_defaults(values: dict[str, Any], task: Task, problems: Problems) -> None:

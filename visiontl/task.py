@@ -130,7 +130,7 @@ class RowsStep(Protocol):
 
 
 class ScoreStep(Protocol):
-    """{"accuracy": 0.93, ...}. Pure.
+    """{"accuracy": 0.93, ...}, None for what the rows have nothing to measure on. Pure.
 
     rows: of every image of the split exactly once, in the order of the ids.
     """

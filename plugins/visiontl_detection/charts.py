@@ -11,7 +11,7 @@ from PIL import Image
 
 from visiontl import Figure, Pictures, Table
 from visiontl.kit.charts import chosen_pictures, draw_bars, ends, file_of, short, spread
-from visiontl.kit.words import plural
+from visiontl.kit.words import count, plural
 from visiontl_detection import coco_scores, errors
 from visiontl_detection.config import DetectionConfig
 from visiontl_detection.drawing import draw_rows
@@ -40,10 +40,10 @@ def report(
 ) -> list[Any]:
     """image: id -> photo; row number i is the image with id i."""
     names, threshold = meta["classes"], cfg.operating_point
-    matches = errors.match(rows)
+    matches = errors.match(rows, cfg.detections)
     if not len(matches.true_label):
-        return _pictures(cfg, rows, meta, image, matches)
-    evaluated = coco_scores.evaluate(rows, len(names), cfg.evaluator, areas=("all",))
+        return [_alarms(matches, names, threshold, len(rows)), *_pictures(cfg, rows, meta, image, matches)]
+    evaluated = coco_scores.evaluate(rows, len(names), cfg.evaluator, areas=("all",), most=cfg.detections)
     lines = _class_lines(matches, coco_scores.class_precision(evaluated), names, threshold)
     return [
         _curves(matches, names),
@@ -144,6 +144,26 @@ def _class_table(lines: Sequence[tuple[Any, ...]], classes: int, threshold: floa
     )
 
 
+def _alarms(matches: errors.Matches, names: Sequence[str], threshold: float, images: int) -> Table:
+    """Of a split without any object: what is found there nevertheless."""
+    wrong = (matches.score >= threshold) & (matches.outcome != errors.IGNORED)
+    rows = []
+    for k in np.unique(matches.label[wrong]).tolist():
+        mine = wrong & (matches.label == k)
+        rows.append(
+            (names[k], int(mine.sum()), len(np.unique(matches.image[mine])), f"{matches.score[mine].max():.3f}")
+        )
+    rows.sort(key=lambda row: -row[1])
+    clean = images - len(np.unique(matches.image[wrong]))
+    return Table(
+        "False alarms",
+        ("class", "detections", "images", "highest score"),
+        rows,
+        f"No image of this split has an object, so there is no average precision. Detections from score {threshold:g} "
+        f"on; {clean} of {count(images, 'image')} without any.",
+    )
+
+
 def _bars(lines: Sequence[tuple[Any, ...]]) -> Figure:
     shown, caption = ends(lines, BARS), ""
     if len(lines) > BARS:
@@ -158,13 +178,13 @@ def _bars(lines: Sequence[tuple[Any, ...]]) -> Figure:
 
 
 def _errors(matches: errors.Matches, threshold: float) -> list[Any]:
-    count, cost = errors.counts(matches, threshold), errors.costs(matches)
+    number, cost = errors.counts(matches, threshold), errors.costs(matches)
     order = sorted(errors.KINDS, key=lambda kind: -cost[kind])
     return [
         Table(
             "Errors by kind",
             ("kind", "count", "AP50 lost", "meaning"),
-            [(kind, count[kind], f"{cost[kind]:.3f}", MEANING[kind]) for kind in order],
+            [(kind, number[kind], f"{cost[kind]:.3f}", MEANING[kind]) for kind in order],
             f"Counts are of detections from score {threshold:g} on, and of the objects that these miss. AP50 lost is "
             f"what AP50, {errors.mean_precision(matches):.3f}, would gain if that kind alone were mended, over all "
             "detections (TIDE, Bolya et al. 2020). Lost shares do not add up: mending one kind changes what another "
@@ -200,7 +220,8 @@ def _pictures(
         photo = image(i).copy()
         photo.thumbnail((SIDE, SIDE))
         name = file_of(image, i) or f"image {i}"
-        return f"{name}: {wrong[i]} {plural(int(wrong[i]), 'error')}", draw_rows(photo, rows[i], meta, threshold)
+        picture = draw_rows(photo, rows[i], meta, threshold, cfg.detections)
+        return f"{name}: {wrong[i]} {plural(int(wrong[i]), 'error')}", picture
 
     return [
         *chosen_pictures("Images with the most errors", worst, item, caption),

@@ -1,8 +1,8 @@
 """COCO's numbers, computed by pycocotools or faster-coco-eval. Imports no torch.
 
 Their conventions: average precision is the mean of the precision at 101 recalls; per image and class the 100
-detections with the highest scores count, whatever `detections` allows; a detection on an ignored box counts neither
-for nor against; small is an area below 32 x 32 pixels, large one above 96 x 96, a true box's as it was annotated.
+detections with the highest scores count (more where `most` is larger); a detection on an ignored box counts neither for
+nor against; small is an area below 32 x 32 pixels, large one above 96 x 96, a true box's as it was annotated.
 """
 
 from __future__ import annotations
@@ -17,29 +17,38 @@ import numpy as np
 
 from visiontl import ConfigError
 
-MOST = 100  # detections that count per image and class
-LIMITS = [1, 10, MOST]
+MOST = 100  # detections that count per image and class in COCO's own numbers
+LIMITS = (1, 10, MOST)
 AREAS = {"all": [0, 1e10], "small": [0, 32**2], "medium": [32**2, 96**2], "large": [96**2, 1e10]}  # pixels
 
 
 @dataclass(frozen=True)
 class Evaluated:
     """precision: (10 IoUs .50:.95, 101 recalls, K classes, areas, limits), recall: (10, K, areas, limits); -1 where
-    a class has no true box of that area. areas: names along that axis."""
+    a class has no true box of that area. areas: names along that axis. limits: detections that count per image and
+    class, along the last axis, rising."""
 
     precision: np.ndarray
     recall: np.ndarray
     areas: Sequence[str]
+    limits: Sequence[int] = LIMITS
 
 
 def evaluate(
-    rows: Sequence[Mapping[str, Any]], classes: int, evaluator: str, areas: Sequence[str] = tuple(AREAS)
+    rows: Sequence[Mapping[str, Any]],
+    classes: int,
+    evaluator: str,
+    areas: Sequence[str] = tuple(AREAS),
+    most: int = MOST,
 ) -> Evaluated:
     """The rows in the evaluator's hands. Time goes with images x classes x areas.
+
+    most: detections that count per image and class, where they are more than COCO's 100.
 
     Raises ConfigError where the evaluator is not installed.
     """
     coco, coco_eval = tools(evaluator)
+    limits = [*LIMITS, most] if most > MOST else list(LIMITS)
     with redirect_stdout(io.StringIO()):  # both print as they go
         truth, found = coco(), coco()
         truth.dataset = {**_listed(rows, classes), "annotations": _annotations(rows)}
@@ -47,12 +56,12 @@ def evaluate(
         truth.createIndex()
         found.createIndex()
         run = coco_eval(truth, found, "bbox")
-        run.params.maxDets = LIMITS
+        run.params.maxDets = limits
         run.params.areaRng = [AREAS[name] for name in areas]
         run.params.areaRngLbl = list(areas)
         run.evaluate()
         run.accumulate()
-    return Evaluated(np.asarray(run.eval["precision"]), np.asarray(run.eval["recall"]), areas)
+    return Evaluated(np.asarray(run.eval["precision"]), np.asarray(run.eval["recall"]), areas, limits)
 
 
 def tools(evaluator: str) -> tuple[Any, Any]:
@@ -72,18 +81,24 @@ def tools(evaluator: str) -> tuple[Any, Any]:
     return COCO, COCOeval
 
 
-def summary(evaluated: Evaluated) -> dict[str, float]:
-    """COCO's twelve numbers, 0..1; one is NaN where no true box is there to be found."""
-    precision, recall, areas = evaluated.precision, evaluated.recall, list(evaluated.areas)
+def summary(evaluated: Evaluated, limit: int | None = None) -> dict[str, float]:
+    """COCO's twelve numbers, 0..1; one is NaN where no true box is there to be found.
+
+    limit: detections that count per image and class, one of `evaluated.limits`; None: the last. Where that is not
+    COCO's 100, recall at it stands beside AR100.
+    """
+    limits, areas = list(evaluated.limits), list(evaluated.areas)
+    last = limits.index(limits[-1] if limit is None else limit)
+    precision, recall = evaluated.precision[..., last], evaluated.recall  # (10, 101, K, areas), (10, K, areas, limits)
     scores = {
-        "mAP": _mean(precision[:, :, :, 0, -1]),
-        "AP50": _mean(precision[0, :, :, 0, -1]),
-        "AP75": _mean(precision[5, :, :, 0, -1]),
+        "mAP": _mean(precision[:, :, :, 0]),
+        "AP50": _mean(precision[0, :, :, 0]),
+        "AP75": _mean(precision[5, :, :, 0]),
     }
     sizes = [(name, areas.index(name)) for name in ("small", "medium", "large")]
-    scores.update({f"AP_{name}": _mean(precision[:, :, :, area, -1]) for name, area in sizes})
-    scores.update({f"AR{limit}": _mean(recall[:, :, 0, i]) for i, limit in enumerate(LIMITS)})
-    scores.update({f"AR_{name}": _mean(recall[:, :, area, -1]) for name, area in sizes})
+    scores.update({f"AP_{name}": _mean(precision[:, :, :, area]) for name, area in sizes})
+    scores.update({f"AR{limits[i]}": _mean(recall[:, :, 0, i]) for i in range(last + 1)})
+    scores.update({f"AR_{name}": _mean(recall[:, :, area, last]) for name, area in sizes})
     return scores
 
 

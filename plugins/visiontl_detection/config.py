@@ -198,4 +198,6 @@ def ranked(cfg: DetectionConfig) -> dict[str, Literal["max", "min"]]:
     sizes = ("small", "medium", "large")
     names = ["mAP", "AP50", "AP75", *(f"AP_{size}" for size in sizes)]
     names += ["AR1", "AR10", "AR100", *(f"AR_{size}" for size in sizes), "precision", "recall"]
-    return dict.fromkeys(names, "max")
+    if cfg.detections > 100:
+        names += [f"AR{cfg.detections}", "coco_mAP", "coco_AP50", "coco_AP75"]
+    return {**dict.fromkeys(names, "max"), "false_alarms": "min"}

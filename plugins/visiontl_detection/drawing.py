@@ -30,17 +30,19 @@ def draw(image: Image.Image, prediction: Mapping[str, Any], meta: Mapping[str, A
     return put_boxes(picture, shapes)
 
 
-def draw_rows(image: Image.Image, row: Mapping[str, Any], meta: Mapping[str, Any], threshold: float) -> Image.Image:
+def draw_rows(
+    image: Image.Image, row: Mapping[str, Any], meta: Mapping[str, Any], threshold: float, most: int = errors.MOST
+) -> Image.Image:
     """Truth and the detections with at least this score. Right detections are blue, wrong ones orange with the kind
     of error, missed boxes yellow and dashed; all other true boxes are dashed in white, and have no tag.
 
-    image: the photo, or a smaller copy of it: boxes are those of row["size"].
+    image: the photo, or a smaller copy of it: boxes are those of row["size"]. most: detections that count per class.
     """
     names = meta["classes"]
     picture, _ = enlarged(image)
     across, down = picture.width / row["size"][1], picture.height / row["size"][0]
-    matches = errors.match([row])
-    order = errors.counted(row)
+    matches = errors.match([row], most)
+    order = errors.counted(row, most)
     lost = errors.missed(matches, threshold)
     boxes = [_scaled(box, across, down) for box in np.asarray(row["true_boxes"]).tolist()]
     gone = dict(zip(matches.true_place.tolist(), lost.tolist(), strict=True))  # ignored boxes are not among them

@@ -51,8 +51,10 @@ class Matches:
     true_place: np.ndarray
 
 
-def match(rows: Sequence[Mapping[str, Any]]) -> Matches:
+def match(rows: Sequence[Mapping[str, Any]], most: int = MOST) -> Matches:
     """Matches detections to true boxes as COCO does: by falling score, each to the free box that it overlaps most.
+
+    most: detections that count per image and class, where they are more than COCO's 100.
 
     As outcomes depend on detections with higher scores only, they hold for every score threshold.
     """
@@ -60,7 +62,7 @@ def match(rows: Sequence[Mapping[str, Any]]) -> Matches:
     true: list[tuple[np.ndarray, ...]] = []  # per image: image, label, place
     before = 0  # true boxes of earlier images
     for i, row in enumerate(rows):
-        order = counted(row)
+        order = counted(row, most)
         outcome, target = _outcomes(row, order)
         target = np.where(target >= 0, target + before, -1)
         label, score = np.asarray(row["labels"])[order], np.asarray(row["scores"])[order]
@@ -71,15 +73,16 @@ def match(rows: Sequence[Mapping[str, Any]]) -> Matches:
     return Matches(*_joined(found, 5), *_joined(true, 3))
 
 
-def counted(row: Mapping[str, Any]) -> np.ndarray:
-    """Positions of the row's detections that COCO counts, 100 per class at most, by falling score."""
+def counted(row: Mapping[str, Any], most: int = MOST) -> np.ndarray:
+    """Positions of the row's detections that count, `most` (COCO's 100 at least) per class, by falling score."""
+    most = max(most, MOST)
     order = np.argsort(-np.asarray(row["scores"]), kind="stable")
-    if len(order) <= MOST:
+    if len(order) <= most:
         return order
     labels = np.asarray(row["labels"])[order]
     keep = np.zeros(len(order), dtype=bool)
     for label in np.unique(labels):
-        keep[np.flatnonzero(labels == label)[:MOST]] = True
+        keep[np.flatnonzero(labels == label)[:most]] = True
     return order[keep]
 
 

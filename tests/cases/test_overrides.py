@@ -55,6 +55,6 @@ def test_what_is_short_for_nothing_has_no_keys():
 
 def test_an_override_that_a_later_one_replaces_is_not_lost_in_silence():
     task = {"name": "detection", "data": "example"}
-    with pytest.raises(ConfigError, match=r"'task.data.format=voc' is lost: 'task.data=photos' behind it"):
+    with pytest.raises(ConfigError, match=r"'task.data.format=voc' is lost: override 'task.data=photos' behind it"):
         cfg_of({"name": "detection"}, "task.data.format=voc", "task.data=photos")
     assert cfg_of(task, "task.data=photos", "task.data=pictures").data.folder == "pictures"

@@ -150,7 +150,7 @@ def test_more_than_a_hundred_detections(tmp_path):
     boxes = np.concatenate([boxes, [[5, 50, 50, 90]]])
     rows_made = [row(boxes, [*scores, 0.01], [0] * 150 + [1], [*true, [5, 50, 50, 90]], [0] * 30 + [1])] * 2
     stats, _ = oracle(rows_made, 2, tmp_path)
-    scored = score(config(detections=300, operating_point=0.0), rows_made, meta_of(2))
+    scored = score(config(operating_point=0.0), rows_made, meta_of(2))
     agrees(scored, stats)
     assert scored["counts"] == {"images": 2, "boxes": 62, "ignored": 0, "detections": 302, "counted": 202}
     assert errors.mean_precision(errors.match(rows_made)) == pytest.approx(stats[1], abs=1e-9)
@@ -206,10 +206,14 @@ def test_nothing_to_find():
     only_crowd = row([box], [0.9], [0], [box], [0], [True])
     for rows_made in ([row([box], [0.9], [0])], [only_crowd], [row()]):
         scores = score(config(), rows_made, meta_of(2))
-        assert math.isnan(scores["mAP"])  # neither 0 nor 1; it never becomes the best
+        assert scores["mAP"] is None  # neither 0 nor 1; it never becomes the best
+        assert scores["false_alarms"] == sum(len(one["scores"]) for one in rows_made if one is not only_crowd)
         assert not {*TWELVE[1:], "recall"} & scores.keys()
-        assert json_value(scores)["mAP"] is None
-        assert all(isinstance(item, Pictures) for item in report(config(), rows_made, meta_of(2), photo))
+        assert json_value(scores, keep_nan=True) == json_value(scores)  # no number that is none
+        first, *others = report(config(), rows_made, meta_of(2), photo)
+        assert isinstance(first, Table)
+        assert [line[1] for line in first.rows] == ([scores["false_alarms"]] if scores["false_alarms"] else [])
+        assert all(isinstance(item, Pictures) for item in others)
 
 
 def test_nothing_found():
@@ -288,7 +292,7 @@ def test_the_other_evaluator_gives_the_same():
     for name in (*TWELVE, "per_class"):
         assert other[name] == pytest.approx(scores[name], abs=1e-6)
     nothing = [row([[0, 0, 50, 50]], [0.9], [0]), row()]
-    assert math.isnan(score(config(evaluator="faster-coco-eval"), nothing, meta_of(2))["mAP"])
+    assert score(config(evaluator="faster-coco-eval"), nothing, meta_of(2))["mAP"] is None
 
 
 def test_the_other_evaluator_is_not_installed(monkeypatch):

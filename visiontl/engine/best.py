@@ -44,7 +44,8 @@ def judge(run: Run, ledger: Ledger) -> None:
 
 
 def evaluate_val(run: Run, ledger: Ledger) -> bool:
-    """Score the val split; True when it is the best so far. Without a val split the newest weights are the best."""
+    """Score the val split; True when it is the best so far. The newest weights are the best without a val split, and
+    where it has nothing to measure the score on (None)."""
     task, progress = run.resolved.task, ledger.progress
     key, direction = picking(run, progress)
     at = progress.step / run.steps_per_epoch
@@ -55,14 +56,20 @@ def evaluate_val(run: Run, ledger: Ledger) -> bool:
     rows = split_rows(run, "val")
     scores = ledger.scores = score_rows(run.built, rows)
     values = scalars(scores)
-    if key not in values:
+    measured = scores.get(key, 0) is not None
+    if measured and key not in values:
         raise TrainingError(absent(run, key, values))
     if task.preview is not None:
         shown = (task.preview, run.resolved.cfg, rows, run.built.meta, Photos(run.data.val))
         ranks.on_main(lambda: save_previews(run.folder, progress.step, shown[0](*shown[1:]), run.console))
     ledger.write("val", values)
-    value = values[key]
     run.console.say(f"epoch {at:.4g}  val  " + "  ".join(f"{name} {number:.4f}" for name, number in values.items()))
+    if not measured:
+        if progress.best is None:
+            run.console.warn(f"val has nothing to measure {key} on: no score picks the best weights, the last ones are kept")
+        progress.best = {**here, "value": None}
+        return True
+    value = values[key]
     better = exceeds(value, progress.best["value"] if progress.best else None, direction)
     if better:
         progress.best = {**here, "value": value}

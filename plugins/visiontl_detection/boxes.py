@@ -15,7 +15,7 @@ Where an image's size is unknown, only its left and upper edges hold a box back.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -40,7 +40,7 @@ Changes = Mapping[str, Sequence[str]]
 class Cleaned(Listing):
     """A listing after `cleaned`. changes: per split what that left out or clipped."""
 
-    changes: Mapping[str, Changes]
+    changes: Mapping[str, Changes] = field(default_factory=dict[str, Changes])
 
 
 def cleaned(images: Sequence[Annotated]) -> tuple[list[Annotated], dict[str, list[str]]]:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from visiontl.kit.drawing import MISSED, RIGHT, WHITE, WRONG, Color, Shape, distinct_colors, enlarged, put_boxes
 from visiontl_detection import errors
+from visiontl_detection.coco_scores import MOST
 
 COLORS = 80  # told apart; further classes begin again
 FIRST = (232, 70, 46)  # a red to begin with
@@ -31,7 +32,7 @@ def draw(image: Image.Image, prediction: Mapping[str, Any], meta: Mapping[str, A
 
 
 def draw_rows(
-    image: Image.Image, row: Mapping[str, Any], meta: Mapping[str, Any], threshold: float, most: int = errors.MOST
+    image: Image.Image, row: Mapping[str, Any], meta: Mapping[str, Any], threshold: float, most: int = MOST
 ) -> Image.Image:
     """Truth and the detections with at least this score. Right detections are blue, wrong ones orange with the kind
     of error, missed boxes yellow and dashed; all other true boxes are dashed in white, and have no tag.

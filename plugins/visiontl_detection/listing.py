@@ -30,7 +30,8 @@ class Annotated:
 @dataclass(frozen=True)
 class Listing:
     """A data set as found. base: the folder of all names. parts: split -> images, in a fixed order.
-    categories: the file's id per class where it has ids. notes: what was assumed or left out, in sentences."""
+    categories: the file's id per class where it has ids. notes: what was assumed or left out, in sentences. overlaps:
+    whether the data set's own file puts images into two splits, which is in the notes."""
 
     base: str
     parts: Mapping[str, Sequence[Annotated]]
@@ -38,3 +39,4 @@ class Listing:
     categories: Sequence[int] | None
     notes: Sequence[str]
     where: str
+    overlaps: bool = False

@@ -6,7 +6,7 @@ from visiontl import DataError
 from visiontl.kit.folders import Folders, opened
 from visiontl.kit.splits import check_once, settled
 from visiontl.kit.words import count, some
-from visiontl_detection import coco, voc, yolo
+from visiontl_detection import coco, voc, yolo, yolo_settings
 from visiontl_detection.boxes import Cleaned, change_notes, cleaned
 from visiontl_detection.config import DataConfig
 from visiontl_detection.listing import Annotated
@@ -26,7 +26,9 @@ def read(cfg: DataConfig, evaluation: bool = False) -> Cleaned:
     """
     folders = opened(cfg.folder, instead="give the data set's folder, and name annotations in task.data.train")
     listing = {"coco": coco.read, "voc": voc.read, "yolo": yolo.read}[layout(folders, cfg)](folders, cfg)
-    check_once(listing.where, {split: [image.name for image in images] for split, images in listing.parts.items()})
+    names = {split: [image.name for image in images] for split, images in listing.parts.items()}
+    for part in [{split: names[split]} for split in names] if listing.overlaps else [names]:
+        check_once(listing.where, part)
     parts, more = settled(
         listing.parts, lambda image: image.name, cfg.val_fraction, cfg.split_seed, evaluation, listing.where
     )
@@ -39,7 +41,7 @@ def read(cfg: DataConfig, evaluation: bool = False) -> Cleaned:
         bare = sum(not len(image.boxes) for image in made[split])
         if bare:
             notes.append(f"{split}: {count(bare, 'image')} without boxes, used as such")
-    return Cleaned(listing.base, made, listing.classes, listing.categories, notes, listing.where, changes)
+    return Cleaned(listing.base, made, listing.classes, listing.categories, notes, listing.where, changes=changes)
 
 
 def layout(folders: Folders, cfg: DataConfig) -> str:
@@ -50,7 +52,7 @@ def layout(folders: Folders, cfg: DataConfig) -> str:
     if cfg.format in ("auto", "voc"):
         looks["voc"] = voc.source(folders) is not None
     if cfg.format in ("auto", "yolo"):
-        looks["yolo"] = yolo.source(folders) is not None
+        looks["yolo"] = yolo_settings.source(folders) is not None
     if cfg.format == "coco" or (cfg.format == "auto" and (cfg.train is None or not any(looks.values()))):
         looks["coco"] = bool(coco.sources(folders, cfg))
     found = [name for name, there in looks.items() if there]

@@ -16,6 +16,9 @@ from visiontl_detection.charts import report
 from visiontl_detection.config import DetectionConfig
 from visiontl_detection.scores import score
 
+import visiontl
+from tests.detection import made
+from tests.detection.made import Photo
 from visiontl.report.values import json_value
 
 
@@ -119,3 +122,21 @@ def test_a_split_of_background_is_scored_by_its_false_alarms():
     assert "2 of 4 images without any" in table.caption
     assert score(config(), rows[2:], META)["false_alarms"] == 0.0
     assert "false_alarms" not in score(config(), [*rows, *crowded(3)], META)
+
+
+def test_a_run_whose_val_is_background_ends_with_its_last_weights(tmp_path, capsys):
+    root = made.coco(tmp_path / "set", {"train": {"a": Photo(), "b": Photo()}, "val": {"c": Photo(boxes=())}})
+    task = {"name": "detection", "data": str(root), "fpn_width": 32, "box_width": 32, "regions": 32, "size": 64}
+    given = {"task": task, "backbone": {"name": "visiontl/tiny", "weights": "none"}, "loader": {"workers": 0}}
+    given |= {"train": {"epochs": 2, "batch_size": 2}, "run": {"folder": str(tmp_path / "runs")}}
+    report = visiontl.train(given)
+    said = "".join(capsys.readouterr())
+    assert said.count("nothing to measure mAP on: no score picks the best weights") == 1
+    assert "nan" not in said.lower()
+    assert report["scores"]["val"]["mAP"] is None
+    assert report["scores"]["val"]["false_alarms"] >= 0
+    assert report["best"] == {"score": "mAP", "value": None, "step": 2, "epoch": 2.0}
+    scores = visiontl.evaluate(report["run"])["scores"]
+    assert scores["val"] == report["scores"]["val"]
+    again = visiontl.train({**given, "train": {**given["train"], "best": "false_alarms"}})
+    assert again["best"]["value"] == again["scores"]["val"]["false_alarms"]

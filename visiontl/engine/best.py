@@ -66,7 +66,9 @@ def evaluate_val(run: Run, ledger: Ledger) -> bool:
     run.console.say(f"epoch {at:.4g}  val  " + "  ".join(f"{name} {number:.4f}" for name, number in values.items()))
     if not measured:
         if progress.best is None:
-            run.console.warn(f"val has nothing to measure {key} on: no score picks the best weights, the last ones are kept")
+            run.console.warn(
+                f"val has nothing to measure {key} on: no score picks the best weights, the last ones are kept"
+            )
         progress.best = {**here, "value": None}
         return True
     value = values[key]

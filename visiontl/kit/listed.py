@@ -1,30 +1,26 @@
 """The files that a list or an annotation file means by the names it states. Imports no torch.
 
 Names are written on one machine and read on another: with the other one's folders in front, with backslashes, in
-another Unicode form, with other capitals. What is not there as it is written is looked for in these ways, each counted
+another Unicode form. What is not there as it is written is looked for in these ways, each counted
 and told; nothing outside of the data set's folder is ever read.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from visiontl.errors import DataError
-from visiontl.kit.folders import LONGEST, Folders, join, relative
-from visiontl.kit.names import compared
-from visiontl.kit.words import count, did_you_mean, some, told
-
-DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")  # how an absolute path of Windows begins
-SEARCHED = 20_000  # names among which a missing one is looked for, to say where it is
+from visiontl.kit.absent import DRIVE
+from visiontl.kit.folders import LONGEST, Folders, join
+from visiontl.kit.words import count, some, told
 
 WAYS = {
     "slashes": "with backslashes, read as folders",
     "prefix": "with folders in front that are not here, found by the rest of the path",
-    "form": "that differ from the file's in Unicode form or capitals alone",
+    "form": "in another Unicode form (NFC, NFD) than the file system has, and found",
 }
 
 
@@ -56,41 +52,31 @@ def find_listed(folders: Folders, stated: Sequence[str], places: Iterable[str] =
 
     A name may be absolute: it is found where it leads into the base, or by its end. Folders in front of a relative one
     are left out only where no name of the list is there as it is written. One that steps out of its place (..) is
-    refused. Raises DataError where a link leads out of the base, and where two names mean one file.
+    refused. Raises DataError where two names mean one file.
     """
     search = _Search(folders, list(dict.fromkeys(places)))
     found = Listed(stated=list(stated))
     found.names = [search.find(name, found) for name in found.stated]
     if not any(found.names):
-        found.names = [
-            X
-            for name in found.stated
-        ]
+        for i, name in enumerate(found.stated):
+            if name not in found.refused:
+                slashes = ["slashes"] if "\\" in name else []
+                found.names[i] = search.by_end(name.replace("\\", "/"), name, found, slashes)
     meant: dict[str, str] = {}
     for name, file in zip(found.stated, found.names, strict=True):
-        if file and meant.setdefault(file, name) != name:
-            raise DataError(f"{told(meant[file])} and {told(name)} both mean {folders.path(file)}; name it once")
+        first = meant.setdefault(file, name) if file else name
+        if first != name and os.path.normpath(first) != os.path.normpath(name):
+            raise DataError(f"{told(first)} and {told(name)} both mean {folders.path(file)}; name it once")
     return found
-
-
-def whereabouts(folders: Folders, name: str) -> str:
-    """Where a file of that last name lies, for the error on one that is not where it should be; "" where none does."""
-    last = name.replace("\\", "/").rpartition("/")[2]
-    there = folders.pictures().pictures
-    same = [one for one in there[:SEARCHED] if compared(one.rpartition("/")[2]) == compared(last)]
-    if same:
-        return f"; a file of that name is at {folders.path(same[0])}"
-    return did_you_mean(last, [one.rpartition("/")[2] for one in there[:SEARCHED]])
 
 
 @dataclass
 class _Search:
-    """last: where the name before was found, for most lie together. forms: folder -> {compared name: its names}."""
+    """last: where the name before was found, for most lie together."""
 
     folders: Folders
     places: list[str]
     last: str = ""
-    forms: dict[str, Mapping[str, list[str]]] = field(default_factory=dict[str, Mapping[str, list[str]]])
 
     def find(self, name: str, found: Listed) -> str:
         """The file as the name is written, but for slashes, the form of signs, and what stands before an absolute
@@ -98,34 +84,23 @@ class _Search:
         if _is_plain(name) and self.folders.has(join(self.last, name)):
             return join(self.last, name)
         plain, ways = name, list[str]()
-        if "\\" in name and not any(self.folders.has(join(place, name)) for place in self.places if "\0" not in name):
+        if "\\" in name and not any(self.folders.has(join(place, name)) for place in self.places):
             plain = name.replace("\\", "/")
             ways.append("slashes")
-        absolute = os.path.isabs(plain) or DRIVE.match(plain) is not None
-        if absolute and os.path.isabs(plain) and "\0" not in plain:
-            inside = os.path.relpath(os.path.realpath(plain), os.path.realpath(self.folders.base)).replace(os.sep, "/")
-            if not inside.startswith("..") and self.folders.has(inside):
-                return self._took("", inside, name, ways, found)
         try:
-            plain = plain if absolute else relative(plain)
+            if DRIVE.match(plain):
+                raise ValueError(f"{told(name)} lies outside of the data set's folder; paths must stay inside it")
+            below = self.folders.within(plain)
         except ValueError as error:
-            found.refused[name] = str(error)
-            return ""
-        if absolute:
-            file = self.by_end(plain, name, found, ways)
+            absolute = os.path.isabs(plain) or DRIVE.match(plain) is not None
+            file = self.by_end(plain, name, found, ways) if absolute else ""
             if not file:
-                found.refused[name] = (
-                    f"{told(name)} leaves the data set's folder, and no file in it ends so; paths must stay inside it"
-                )
+                found.refused[name] = str(error)
             return file
-        for place in [self.last, *self.places]:
-            file = join(place, plain)
-            if self.folders.has(file):
-                return self._took(place, file, name, ways, found)
-        for place in self.places:
-            file = self._same(join(place, plain))
-            if file:
-                return self._took(place, file, name, [*ways, "form"], found)
+        for place in [""] if os.path.isabs(plain) else [self.last, *self.places]:
+            file = self.folders.found(join(place, below))
+            if file is not None:
+                return self._took(place, file, name, ways if file == join(place, below) else [*ways, "form"], found)
         return ""
 
     def by_end(self, plain: str, name: str, found: Listed, ways: Sequence[str] = ()) -> str:
@@ -135,11 +110,11 @@ class _Search:
             return ""
         for start in range(len(parts)):
             for place in self.places:
-                file = join(place, "/".join(parts[start:]))
-                same = file if self.folders.has(file) else self._same(file)
-                if same:
-                    more = ["prefix"] if same == file else ["prefix", "form"]
-                    return self._took(place, same, name, [*ways, *more], found)
+                stated = join(place, "/".join(parts[start:]))
+                file = self.folders.found(stated)
+                if file is not None:
+                    more = ["prefix"] if file == stated else ["prefix", "form"]
+                    return self._took(place, file, name, [*ways, *more], found)
         return ""
 
     def _took(self, place: str, file: str, name: str, ways: Sequence[str], found: Listed) -> str:
@@ -147,21 +122,6 @@ class _Search:
         for way in ways:
             found.ways.setdefault(way, []).append(name)
         return file
-
-    def _same(self, name: str) -> str:
-        """The only file whose path is the same in the form in which names are compared, or ""."""
-        place = ""
-        for part in name.split("/"):
-            if place not in self.forms:
-                groups: dict[str, list[str]] = {}
-                for one in self.folders.entries(place):
-                    groups.setdefault(compared(one), []).append(one)
-                self.forms[place] = groups
-            same = [part] if part in self.folders.entries(place) else self.forms[place].get(compared(part), [])
-            if len(same) != 1:
-                return ""
-            place = join(place, same[0])
-        return place if self.folders.has(place) else ""
 
 
 def _is_plain(name: str) -> bool:

@@ -22,6 +22,10 @@ from visiontl_detection.listing import Annotated, Listing
 PLACES = ("annotations", "annotations_coco", "")
 NAMED = re.compile(rf"(?:instances_)?({'|'.join(SPLITS)})(?:\d{{4}})?\.json", re.IGNORECASE)
 ROBOFLOW = "_annotations.coco.json"
+# One file beside the images or their folder: of Roboflow, Label Studio (result.json), CVAT and FiftyOne (labels.json)
+SINGLE = (
+    ROBOFLOW, "annotations.json", "instances.json", "instances_default.json", "result.json", "labels.json", "coco.json",
+)  # fmt: skip
 
 
 Own = tuple[tuple[float, float, float, float], bool, float]  # x1 y1 x2 y2; whether it is a crowd; pixels
@@ -67,7 +71,7 @@ def _single(folders: Folders, cfg: DataConfig) -> dict[str, str]:
     for place in PLACES:
         files = folders.files(place, ".json")
         if not place and cfg.format != "coco":
-            files = [name for name in files if name in (ROBOFLOW, "annotations.json", "instances.json")]
+            files = [name for name in files if name in SINGLE]
         if len(files) == 1:
             return {WHOLE: join(place, files[0])}
         if files:

@@ -50,7 +50,7 @@ def layout(folders: Folders, cfg: DataConfig) -> str:
         return "coco"
     looks = {}
     if cfg.format in ("auto", "voc"):
-        looks["voc"] = voc.source(folders) is not None
+        looks["voc"] = bool(voc.source(folders))
     if cfg.format in ("auto", "yolo"):
         looks["yolo"] = yolo_settings.source(folders) is not None
     if cfg.format == "coco" or (cfg.format == "auto" and (cfg.train is None or not any(looks.values()))):

@@ -7,10 +7,11 @@ annotation tools write the same format with edges from 0, and no file says which
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 from xml.parsers import expat
@@ -18,16 +19,19 @@ from xml.parsers import expat
 import numpy as np
 
 from visiontl import DataError
+from visiontl.kit.bad_annotations import BadAnnotations
 from visiontl.kit.folders import Folders, by_stem, join, named, relative
 from visiontl.kit.headers import image_sizes
 from visiontl.kit.images import is_image
-from visiontl.kit.splits import WHOLE, split_files
+from visiontl.kit.splits import WHOLE, split_files, split_names
 from visiontl.kit.words import count, did_you_mean, refusal, some, told
 from visiontl_detection.config import DataConfig
 from visiontl_detection.listing import Annotated, Listing
 
 MOST = 10_000_000  # bytes of a file
 LISTS = "ImageSets/Main"
+XML_FOLDERS = ("annotations", "annotation", "xml", "xmls")
+PICTURE_FOLDERS = ("JPEGImages", "images", "Images", "imgs", "img", "")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -43,6 +47,25 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Home:
+    """folder: what it is called in messages, and where lists are. xml: the folder of the XML files. pictures: folders
+    in which the images may be."""
+
+    folder: str
+    xml: str
+    pictures: tuple[str, ...]
+
+
+@dataclass
+class BadRecords:
+    """Objects that cannot be used: what is wrong with each, and how many objects there are at all."""
+
+    policy: BadAnnotations
+    problems: list[str] = field(default_factory=list[str])
+    total: int = 0
+
+
+@dataclass(frozen=True)
 class Pictures:
     """The folder of images, by name without and with the extension."""
 
@@ -51,59 +74,64 @@ class Pictures:
     files: frozenset[str]
 
 
-def source(folders: Folders) -> str | None:
-    """The folder with Annotations in it: the base, or the only one a level or two (VOCdevkit/VOC2007) below."""
+def source(folders: Folders) -> dict[str, Home]:
+    """Split (or WHOLE) -> where its XML files and images are; empty where the layout is not VOC's.
+
+    A folder with Annotations in it: the base, or the only one a level or two (VOCdevkit/VOC2007) below. Else XML files
+    beside photos, in the base or in folders of splits, as labelImg and Roboflow write them.
+    """
     levels = [[""], folders.folders("")]
     levels.append([join(above, name) for above in levels[1] if above == "VOCdevkit" for name in folders.folders(above)])
+    splits = split_names(folders.base, levels[1])
     for level in levels:
-        found = [folder for folder in level if folders.files(join(folder, "Annotations"), ".xml")]
+        found = [home for folder in level if (home := _home(folders, folder)) is not None]
+        if len(found) > 1 and {home.folder for home in found} <= set(splits.values()):
+            return {split: home for split, name in splits.items() for home in found if home.folder == name}
         if len(found) > 1:
             raise DataError(
-                f"{folders.base}: {some(found)} each hold Annotations; name one as the folder, or bring them together"
+                f"{folders.base}: {some(home.folder for home in found)} each hold Annotations; name one as the folder, "
+                "or bring them together"
             )
         if found:
-            return found[0]
+            return {splits_back(splits).get(found[0].folder, WHOLE): found[0]}
+    return {}
+
+
+def splits_back(splits: Mapping[str, str]) -> dict[str, str]:
+    """{a folder's name: its split}"""
+    return {name: split for split, name in splits.items()}
+
+
+def _home(folders: Folders, folder: str) -> Home | None:
+    for name in folders.folders(folder):
+        if name.lower() in XML_FOLDERS and folders.files(join(folder, name), ".xml"):
+            return Home(folder, join(folder, name), tuple(join(folder, one) for one in PICTURE_FOLDERS))
+    stems = {PurePosixPath(name).stem for name in folders.files(folder, ".xml")}
+    beside = [name for name in folders.files(folder) if is_image(PurePosixPath(name))]
+    if stems and any(PurePosixPath(name).stem in stems for name in beside):
+        return Home(folder, folder, (folder,))
     return None
 
 
 def read(folders: Folders, cfg: DataConfig) -> Listing:
     """Raises DataError, naming the file, for whatever is not as VOC's format has it."""
-    folder = source(folders)
-    assert folder is not None
+    homes = source(folders)
     notes: list[str] = []
-    pictures = _pictures(folders, cfg, folder)
-    available = [PurePosixPath(name).stem for name in folders.files(join(folder, "Annotations"), ".xml")]
-    lists = _lists(folders, cfg, folder, notes)
-    forms = {unicodedata.normalize("NFC", stem): stem for stem in available}
-    stems = {split: _read_list(folders, name, forms) for split, name in lists.items()}
-    if not stems:
-        stems = {WHOLE: available}
-        bare = sorted(set(pictures.stems) - set(forms))
-        if bare:
-            notes.append(
-                f"{folders.path(folder)}: {count(len(bare), 'image')} without annotations, not used: {some(bare)}"
-            )
-    else:
-        listed = {stem for part in stems.values() for stem in part}
-        left = [stem for stem in available if stem not in listed]
-        if left:
-            notes.append(f"{folders.path(folder)}: {count(len(left), 'annotation')} in no list, not used: {some(left)}")
-    known = set(available)
+    stems: dict[str, list[str]] = {}
+    home_of: dict[str, Home] = {}
+    for split, home in homes.items():
+        for part, names in _stems(folders, cfg, split, home, notes).items():
+            stems[part], home_of[part] = names, home
+    records: dict[str, list[Record]] = {}
     for split, part in stems.items():
-        absent = [stem for stem in part if stem not in known]
-        if absent:
-            listing = folders.path(lists[split])
-            where = folders.path(join(folder, "Annotations"))
-            raise DataError(
-                f"{listing}: {len(absent):,} of {count(len(part), 'name')} without an XML file in {where}: "
-                f"{some(absent)}{did_you_mean(absent[0], available) if len(available) < 20_000 else ''}"
-            )
-    records = {split: [_record(folders, folder, stem) for stem in part] for split, part in stems.items()}
+        bad = BadRecords(cfg.bad_annotations())
+        records[split] = [_record(folders, home_of[split].xml, stem, bad) for stem in part]
+        notes += bad.policy.settle(folders.path(home_of[split].xml), split, bad.problems, bad.total)
     classes = sorted({name for part in records.values() for record in part for name in record.names})
     index = {name: i for i, name in enumerate(classes)}
     parts = {}
     for split, part in records.items():
-        names = _image_names(pictures, folders, stems[split], part)
+        names = _image_names(_pictures(folders, cfg, home_of[split]), folders, stems[split], part)
         sizes = _sizes(folders, split, names, part, notes)
         parts[split] = [
             _annotated(name, size, record, index, cfg.difficult == "ignore")
@@ -113,11 +141,40 @@ def read(folders: Folders, cfg: DataConfig) -> Listing:
         if difficult:
             treated = "neither learned nor counted" if cfg.difficult == "ignore" else "used as any other"
             notes.append(f"{split}: {count(difficult, 'box')} marked difficult, {treated} (task.data.difficult)")
-    return Listing(folders.base, parts, classes, None, notes, str(folders.path(folder)))
+    where = folders.base if len(homes) > 1 else str(folders.path(next(iter(homes.values())).folder))
+    return Listing(folders.base, parts, classes, None, notes, where)
 
 
-def _pictures(folders: Folders, cfg: DataConfig, folder: str) -> Pictures:
-    tried = [join(folder, name) for name in ("JPEGImages", "images", "Images")]
+def _stems(folders: Folders, cfg: DataConfig, split: str, home: Home, notes: list[str]) -> dict[str, list[str]]:
+    """Split -> names without extension: of the lists, or all XML files."""
+    available = [PurePosixPath(name).stem for name in folders.files(home.xml, ".xml")]
+    known = set(available)
+    lists = _lists(folders, cfg, home.folder, notes) if split == WHOLE else {}
+    forms = {unicodedata.normalize("NFC", stem): stem for stem in available}
+    stems = {one: _read_list(folders, name, forms, known) for one, name in lists.items()}
+    where = folders.path(home.folder)
+    if not stems:
+        bare = sorted(set(_pictures(folders, cfg, home).stems) - set(forms))
+        if bare:
+            notes.append(f"{where}: {count(len(bare), 'image')} without annotations, not used: {some(bare)}")
+        return {split: available}
+    listed = {stem for part in stems.values() for stem in part}
+    left = [stem for stem in available if stem not in listed]
+    if left:
+        notes.append(f"{where}: {count(len(left), 'annotation')} in no list, not used: {some(left)}")
+    for one, part in stems.items():
+        absent = [stem for stem in part if stem not in known]
+        if absent:
+            raise DataError(
+                f"{folders.path(lists[one])}: {len(absent):,} of {count(len(part), 'name')} without an XML file in "
+                f"{folders.path(home.xml)}: {some(absent)}"
+                f"{did_you_mean(absent[0], available) if len(available) < 20_000 else ''}"
+            )
+    return stems
+
+
+def _pictures(folders: Folders, cfg: DataConfig, home: Home) -> Pictures:
+    tried = list(home.pictures)
     if cfg.images is not None:
         try:
             tried = [folders.within(cfg.images)]
@@ -128,7 +185,9 @@ def _pictures(folders: Folders, cfg: DataConfig, folder: str) -> Pictures:
         if files:
             return Pictures(place, by_stem(files), frozenset(files))
     looked = ", ".join(str(folders.path(place)) for place in tried)
-    raise DataError(f"{folders.path(folder)}: no images; looked in {looked}; name their folder in task.data.images")
+    raise DataError(
+        f"{folders.path(home.folder)}: no images; looked in {looked}; name their folder in task.data.images"
+    )
 
 
 def _lists(folders: Folders, cfg: DataConfig, folder: str, notes: list[str]) -> dict[str, str]:
@@ -152,8 +211,9 @@ def _named(folders: Folders, folder: str, split: str, value: str) -> str:
     return short if "/" not in value and folders.has(short) else named(folders, f"task.data.{split}", value)
 
 
-def _read_list(folders: Folders, name: str, forms: Mapping[str, str]) -> list[str]:
-    """Names without extension, one a line. forms: {in NFC: as the XML file is called}."""
+def _read_list(folders: Folders, name: str, forms: Mapping[str, str], known: Container[str]) -> list[str]:
+    """Names without extension, one a line. forms: {in NFC: as the XML file is called}. known: what XML files are there
+    of, for a name may end in a blank and a number."""
     path = folders.path(name)
     stems, problems = [], []
     for number, line in enumerate(folders.read_text(name, MOST).split("\n"), start=1):
@@ -166,10 +226,9 @@ def _read_list(folders: Folders, name: str, forms: Mapping[str, str]) -> list[st
             continue
         if "/" in stem:
             problems.append(f"line {number}: {told(stem)} names a folder; expected the name of one image")
-        elif stem.split()[-1] in ("-1", "0", "1") and len(stem.split()) == 2:
+        elif stem.split()[-1] in ("-1", "0", "1") and len(stem.split()) == 2 and _bare(stem, forms) not in known:
             problems.append(f"line {number}: {told(stem)} is of a class's own list; expected one name a line")
-        stem = stem.rpartition(".")[0] if is_image(PurePosixPath(stem)) else stem  # type: ignore[arg-type]
-        stems.append(forms.get(unicodedata.normalize("NFC", stem), stem))
+        stems.append(_bare(stem, forms))
     if problems:
         raise refusal(path, problems)
     if not stems:
@@ -177,8 +236,13 @@ def _read_list(folders: Folders, name: str, forms: Mapping[str, str]) -> list[st
     return stems
 
 
-def _record(folders: Folders, folder: str, stem: str) -> Record:
-    name = join(folder, f"Annotations/{stem}.xml")
+def _bare(name: str, forms: Mapping[str, str]) -> str:
+    stem = name.rpartition(".")[0] if is_image(PurePosixPath(name)) else name
+    return forms.get(unicodedata.normalize("NFC", stem), stem)
+
+
+def _record(folders: Folders, xml: str, stem: str, bad: BadRecords) -> Record:
+    name = join(xml, f"{stem}.xml")
     path = folders.path(name)
     root = _tree(path, folders.read(name, MOST))
     if root.tag != "annotation":
@@ -186,6 +250,7 @@ def _record(folders: Folders, folder: str, stem: str) -> Record:
     problems: list[str] = []
     boxes, names, difficult = [], [], []
     for number, one in enumerate(root.findall("object"), start=1):
+        bad.total += 1
         called = f"object {number}"
         text = (one.findtext("name") or "").strip()
         if not text:
@@ -207,9 +272,13 @@ def _record(folders: Folders, folder: str, stem: str) -> Record:
         boxes.append(tuple(value for value in values if value is not None))
         names.append(text)
         difficult.append(flag == "1")
-    size = _size(root, problems)
-    if problems:
-        raise refusal(path, problems)
+    if bad.policy.on_bad == "error":
+        bad.policy.settle(path, "", problems, bad.total)
+    bad.problems += [f"{stem}.xml: {problem}" for problem in problems]
+    wrong_size: list[str] = []
+    size = _size(root, wrong_size)
+    if wrong_size:
+        raise refusal(path, wrong_size)
     return Record((root.findtext("filename") or "").strip(), size, boxes, names, difficult)
 
 
@@ -233,9 +302,29 @@ def _tree(path: Any, content: bytes) -> ElementTree.Element:
         return builder.close()
     except expat.ExpatError as error:
         what = expat.errors.messages[error.code]
+        said = _not_utf8(content)
+        if said:
+            raise DataError(f"{path}: {said}") from None
         raise DataError(f"{path}: not valid XML: {what} (line {error.lineno}, column {error.offset + 1})") from None
     except (ValueError, LookupError) as error:  # an encoding that is not known
         raise DataError(f"{path}: not valid XML: {error}") from None
+
+
+def _not_utf8(content: bytes) -> str:
+    """What to say of a file that declares no encoding, and so has to be UTF-8, but is not; "" for others."""
+    head = content[:200].split(b"?>")[0]
+    if b"encoding" in head and b"utf-8" not in head.lower():
+        return ""
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        word = re.split(rb"[\s<>]", content[: error.start])[-1] + re.split(rb"[\s<>]", content[error.start :])[0]
+        likely = f", {told(word.decode('cp1252', 'replace'))} in Windows-1252," if word else ""
+        return (
+            f"not UTF-8 text (byte {content[error.start]:#04x} at {error.start:,}){likely} and it declares no other "
+            'encoding: save it as UTF-8, or begin it with <?xml version="1.0" encoding="windows-1252"?>'
+        )
+    return ""
 
 
 def _size(root: ElementTree.Element, problems: list[str]) -> tuple[int, int] | None:

@@ -138,7 +138,9 @@ def _listed(folders: Folders, settings: Settings, file: str, notes: list[str]) -
         near = [instead(folders, line) if len(line) < LONGEST else "" for _, line in refused[:LINES]] + [""] * len(
             refused
         )
-        problems = [f"line {number}: {found.refused[line]}{end}" for (number, line), end in zip(refused, near)]
+        problems = [
+            f"line {number}: {found.refused[line]}{end}" for (number, line), end in zip(refused, near, strict=False)
+        ]
         raise refusal(path, problems)
     missing = found.missing()
     if missing:

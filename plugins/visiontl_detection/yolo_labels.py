@@ -187,8 +187,7 @@ def _refuse_poses(folders: Folders, split: str, settings: Settings, found: Found
         where = folders.path(settings.file)
         raise DataError(
             f"{where}: {split}: all {count(found.polygons, 'line')} with more than 5 values look like poses: a "
-            "box, then points with a visibility of 0, 1 or 2 each. Say so in a data.yaml, kpt_shape: [POINTS, 3], and the "
-            "boxes are used"
+            "box, then points with a visibility of 0, 1 or 2 each. Say so in a data.yaml, kpt_shape: [POINTS, 3]"
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -16,9 +17,10 @@ from typing import Any, Generic, TypeVar, cast
 from visiontl.errors import DataError
 from visiontl.kit.absent import instead
 from visiontl.kit.bad_annotations import BadAnnotations
-from visiontl.kit.folders import Folders, join, other_forms
+from visiontl.kit.folders import LONGEST, Folders, join
 from visiontl.kit.headers import image_sizes
 from visiontl.kit.images import MAX_PIXELS
+from visiontl.kit.listed import find_listed
 from visiontl.kit.splits import ORDER, SPLITS, WHOLE, split_of
 from visiontl.kit.words import count, did_you_mean, plural, refusal, some, told
 
@@ -206,7 +208,7 @@ def _read_images(folders: Folders, records: Sequence[Mapping[str, Any]], part: P
             continue
         places[number] = len(part.names)
         try:
-            name = folders.within(record.get("file_name"))
+            name = _stated(folders, record.get("file_name"))
         except ValueError as error:
             problems.append(f"image {told(number)}: file_name: {error}")
             continue
@@ -234,6 +236,21 @@ def _read_images(folders: Folders, records: Sequence[Mapping[str, Any]], part: P
     if problems:
         raise refusal(part.where, problems)
     return places
+
+
+def _stated(folders: Folders, name: Any) -> str:
+    """A file_name without detours; one of another machine as it stands, for `find_listed` to find by its end."""
+    try:
+        return folders.within(name)
+    except ValueError:
+        if (
+            isinstance(name, str)
+            and "\0" not in name
+            and len(name) <= LONGEST
+            and (os.path.isabs(name) or "\\" in name)
+        ):
+            return name
+        raise
 
 
 def _read_annotations(
@@ -291,29 +308,40 @@ def _place_images(
 ) -> None:
     """Makes the names relative to the data set's folder, asks for each file, and for sizes that are not stated."""
     there = [folder for folder in tried if folders.is_folder(folder)]
-    for name in part.names[:LOOKED]:
-        place = next((folder for folder in there if folders.found(join(folder, name)) is not None), None)
-        if place is not None:
-            break
-    else:
+    place = _place_of(folders, there, part.names[:LOOKED])
+    if place is None:
         looked = some([str(folders.path(join(folder, ""))) for folder in tried], 12)
         near = instead(folders, part.names[0])
         raise DataError(f"{part.where}: no folder holds {told(part.names[0])}{near}; looked in {looked}; {hint}")
-    named = [join(place, name) for name in part.names]
-    found = [folders.found(name) for name in named]
-    missing = [name for name, real in zip(named, found, strict=True) if real is None]
+    found = find_listed(folders, part.names, [place])
+    if found.refused:
+        raise refusal(part.where, [f"image {told(name)}: file_name: {why}" for name, why in found.refused.items()])
+    missing = [join(place, name) for name in found.missing()]
     if missing:
         raise DataError(
             f"{part.where}: {len(missing):,} of {count(len(part.names), 'image')} not found below {folders.base}: "
             f"{some(missing)}{instead(folders, missing[0])}"
         )
-    part.names = [real for real in found if real is not None]
-    notes += other_forms(part.where, [name for name, real in zip(named, part.names, strict=True) if name != real])
+    part.names = found.names
+    notes += found.notes(part.where)
     unknown = [i for i, size in enumerate(part.sizes) if size is None]
     if unknown:
         for i, size in zip(unknown, image_sizes(folders.base, [part.names[i] for i in unknown]), strict=True):
             part.sizes[i] = size
         notes.append(f"{split}: {count(len(unknown), 'image')} without width and height; read from the files")
+
+
+def _place_of(folders: Folders, there: Sequence[str], names: Sequence[str]) -> str | None:
+    """The folder that holds the first of the names that is anywhere: as it is written, else as `find_listed` has it."""
+    for name in names:
+        for folder in there:
+            if folders.found(join(folder, name.replace("\\", "/"))) is not None:
+                return folder
+    for name in names:
+        for folder in there:
+            if find_listed(folders, [name], [folder]).names[0]:
+                return folder
+    return None
 
 
 def _candidates(folders: Folders, images: str | None, split: str, file: str) -> list[str]:

@@ -14,20 +14,20 @@ from typing import Any
 
 from visiontl.errors import DataError
 from visiontl.kit.absent import DRIVE
-from visiontl.kit.folders import LONGEST, Folders, join
+from visiontl.kit.folders import LONGEST, Folders, join, other_forms
 from visiontl.kit.words import count, some, told
 
 WAYS = {
     "slashes": "with backslashes, read as folders",
     "prefix": "with folders in front that are not here, found by the rest of the path",
-    "form": "in another Unicode form (NFC, NFD) than the file system has, and found",
 }
+FORM = "form"  # the way of another Unicode form, in the words of `folders.other_forms`
 
 
 @dataclass
 class Listed:
     """names: of the files, relative to the base, "" for one that is not there. stated: as the list has them. ways: by
-    which way (of WAYS) which stated names were found. refused: stated name -> why it is no name of a file here."""
+    which way (of WAYS, or FORM) which stated names were found. refused: stated name -> why it is no name of a file here."""
 
     names: list[str] = field(default_factory=list[str])
     stated: list[str] = field(default_factory=list[str])
@@ -40,11 +40,12 @@ class Listed:
 
     def notes(self, where: Any) -> list[str]:
         """One sentence on each way by which files were found."""
-        return [
+        said = [
             f"{where}: {count(len(self.ways[way]), 'name')} {words}: {some(self.ways[way], 3)}"
             for way, words in WAYS.items()
             if way in self.ways
         ]
+        return said + other_forms(where, self.ways.get(FORM, []))
 
 
 def find_listed(folders: Folders, stated: Sequence[str], places: Iterable[str] = ("",)) -> Listed:
@@ -100,7 +101,7 @@ class _Search:
         for place in [""] if os.path.isabs(plain) else [self.last, *self.places]:
             file = self.folders.found(join(place, below))
             if file is not None:
-                return self._took(place, file, name, ways if file == join(place, below) else [*ways, "form"], found)
+                return self._took(place, file, name, ways if file == join(place, below) else [*ways, FORM], found)
         return ""
 
     def by_end(self, plain: str, name: str, found: Listed, ways: Sequence[str] = ()) -> str:
@@ -113,7 +114,7 @@ class _Search:
                 stated = join(place, "/".join(parts[start:]))
                 file = self.folders.found(stated)
                 if file is not None:
-                    more = ["prefix"] if file == stated else ["prefix", "form"]
+                    more = ["prefix"] if file == stated else ["prefix", FORM]
                     return self._took(place, file, name, [*ways, *more], found)
         return ""
 

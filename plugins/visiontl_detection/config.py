@@ -19,6 +19,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+def expand_names(value: Any) -> Any:
+    return [value] if isinstance(value, str) and value != "absent" else value
+
+
 def expand_data(value: Any) -> Any:
     return {"folder": value} if isinstance(value, str) else value
 
@@ -50,6 +54,16 @@ class DataConfig(Section):
                 "val or test is named but train is not; name all, or none to have them found by the layout"
             )
         return self
+
+
+class ClassesConfig(Section):
+    """What a model is to know."""
+
+    leave_out: Annotated[Literal["absent"] | list[str], BeforeValidator(expand_names)] = Field(
+        default=[],
+        description="names of classes to leave out with all their boxes; absent: those that train has no box of, which "
+        "is an error otherwise",
+    )
 
 
 class SizeConfig(Section):
@@ -144,6 +158,7 @@ class DetectionConfig(Section):
     data: Annotated[DataConfig, BeforeValidator(expand_data)] = Field(
         description="a folder, or a mapping; example: a small set drawn on the spot"
     )
+    classes: ClassesConfig = Field(default_factory=ClassesConfig, description="which classes are learned")
     head: Literal["faster_rcnn", "retinanet", "fcos"] = Field(
         "faster_rcnn", description="torchvision's detector on the backbone's pyramid"
     )

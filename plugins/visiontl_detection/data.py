@@ -15,12 +15,13 @@ from visiontl import Data, DataError, ImageSpec
 from visiontl.kit.classes import match
 from visiontl.kit.images import open_image
 from visiontl.kit.names import ALIKE, alike_notes
-from visiontl.kit.words import count, plural, some
+from visiontl.kit.words import count, some
 from visiontl_detection.anchors import fitted
 from visiontl_detection.batches import grouped
 from visiontl_detection.boxes import Changes, Cleaned
 from visiontl_detection.coco_scores import tools
 from visiontl_detection.config import DetectionConfig
+from visiontl_detection.leaving_out import without
 from visiontl_detection.listing import Annotated
 from visiontl_detection.readers import read
 from visiontl_detection.views import settled_size, still_view, training_view
@@ -72,16 +73,20 @@ def data(cfg: DetectionConfig, spec: ImageSpec, meta: Mapping[str, Any] | None =
     """The splits that cfg.data describes.
 
     meta: {"classes": names in label order, "categories": the file's ids or None, "counts": training boxes per class,
-    "size": what photos are resized to, "anchors": fitted ones or None}. Given (evaluating elsewhere), its class order
+    "size": what photos are resized to, "anchors": fitted ones or None, "left_out": classes that were left out, where
+    any were}. Given (evaluating elsewhere), its class order
     holds, by name: the data may lack classes, which is noted, and may not have others.
     Raises DataError for a source that cannot be read, and for a class that has no training box.
     """
     tools(cfg.evaluator)  # one that is not installed is told now, not after the first epoch
     listing = read(cfg.data, evaluation=meta is not None)
+    listing, left_out = without(cfg, listing, meta)
     notes = list(listing.notes)
     parts = dict(listing.parts)
     if meta is None:
         meta = _new_meta(cfg, spec, listing, notes)
+        if left_out:
+            meta["left_out"] = left_out
         notes += alike_notes("class", meta["classes"], ALIKE, loose=True)
     else:
         parts = _by_name(listing, meta["classes"])
@@ -143,16 +148,17 @@ def _check_learnable(listing: Cleaned, counts: np.ndarray) -> None:
     absent = np.flatnonzero(counts == 0).tolist()
     if not absent:
         return
-    holders = [
-        split
-        for split, images in listing.parts.items()
-        if split != "train" and any((image.labels == absent[0]).any() for image in images)
-    ]
-    where = f" (only in {' and '.join(holders)})" if holders else ""
-    names = some(listing.classes[i] for i in absent)
+    names = []
+    for label in absent:
+        holders = [
+            split
+            for split, images in listing.parts.items()
+            if split != "train" and any((image.labels == label).any() for image in images)
+        ]
+        names.append(listing.classes[label] + (f" (only in {' and '.join(holders)})" if holders else ""))
     raise DataError(
-        f"{listing.where}: no training box of {count(len(absent), 'class')}: {names}{where}; annotate some, or take "
-        f"the {plural(len(absent), 'class')} out"
+        f"{listing.where}: no training box of {count(len(absent), 'class')}: {some(names)}; annotate some, or leave "
+        f"{'it' if len(absent) == 1 else 'them'} out: task.classes.leave_out=absent"
     )
 
 

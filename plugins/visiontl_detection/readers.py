@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from visiontl import DataError
-from visiontl.kit.folders import Folders, opened
+from visiontl.kit.folders import Folders, join, opened
 from visiontl.kit.splits import check_once, settled
-from visiontl.kit.words import count, some
+from visiontl.kit.words import count, some, told
 from visiontl_detection import coco, voc, yolo, yolo_settings
 from visiontl_detection.boxes import Cleaned, change_notes, cleaned
 from visiontl_detection.config import DataConfig
 from visiontl_detection.listing import Annotated
+from visiontl_detection.turned import suspects
 
 EXPECTED = {
-    "coco": "annotations/instances_train2017.json, annotations/train.json or train/_annotations.coco.json",
-    "voc": "Annotations/*.xml with JPEGImages",
-    "yolo": "data.yaml with train, val and names",
+    "coco": "annotations/instances_train2017.json, annotations/train.json, train/_annotations.coco.json or result.json",
+    "voc": "Annotations/*.xml with JPEGImages, or XML files beside the photos",
+    "yolo": "data.yaml with train, val and names, obj.data, or classes.txt with label files",
 }
 
 
@@ -36,6 +37,7 @@ def read(cfg: DataConfig, evaluation: bool = False) -> Cleaned:
     made: dict[str, list[Annotated]] = {}
     changes = {}
     for split, images in parts.items():
+        notes += suspects(listing.base, split, images)
         made[split], changes[split] = cleaned(images)
         notes += change_notes(split, changes[split])
         bare = sum(not len(image.boxes) for image in made[split])
@@ -66,5 +68,24 @@ def layout(folders: Folders, cfg: DataConfig) -> str:
         inside = list(folders.entries(""))
         raise DataError(
             f"{folders.base}: no annotations found; expected {wanted}; found {some(inside) if inside else 'nothing'}"
+            f"{_way_out(folders)}"
         )
     return found[0]
+
+
+def _way_out(folders: Folders) -> str:
+    """What a folder lacks that is nearly a data set, as the end of an error."""
+    files = folders.files("", ".json")
+    if len(files) == 1:
+        return f"; if {told(files[0])} holds COCO annotations: task.data.format=coco"
+    if any(
+        folders.files(place, ".txt")
+        for place in ("labels", *(join("labels", one) for one in folders.folders("labels")))
+    ):
+        return (
+            "; labels/ holds text, but nothing says what the classes are called: write a data.yaml (train: "
+            "images/train, val: images/val, names: [...]) or their names, one a line, into classes.txt"
+        )
+    marks = {"data.yaml", "data.yml", "annotations", "Annotations"}
+    below = [name for name in folders.folders() if marks & {*folders.entries(name)}]
+    return f"; {below[0]}/ looks like one: task.data.folder={folders.path(below[0])}" if below else ""

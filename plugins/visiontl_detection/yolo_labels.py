@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image
 
 from visiontl import DataError
 from visiontl.kit.bad_annotations import BadAnnotations
 from visiontl.kit.folders import Folders
-from visiontl.kit.headers import ON_ITS_SIDE, image_sizes, in_threads
-from visiontl.kit.images import FORMATS, ORIENTATION
+from visiontl.kit.headers import image_sizes, in_threads
 from visiontl.kit.words import count, plural, some, told
 from visiontl_detection.listing import Annotated
+from visiontl_detection.turned import lies
 from visiontl_detection.yolo_settings import Settings, label_names
 
 MOST = 10_000_000  # bytes of a label file
@@ -100,15 +99,6 @@ def _turned(folders: Folders, split: str, images: Sequence[Annotated]) -> list[s
         f"{split}: {count(len(turned), 'photo')} with boxes {plural(len(turned), 'is')} turned upright by EXIF: "
         f"{some(turned)}; shares do not tell whether boxes were drawn on the upright photo, as is assumed: look at them"
     ]
-
-
-def lies(path: str) -> bool:
-    """Whether EXIF turns the picture by a quarter; False where its header cannot be read."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return image.getexif().get(ORIENTATION, 1) in ON_ITS_SIDE
-    except Exception:  # Pillow's decoders raise many kinds; who opens the picture is told which
-        return False
 
 
 def _file(folders: Folders, image: str, settings: Settings, bad: BadAnnotations, found: Found) -> Lines:

@@ -27,7 +27,8 @@ FORM = "form"  # the way of another Unicode form, in the words of `folders.other
 @dataclass
 class Listed:
     """names: of the files, relative to the base, "" for one that is not there. stated: as the list has them. ways: by
-    which way (of WAYS, or FORM) which stated names were found. refused: stated name -> why it is no name of a file here."""
+    which way (of WAYS, or FORM) which stated names were found. refused: stated name -> why it is no name of a file
+    here."""
 
     names: list[str] = field(default_factory=list[str])
     stated: list[str] = field(default_factory=list[str])

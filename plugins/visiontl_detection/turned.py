@@ -1,0 +1,51 @@
+"""Photos that EXIF turns, and boxes that were drawn on them before they were turned. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from visiontl.kit.headers import ON_ITS_SIDE, in_threads
+from visiontl.kit.images import FORMATS, ORIENTATION
+from visiontl.kit.words import count, plural, some
+from visiontl_detection.listing import Annotated
+
+OVERHANG = 0.02  # share of a side by which a box has to stick out before it means something
+
+
+def suspects(base: str, split: str, images: Sequence[Annotated]) -> list[str]:
+    """A note on photos whose boxes, as annotated, fit only if width and height are swapped; or none."""
+    found = [image.name for image in images if _fits_swapped_only(image)]
+    if not found:
+        return []
+    turned = sum(in_threads(lambda name: lies(os.path.join(base, name)), found))
+    why = f", {turned:,} of them turned by EXIF" if turned else ""
+    return [
+        f"{split}: {count(len(found), 'photo')} whose boxes fit only a photo of swapped width and height{why}: "
+        f"{some(found)}; boxes were likely drawn before the photo was turned upright, and lie elsewhere: save the "
+        f"{plural(len(found), 'photo')} without that turn, or annotate anew"
+    ]
+
+
+def _fits_swapped_only(image: Annotated) -> bool:
+    if image.size is None or image.size[0] == image.size[1]:
+        return False
+    boxes = image.boxes[np.isfinite(image.boxes).all(1)]
+    if not len(boxes):
+        return False
+    height, width = image.size
+    right, low = boxes[:, 2].max(), boxes[:, 3].max()
+    sticks_out = right > width * (1 + OVERHANG) or low > height * (1 + OVERHANG)
+    return bool(sticks_out and right <= height * (1 + OVERHANG) and low <= width * (1 + OVERHANG))
+
+
+def lies(path: str) -> bool:
+    """Whether EXIF turns the picture by a quarter; False where its header cannot be read."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return image.getexif().get(ORIENTATION, 1) in ON_ITS_SIDE
+    except Exception:  # Pillow's decoders raise many kinds; who opens the picture is told which
+        return False

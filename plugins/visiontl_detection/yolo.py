@@ -11,7 +11,7 @@ from visiontl import DataError
 from visiontl.kit.absent import DRIVE, instead
 from visiontl.kit.folders import LONGEST, Folders, passed_over
 from visiontl.kit.listed import find_listed
-from visiontl.kit.words import LINES, count, refusal, some, told
+from visiontl.kit.words import count, refusal, some, told
 from visiontl_detection.config import DataConfig
 from visiontl_detection.listing import Annotated, Listing
 from visiontl_detection.yolo_labels import read_labels
@@ -133,15 +133,12 @@ def _listed(folders: Folders, settings: Settings, file: str, notes: list[str]) -
     if settings.base and not os.path.isabs(settings.base) and not settings.base.startswith(".."):
         places.append(os.path.normpath(settings.base).removeprefix("."))
     found = find_listed(folders, list(lines.values()), places)
-    if found.refused:
-        refused = [(number, line) for number, line in lines.items() if line in found.refused]
-        near = [instead(folders, line) if len(line) < LONGEST else "" for _, line in refused[:LINES]] + [""] * len(
-            refused
-        )
-        problems = [
-            f"line {number}: {found.refused[line]}{end}" for (number, line), end in zip(refused, near, strict=False)
-        ]
-        raise refusal(path, problems)
+    refused = [(number, line) for number, line in lines.items() if line in found.refused]
+    if refused:
+        first = refused[0][1]
+        near = instead(folders, first) if len(first) < LONGEST else ""
+        problems = [f"line {number}: {found.refused[line]}" for number, line in refused]
+        raise refusal(path, [problems[0] + near, *problems[1:]])
     missing = found.missing()
     if missing:
         raise DataError(

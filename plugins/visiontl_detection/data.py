@@ -95,12 +95,25 @@ def data(cfg: DetectionConfig, spec: ImageSpec, meta: Mapping[str, Any] | None =
         if absent:
             names = some(meta["classes"][i] for i in absent)
             notes.append(f"{split}: no box of {count(len(absent), 'class')}: {names}")
+        notes += _crowded(cfg, split, images)
     splits = {}
     for split, images in parts.items():
         view = (training_view if split == "train" else still_view)(cfg, spec, meta)
         names = [image.name for image in images]
         splits[split] = Photos(listing.base, names, images, view, listing.changes[split], spec)
     return Data(**splits, meta=meta, notes=notes, batches=_batches(cfg, parts))
+
+
+def _crowded(cfg: DetectionConfig, split: str, images: Sequence[Annotated]) -> list[str]:
+    """A note on images with more objects than the model ever names, or none."""
+    numbers = np.array([int((~image.ignored).sum()) for image in images])
+    above = int((numbers > cfg.detections).sum())
+    if not above:
+        return []
+    return [
+        f"{split}: {count(above, 'image')} with more boxes than task.detections={cfg.detections}, {numbers.max():,} at "
+        "most: the others are never found; raise task.detections"
+    ]
 
 
 def _batches(cfg: DetectionConfig, parts: Mapping[str, Sequence[Annotated]]) -> Callable[..., Any] | None:

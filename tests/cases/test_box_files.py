@@ -21,7 +21,7 @@ from visiontl import DataError, ImageSpec
 TWO: Splits = {"train": {"a": Photo(), "b": Photo((40, 80), (("dog", 0, 0, 40, 80),))}, "val": {"c": Photo()}}
 
 
-def boxes(root: Path, **keys) -> dict[str, list[list[float]]]:
+def boxes(root: Path, **keys: Any) -> dict[str, Any]:
     """{name without extension: its boxes, with the class} of all splits."""
     found = read(source(root, **keys))
     return {
@@ -436,3 +436,13 @@ def test_no_annotation_ends_in_anything_but_words(tmp_path, changes):
     kept = sum(len(image.boxes) for image in found.parts["train"])
     assert found.classes == ["cat", "dog"]
     assert kept == 3 or "left out" in " ".join(found.notes) or dict(changes).get("image_id") == 101
+
+
+def test_more_objects_than_are_ever_detected_are_told(tmp_path):
+    many = Photo(boxes=[("cat", i, 1, i + 2, 9) for i in range(60)])
+    root = made.coco(
+        tmp_path, {"train": {"a": Photo(), "b": many}, "val": {"c": Photo()}}, categories={"cat": 1, "dog": 2}
+    )
+    said = "train: 1 image with more boxes than task.detections=50, 60 at most"
+    assert any(note.startswith(said) for note in data(config(root, detections=50), ImageSpec()).notes)
+    assert not any("task.detections" in note for note in data(config(root), ImageSpec()).notes)

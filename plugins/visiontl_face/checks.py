@@ -42,8 +42,9 @@ def check(cfg: FaceConfig, data: Data, meta: Mapping[str, Any], seen: Seen) -> l
 
 
 def _identities(faces: Any, sizes: Sequence[Any]) -> Counter[str]:
-    """identity -> its readable images."""
-    return Counter(item.identity for item, size in zip(faces.items, sizes, strict=True) if size is not None)
+    """identity -> its readable images; of those whose identity is not known none."""
+    known = zip(faces.items, sizes, strict=True)
+    return Counter(item.identity for item, size in known if size is not None and item.identity)
 
 
 def _people_table(people: Mapping[str, Counter[str]]) -> Table:
@@ -115,7 +116,7 @@ def _duplicates(splits: Mapping[str, Any], seen: Seen) -> list[Finding]:
     wrong = []
     for group in seen.duplicates:
         items = [(split, splits[split].items[id]) for split, id in group]
-        if len({item.identity for _, item in items}) > 1:
+        if len({item.identity for _, item in items if item.identity}) > 1:
             wrong.append(" = ".join(f"{split}: {item.name}" for split, item in items))
     if not wrong:
         return []

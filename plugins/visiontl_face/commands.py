@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -30,6 +31,20 @@ class ThresholdOptions(Section):
         return self
 
 
+class EnrollOptions(Section):
+    add: bool = Field(False, description="add the people to a gallery that is there already")
+    known: Literal["error", "replace"] = Field(
+        "error",
+        description="with add=true, people who are there already; replace: the new images in place of the old",
+    )
+
+    @model_validator(mode="after")
+    def known_in_a_gallery(self) -> EnrollOptions:
+        if self.known == "replace" and not self.add:
+            raise ValueError("known=replace is for a gallery that is there already: add=true known=replace")
+        return self
+
+
 class IdentifyOptions(ThresholdOptions):
     top: int = Field(3, ge=1, description="people listed per photo")
 
@@ -53,7 +68,18 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
 def enroll_arguments(parser: argparse.ArgumentParser) -> None:
     run_argument(parser)
     parser.add_argument("people", metavar="FOLDER", help="a folder per person (FOLDER/anna/1.jpg)")
-    parser.add_argument("out", metavar="GALLERY", help="a new folder for the gallery")
+    parser.add_argument(
+        "out", metavar="GALLERY", help="a folder for the gallery: a new one, or with add=true one of enroll's"
+    )
+
+
+def people_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("gallery", metavar="GALLERY", help="a folder that enroll made")
+
+
+def remove_arguments(parser: argparse.ArgumentParser) -> None:
+    people_arguments(parser)
+    parser.add_argument("people", metavar="PERSON", nargs="+", help="names, as `visiontl face people` lists them")
 
 
 def identify_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,9 +112,22 @@ COMMANDS = (
     ),
     Command(
         "enroll",
-        "make a gallery of known people",
+        "make a gallery of known people, or add people to one",
         enroll_arguments,
         lazy("visiontl_face.usage:enroll"),
+        options=EnrollOptions,
+    ),
+    Command(
+        "people",
+        "who is in a gallery, and of how many images",
+        people_arguments,
+        lazy("visiontl_face.usage:people"),
+    ),
+    Command(
+        "remove",
+        "take people out of a gallery",
+        remove_arguments,
+        lazy("visiontl_face.usage:remove"),
     ),
     Command(
         "identify",

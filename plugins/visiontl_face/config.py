@@ -147,6 +147,11 @@ class FaceConfig(Section):
     pairs: Annotated[PairsConfig, BeforeValidator(expand_pairs)] = Field(
         default_factory=PairsConfig, description="a list of verification pairs for test, or a mapping with val and test"
     )
+    identities: bool = Field(
+        default=True,
+        description="false: nothing says who an image shows, folders are no people and a table needs no identity; for "
+        "evaluating with a list of pairs",
+    )
     min_images: int = Field(2, ge=1, description="training identities with fewer images are left out, and counted")
     dimension: int = Field(512, ge=2, le=65_536, description="numbers of an embedding")
     neck: NeckConfig = Field(default_factory=NeckConfig, description="dropout, linear, BatchNorm")

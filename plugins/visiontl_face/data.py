@@ -19,7 +19,7 @@ from visiontl.kit.splits import ORDER, WHOLE, hold_out, in_order
 from visiontl.kit.words import count, plural, some
 from visiontl_face.batches import identity_batches
 from visiontl_face.config import FaceConfig
-from visiontl_face.listing import Item, Listing, folder_listing, table_listing
+from visiontl_face.listing import Item, Listing, folder_listing, has_people, nameless_listing, table_listing
 from visiontl_face.pairs import Pair, read_pairs
 from visiontl_face.views import sample, training_view
 
@@ -74,13 +74,8 @@ def data(cfg: FaceConfig, spec: ImageSpec, meta: Mapping[str, Any] | None = None
     meta: {"identities": training identities in class order}. Given (evaluating elsewhere), a source without splits is
     all test. Raises DataError for sources that cannot be read, and for too few identities.
     """
-    source = cfg.data
-    listing = (
-        folder_listing(source.folder, source.format)
-        if source.folder is not None
-        else table_listing(source.csv or "", source.root)
-    )
-    everybody = {item.identity for items in listing.parts.values() for item in items}
+    listing = _listing(cfg, meta)
+    everybody = {item.identity for items in listing.parts.values() for item in items if item.identity}
     notes = [*listing.notes, *alike_notes("identity", everybody, ALIKE)]
     parts = _splits(cfg, listing, meta, notes)
     if meta is None:
@@ -102,6 +97,27 @@ def data(cfg: FaceConfig, spec: ImageSpec, meta: Mapping[str, Any] | None = None
         batches = partial(identity_batches, splits["train"].labels, cfg.images_per_identity)
         return Data(**splits, meta=meta, notes=notes, batches=batches)
     return Data(**splits, meta=meta, notes=notes)
+
+
+def _listing(cfg: FaceConfig, meta: Mapping[str, Any] | None) -> Listing:
+    """What the source offers. Who an image shows need not be known where a model that there is already is evaluated
+    with a list of pairs: cfg.identities says so, or a folder that holds pictures and no folder of them."""
+    source, nameless = cfg.data, not cfg.identities
+    if nameless and meta is None:
+        raise DataError("task.identities=false: training needs to know who an image shows; this is for evaluating")
+    if nameless and cfg.pairs.test is None:
+        raise DataError(
+            "task.identities=false: give a list of pairs (task.pairs=PAIRS.csv); nothing else can be judged"
+        )
+    if source.folder is None:
+        return table_listing(source.csv or "", source.root, not nameless)
+    if nameless:
+        return nameless_listing(source.folder)
+    if meta is not None and cfg.pairs.test is not None and not has_people(source.folder):
+        found = nameless_listing(source.folder)
+        said = f"{source.folder}: pictures without folders of people; who they show is not known, but for the list"
+        return replace(found, notes=[*found.notes, f"{said} of pairs"])
+    return folder_listing(source.folder, source.format)
 
 
 def _splits(
@@ -187,7 +203,7 @@ def _pairs(
         if split not in parts:
             raise DataError(f"task.pairs.{split}: {listing.where} has no {split} split that {file} could be about")
         elsewhere = {item.name: other for other, items in parts.items() if other != split for item in items}
-        pairs, more = read_pairs(file, parts[split], elsewhere, cfg.pairs.missing, listing.where)
+        pairs, more = read_pairs(file, parts[split], elsewhere, cfg.pairs.missing, listing.root)
         notes += more
         kinds = {pair.same for pair in pairs}
         if len(kinds) < 2:
@@ -205,11 +221,12 @@ def _judge(parts: Mapping[str, Sequence[Item]], pairs: Mapping[str, Any], listin
     for split, items in parts.items():
         if split == "train":
             continue
-        number = Counter(item.identity for item in items)
-        if split not in pairs and (len(number) < 2 or max(number.values()) < 2):
+        number = Counter(item.identity for item in items if item.identity)
+        if split not in pairs and (len(number) < 2 or max(number.values(), default=0) < 2):
+            most = count(max(number.values(), default=0), "image")
             raise DataError(
-                f"{listing.where}: {split} has {count(len(number), 'identity')} and at most "
-                f"{count(max(number.values()), 'image')} of one; judging needs two people, and two images of one"
+                f"{listing.where}: {split} has {count(len(number), 'identity')} and at most {most} of one; judging "
+                "needs two people, and two images of one"
             )
         shared = sorted(name for name in number if compared(name) in trained)
         if shared:

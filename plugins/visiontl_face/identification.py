@@ -14,9 +14,9 @@ CHUNK = 1024  # probes compared at a time
 
 def gallery_and_probes(identities: Sequence[str], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the gallery, the first image (by name) of each person with two or more, and of the probes, the other
-    images of these people."""
+    images of these people; images of nobody known ("") are neither."""
     members: dict[str, list[int]] = {}
-    for index in sorted(range(len(names)), key=lambda i: names[i]):
+    for index in sorted((i for i in range(len(names)) if identities[i]), key=lambda i: names[i]):
         members.setdefault(identities[index], []).append(index)
     several = [found for _, found in sorted(members.items()) if len(found) > 1]
     gallery = np.array([found[0] for found in several], dtype=np.int64)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visiontl import DataError
-from visiontl.kit.folders import opened
+from visiontl.kit.folders import opened, passed_over
 from visiontl.kit.labels import FolderLayout, read_labeled
+from visiontl.kit.splits import WHOLE
 from visiontl.kit.tables import read_listing, repeated_lines
 from visiontl.kit.words import told
 
@@ -21,7 +22,8 @@ LAYOUTS: Mapping[str, FolderLayout] = {"auto": "auto", "splits": "splits", "iden
 
 @dataclass(frozen=True)
 class Item:
-    """name: path relative to the root, with forward slashes. group: for scores per group, "" where there is none."""
+    """name: path relative to the root, with forward slashes. identity: "" where nothing tells it. group: for scores per
+    group, "" where there is none."""
 
     name: str
     identity: str
@@ -53,15 +55,31 @@ def folder_listing(folder: str, layout: str = "auto", ask: str = ASK) -> Listing
     return Listing(Path(folders.base), parts, found.notes, folders.base)
 
 
-def table_listing(table: str, root: str | None) -> Listing:
-    """Columns path, identity and optionally split and group, as `kit.tables.read_listing` reads them."""
+def nameless_listing(folder: str) -> Listing:
+    """All pictures below a folder, of nobody; its folders mean nothing."""
+    folders = opened(folder, instead="give a folder of images, or a .csv file")
+    found = folders.pictures()
+    if not found.pictures:
+        raise DataError(f"{folders.base}: holds no pictures")
+    items = [Item(name, "") for name in found.pictures]
+    return Listing(Path(folders.base), {WHOLE: items}, passed_over(folders.base, found.passed), folders.base)
+
+
+def has_people(folder: str) -> bool:
+    """Whether some picture lies in a folder of its own, which may be a person's."""
+    return any("/" in name for name in opened(folder).pictures().pictures)
+
+
+def table_listing(table: str, root: str | None, identities: bool) -> Listing:
+    """Columns path, identity and optionally split and group, as `kit.tables.read_listing` reads them. identities: false
+    where the column may be absent or empty."""
 
     def person(cells: Mapping[str, str]) -> tuple[str, str]:
-        if not cells["identity"]:
+        if identities and not cells["identity"]:
             raise ValueError(f"no identity for {told(cells['path'])}")
-        return cells["identity"], cells.get("group", "")
+        return cells["identity"] if identities else "", cells.get("group", "")
 
-    found = read_listing(table, root, ("identity",), ("group",), person)
+    found = read_listing(table, root, ("identity",) if identities else (), ("group",), person)
     parts = {
         split: sorted((Item(name, *said) for name, said in part.items()), key=lambda item: item.name)
         for split, part in found.parts.items()

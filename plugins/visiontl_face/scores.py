@@ -21,9 +21,9 @@ BASELINES = ("pooled", "centered")  # embeddings that need no training
 def rows(
     cfg: FaceConfig, outputs: Mapping[str, Tensor], batch: Mapping[str, Any], meta: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """{"embedding": (d,) fp32, "pooled", "centered": (E,) fp16, "name", "identity", "group", "pairs": [(name of the
-    other image, same, fold)] or None where the split has no list}. Half precision moves a baseline's cosine by some
-    1e-5 and halves what is sent between processes."""
+    """{"embedding": (d,) fp32, "pooled", "centered": (E,) fp16, "name", "identity" ("" where nobody knows), "group",
+    "pairs": [(name of the other image, same, fold)] or None where the split has no list}. Half precision moves a
+    baseline's cosine by some 1e-5 and halves what is sent between processes."""
     embedding = outputs["embedding"].float().cpu().numpy()  # (B, d)
     others = {name: outputs[name].half().cpu().numpy() for name in BASELINES}  # (B, E)
     return [

@@ -1,4 +1,4 @@
-"""What the subcommands do: align, compare, enroll, identify, add."""
+"""What the subcommands do: align, compare, enroll, people, remove, identify, add."""
 
 from __future__ import annotations
 
@@ -17,15 +17,26 @@ import visiontl
 from visiontl import Console, DataError
 from visiontl.kit.folders import find_images
 from visiontl.kit.images import open_image
+from visiontl.kit.names import alike_notes
 from visiontl.kit.splits import WHOLE
-from visiontl.kit.words import count, plural, some
+from visiontl.kit.words import count, plural, some, told
 from visiontl_face import alignment
 from visiontl_face.commands import ThresholdOptions
-from visiontl_face.gallery import Gallery, digest, make_gallery, read_gallery, write_gallery
+from visiontl_face.gallery import (
+    UNKNOWN,
+    Gallery,
+    change_gallery,
+    digest,
+    joined,
+    make_gallery,
+    read_gallery,
+    without,
+    write_gallery,
+)
 from visiontl_face.identification import best_matches
 from visiontl_face.listing import folder_listing
 
-UNKNOWN = "unknown"
+ENROLL_AGAIN = "enroll again with this one"
 
 
 def align(arguments: argparse.Namespace) -> int:
@@ -66,27 +77,69 @@ def save_picture(picture: Image.Image, path: Path) -> None:
 def compare(arguments: argparse.Namespace) -> int:
     """Prints the similarity of two images, the threshold, and the verdict."""
     predictor = load(arguments.run)
-    level, told = threshold(predictor, arguments.options)
+    level, source = threshold(predictor, arguments.options)
     first, second = (answer["embedding"] for answer in predictor.predict([arguments.first, arguments.second]))
     similarity = float(first @ second)
     verdict = "the same person" if similarity >= level else "different people"
     console = Console()
-    console.say(f"similarity {similarity:.4f}, threshold {level:.4f} ({told})")
+    console.say(f"similarity {similarity:.4f}, threshold {level:.4f} ({source})")
     console.say(f"verdict: {verdict}")
     return 0
 
 
 def enroll(arguments: argparse.Namespace) -> int:
-    """A gallery of the people in a folder, one embedding each."""
-    out, console = Path(arguments.out), Console()
-    if out.exists():
-        raise DataError(f"{out} exists already and is never overwritten; choose another folder")
-    people = people_of(arguments.people)
+    """A gallery of the people in a folder, one embedding each; or these people in one that is there."""
+    out, console, options = Path(arguments.out), Console(), arguments.options
+    if out.exists() and not options.add:
+        raise DataError(
+            f"{out} exists already and is never overwritten; choose another folder, or add=true to add people to a "
+            "gallery"
+        )
+    old = read_gallery(out) if options.add else None
+    people = people_of(arguments.people, console)
+    if old is not None:
+        if old.model != weights_digest(arguments.run):
+            raise DataError(f"{out}: was enrolled with another model than {arguments.run}; {ENROLL_AGAIN}")
+        twice = [who for who in people if who in old.identities]
+        if twice and options.known == "error":
+            raise DataError(
+                f"{out}: has {some(map(told, twice))} already; known=replace takes the new images in place of the old"
+            )
+    for line in alike_notes("identity", [*people, *(old.identities if old else ())], "each is a person of its own"):
+        console.warn(line)
     predictor = load(arguments.run)
     gallery = make_gallery(embeddings_of(predictor, people, console, "enroll"), weights_digest(arguments.run))
-    write_gallery(gallery, out)
-    images = sum(gallery.images)
-    console.say(f"{count(len(gallery.identities), 'identity')} from {count(images, 'image')} enrolled in {out}")
+    said = f"{count(len(gallery.identities), 'identity')} from {count(sum(gallery.images), 'image')}"
+    if old is None:
+        write_gallery(gallery, out)
+        console.say(f"{said} enrolled in {out}")
+    else:
+        both = joined(old, gallery, replace=options.known == "replace")
+        change_gallery(both, out)
+        console.say(f"{said} added to {out}, which holds {count(len(both.identities), 'identity')} now")
+    return 0
+
+
+def people(arguments: argparse.Namespace) -> int:
+    """Lists a gallery."""
+    gallery = read_gallery(Path(arguments.gallery))
+    Console().table(
+        f"{arguments.gallery}: {count(len(gallery.identities), 'identity')}, enrolled with the model of weights "
+        f"{gallery.model[:12]}",
+        ["person", "images"],
+        [[told(who), number] for who, number in zip(gallery.identities, gallery.images, strict=True)],
+    )
+    return 0
+
+
+def remove(arguments: argparse.Namespace) -> int:
+    """A gallery without some of its people."""
+    folder = Path(arguments.gallery)
+    old = read_gallery(folder)
+    left = without(old, arguments.people)
+    change_gallery(left, folder)
+    gone = [told(who) for who in old.identities if who not in left.identities]
+    Console().say(f"{some(gone)} removed from {folder}, which holds {count(len(left.identities), 'identity')} now")
     return 0
 
 
@@ -99,10 +152,16 @@ def identify(arguments: argparse.Namespace) -> int:
     if gallery.model != weights_digest(arguments.run):
         raise DataError(
             f"{arguments.gallery}: was enrolled with another model than {arguments.run}, so its embeddings mean "
-            "something else; enroll again with this one"
+            f"something else; {ENROLL_AGAIN}"
         )
     predictor = load(arguments.run)
-    level, told = threshold(predictor, arguments.options)
+    cfg: Any = predictor.built.resolved.cfg
+    if gallery.embedding.shape[1] != cfg.dimension:
+        raise DataError(
+            f"{arguments.gallery}: holds embeddings of {gallery.embedding.shape[1]} numbers, {arguments.run} makes "
+            f"{cfg.dimension}; {ENROLL_AGAIN}"
+        )
+    level, source = threshold(predictor, arguments.options)
     files, notes = find_images(arguments.images)
     for note in notes:
         console.say(note)
@@ -118,7 +177,7 @@ def identify(arguments: argparse.Namespace) -> int:
                 answers.append({"file": str(file), **answer(embedding, gallery, level, arguments.options.top)})
             bar.update(done, images=1)
     console.table(
-        f"threshold {level:.4f} ({told})",
+        f"threshold {level:.4f} ({source})",
         ["photo", "person", "similarity", "nearest"],
         [[one["file"], one["person"], one["similarity"], one["nearest"][0]["person"]] for one in answers],
     )
@@ -162,7 +221,7 @@ def add(arguments: argparse.Namespace) -> int:
     out, console = Path(arguments.out), Console()
     if out.exists():
         raise DataError(f"{out} exists already and is never overwritten; choose another folder")
-    people = people_of(arguments.people)
+    people = people_of(arguments.people, console)
     predictor = load(arguments.run)
     built: Any = predictor.built
     head, known = built.model.head, list(built.meta["identities"])
@@ -205,9 +264,11 @@ def weights_digest(run: str) -> str:
     return digest(found)
 
 
-def people_of(folder: str) -> dict[str, list[str]]:
-    """identity -> its image files. Raises DataError for a folder without people."""
+def people_of(folder: str, console: Console) -> dict[str, list[str]]:
+    """identity -> its image files; says what was passed over. Raises DataError for a folder without people."""
     listing = folder_listing(folder, ask="")
+    for note in listing.notes:
+        console.say(note)
     if WHOLE not in listing.parts:
         raise DataError(f"{folder}: holds {' and '.join(listing.parts)}; name one of these folders")
     people: dict[str, list[str]] = {}
@@ -222,15 +283,19 @@ def embeddings_of(
     """The embeddings of each person's images. One that cannot be read is named; a person without any is an error."""
     found: dict[str, list[np.ndarray]] = {}
     done, total = 0, sum(map(len, people.values()))
+    failed: list[str] = []
     with console.progress(total=total, unit="image", what=what) as bar:
         for who, files in people.items():
             for file in files:
                 try:
                     found.setdefault(who, []).append(predictor.predict(file)["embedding"])
                 except DataError as error:
+                    failed.append(file)
                     console.warn(str(error))
                 done += 1
                 bar.update(done, images=1)
+    if failed:
+        console.say(f"{count(len(failed), 'image')} could not be read: {some(failed)}")
     empty = [who for who in people if not found.get(who)]
     if empty:
         raise DataError(f"none of the images of {some(empty)} could be read")

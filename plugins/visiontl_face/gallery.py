@@ -187,11 +187,13 @@ def _read_about(folder: Path) -> dict[str, Any]:
         raise DataError(f"{folder}: is no gallery (it has no {ABOUT}); `visiontl face enroll` makes one")
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        version, identities, images = about["format"], list(about["identities"]), list(about["images"])
+        version, identities, images = about["format"], about["identities"], about["images"]
         model, embeddings = about["model"], about.get("embeddings", EMBEDDINGS)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError) as error:
         said = "nested too deep" if isinstance(error, RecursionError) else f"{type(error).__name__}: {error}"
         raise DataError(f"{path}: is not what enroll writes ({said})") from None
+    if not isinstance(identities, list) or not isinstance(images, list):
+        raise DataError(f"{path}: is not what enroll writes (identities and images are no lists)")
     if version != FORMAT:
         raise DataError(f"{path}: written in format {told(version)}; this version reads format {FORMAT}")
     named = isinstance(embeddings, str) and CALLED.fullmatch(embeddings) is not None

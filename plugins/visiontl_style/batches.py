@@ -14,7 +14,7 @@ def collate(
     cfg: StyleConfig, samples: Sequence[Mapping[str, Any]], generator: torch.Generator | None, meta: Mapping[str, Any]
 ) -> dict[str, Any]:
     """{"image": (B, 3, S, S) uint8, "style": (B,) numbers of styles, or (B, 3, S, S) uint8 with adain}; of photos to
-    predict no style, and "photo": [(3, H, W) uint8]."""
+    predict no style, and "photo": [(3 or 4, H, W) uint8]."""
     batch: dict[str, Any] = {"image": torch.stack([sample["image"] for sample in samples])}
     if "photo" in samples[0]:
         batch["photo"] = [sample["photo"] for sample in samples]

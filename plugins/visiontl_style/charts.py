@@ -13,11 +13,13 @@ from visiontl import DataError, Figure, Pictures, Table
 from visiontl.kit.charts import file_of
 from visiontl.kit.drawing import sheet
 from visiontl_style.config import StyleConfig
-from visiontl_style.pictures import as_picture
-from visiontl_style.scores import by_layer, score
+from visiontl_style.formulas import PERIODS, energy_by_period
+from visiontl_style.pictures import as_picture, decoded
+from visiontl_style.scores import LEAST_ENERGY, by_layer, relative_energy, score
 
 SIDE = 192  # pixels of a cell in a preview
 GAP = 4
+STYLES = 16  # whose mean is drawn
 
 
 def fitted(picture: Image.Image) -> Image.Image:
@@ -71,6 +73,15 @@ def report(
             (2 + 0.9 * len(layers), 4.0),
         )
     )
+    items.append(
+        Figure(
+            "Energy by period",
+            partial(draw_energy, rows=rows, styles=[style["png"] for style in meta["styles"]]),
+            "Energy of the brightness that repeats every so many pixels / that of the photos. A peak that the style "
+            "does not have is a mesh or a lattice.",
+            (6.0, 3.6),
+        )
+    )
     if "style_distance_by_style" in scores:
         lines = [(name, f"{value:.3f}") for name, value in scores["style_distance_by_style"].items()]
         items.append(Table("Style distance by style", ("style", "distance"), lines))
@@ -88,3 +99,17 @@ def draw_layers(axes: Any, rows: Sequence[Mapping[str, Any]], names: Sequence[st
     axes.axhline(1, color="gray", linestyle="--", linewidth=1)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("relative to the photo")
+
+
+def draw_energy(axes: Any, rows: Sequence[Mapping[str, Any]], styles: Sequence[str]) -> None:
+    """styles: base64 PNG each; of many the first STYLES."""
+    photos = np.maximum(np.array([row["plain_energy"] for row in rows]).mean(0), LEAST_ENERGY)
+    painted = [energy_by_period(decoded(png)[None].float() / 255)[0].numpy() for png in styles[:STYLES]]
+    axes.plot(PERIODS, relative_energy(rows), marker="o", label="results")
+    axes.plot(PERIODS, np.mean(painted, axis=0) / photos, linestyle=":", label="the style itself")
+    axes.axhline(1, color="gray", linestyle="--", linewidth=1, label="photos")
+    axes.set_xticks(PERIODS)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("period in pixels")
+    axes.set_ylabel("relative to the photos")
+    axes.legend()

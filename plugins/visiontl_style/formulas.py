@@ -12,6 +12,7 @@ EPSILON = 1e-5  # added to a variance before its root, as in instance normalizat
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 FLAT = 0.03  # 8 levels of 255: noise and soft gradients of a sky are below, grass and leaves above
 WINDOW = 9  # pixels
+PERIODS = tuple(range(2, 17))  # pixels
 
 
 def gram(features: Tensor) -> Tensor:
@@ -111,3 +112,29 @@ def checkerboard(image: Tensor, period: int) -> Tensor:
     cells = fine.unflatten(2, (columns // period, period)).unflatten(1, (rows // period, period))
     pattern = cells.mean((1, 3))  # (B, period, period)
     return 255 * (pattern - pattern.mean((1, 2), keepdim=True)).square().mean((1, 2)).sqrt()
+
+
+def energy_by_period(image: Tensor) -> Tensor:
+    """(B, 3, H, W) 0..1 -> (B, periods): mean square of the part of the brightness that repeats every 2, 3 .. 16
+    pixels, wherever it lies, in squared levels of 255.
+
+    The power spectrum of the brightness times a Hann window, less its mean, summed over rings of frequencies: those of
+    period p have 1 / (p + 0.5) < f <= 1 / (p - 0.5) cycles a pixel, f the larger one of those down and across. That is
+    the azimuthal integral of Durall et al. 2020 (Watch your up-convolution: CNN based generative deep neural networks
+    are failing to reproduce spectral distributions, section 3.1) in square rings: no frequency is left out, and a mesh
+    of lines down and across has one period. By Parseval's theorem divided such that all frequencies together are the
+    variance under the window.
+    """
+    weights = torch.tensor(LUMA, device=image.device).view(1, 3, 1, 1)
+    luma = 255 * (image.float() * weights).sum(1)  # (B, H, W)
+    sides = luma.shape[1:]
+    down, across = (torch.hann_window(n + 2, periodic=False, device=image.device)[1:-1] for n in sides)
+    window = down[:, None] * across  # (H, W)
+    total = window.square().sum()
+    mean = (luma * window.square()).sum((1, 2), keepdim=True) / total
+    size = [max(256, side) for side in sides]  # with zeros around a small picture, so that no ring is empty
+    power = torch.fft.fft2((luma - mean) * window, s=size).abs().square() / (size[0] * size[1])  # (B, *size)
+    rates = [torch.fft.fftfreq(n, device=image.device).abs() for n in size]
+    fastest = torch.maximum(rates[0][:, None], rates[1])
+    rings = [(fastest > 1 / (p + 0.5)) & (fastest <= 1 / (p - 0.5)) for p in PERIODS]
+    return torch.stack([power[:, ring].sum(1) for ring in rings], 1) / total

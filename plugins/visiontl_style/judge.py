@@ -20,7 +20,9 @@ from visiontl.kit.images import open_image, to_tensor
 from visiontl.kit.words import did_you_mean
 from visiontl_style.commands import JudgeOptions
 from visiontl_style.formulas import (
+    PERIODS,
     checkerboard,
+    energy_by_period,
     flatness,
     gram,
     gram_distance,
@@ -32,6 +34,7 @@ from visiontl_style.loss_network import LossNetwork
 from visiontl_style.model import PERIOD
 from visiontl_style.optimize import judge_of
 from visiontl_style.pictures import open_style, pictures_in, sized, to_pil
+from visiontl_style.scores import LEAST_ENERGY
 from visiontl_style.views import square
 
 
@@ -41,7 +44,8 @@ class Measured:
     of features / that of unrelated photos. right_photo, right_photo_raw: share of results whose nearest photo, by
     instance-normalized and by raw features, is their own. right_painting, plain_painting: share of results, and of the
     photos themselves, whose nearest painting is the style. total_variation: / the photos'; ripple:
-    the same where the photos are flat. checkerboard, plain_checkerboard: levels of 255."""
+    the same where the photos are flat. energy: at each of PERIODS / the photos'. checkerboard, plain_checkerboard:
+    levels of 255."""
 
     count: int
     paintings: int
@@ -54,6 +58,7 @@ class Measured:
     plain_painting: float
     total_variation: float
     ripple: float
+    energy: list[float]
     checkerboard: float
     plain_checkerboard: float
 
@@ -92,9 +97,15 @@ def measure(
         plain_painting=share_nearest(matrices[0], canvases),
         total_variation=float(sum(map(total_variation, results)) / sum(map(total_variation, photos))),
         ripple=float(sum(map(ripple, results, flat)) / sum(map(ripple, photos, flat))),
+        energy=(energy_of(results) / energy_of(photos).clamp(min=LEAST_ENERGY)).tolist(),
         checkerboard=float(torch.cat([checkerboard(one, PERIOD) for one in results]).mean()),
         plain_checkerboard=float(torch.cat([checkerboard(one, PERIOD) for one in photos]).mean()),
     )
+
+
+def energy_of(pictures: Sequence[Tensor]) -> Tensor:
+    """(periods,), the mean over pictures."""
+    return torch.cat([energy_by_period(one) for one in pictures]).mean(0)
 
 
 def normalized(features: Tensor) -> Tensor:
@@ -223,6 +234,10 @@ def table(found: Measured, backbone: str, size: int) -> str:
         *((f"right photo found among {found.count}, {n}, raw", f"{v:.1%}") for n, v in found.right_photo_raw.items()),
         ("total variation, of the photos'", f"{found.total_variation:.2f}"),
         ("ripple: the same where the photos are flat", f"{found.ripple:.2f}"),
+        (
+            f"energy at periods of {', '.join(map(str, PERIODS))} pixels, of the photos'",
+            ", ".join(f"{value:.2f}" for value in found.energy),
+        ),
         ("checkerboard, levels of 255 (the photos')", f"{found.checkerboard:.2f} ({found.plain_checkerboard:.2f})"),
     ]
     if found.paintings > 1:

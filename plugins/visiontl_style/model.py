@@ -15,6 +15,7 @@ from visiontl_style.formulas import (
     adain,
     checkerboard,
     content_distance,
+    energy_by_period,
     flatness,
     gram,
     gram_distance,
@@ -62,7 +63,7 @@ class StyleTransfer(nn.Module):
     In training {"content": (B,), "style": {layer: (B,)}, "tv": (B,), "ripple": (B,)}, with adain "target": (B,) from
     the features that were asked of the decoder, and with cfg.equalize "plain_style" of the photo as it is. In
     evaluation also "plain_style", "plain_tv", "plain_ripple", "perceptual", "checkerboard", "plain_checkerboard",
-    "result": (B, 3, H, W) 0..1, and "seconds": (B,) for making it.
+    "energy" and "plain_energy": (B, periods), "result": (B, 3, H, W) 0..1, and "seconds": (B,) for making it.
     """
 
     def __init__(self, cfg: StyleConfig, judge: LossNetwork):
@@ -106,6 +107,8 @@ class StyleTransfer(nn.Module):
                 "perceptual": torch.stack([perceptual_distance(made[n], given[n]) for n in layers.judged]).mean(0),
                 "checkerboard": checkerboard(result, PERIOD),
                 "plain_checkerboard": checkerboard(image, PERIOD),
+                "energy": energy_by_period(result),
+                "plain_energy": energy_by_period(image),
                 "result": result,
                 "seconds": torch.full((len(image),), seconds / len(image)),
             }

@@ -155,6 +155,7 @@ def command(arguments: argparse.Namespace) -> int:
     judge = judge_of(options)
     device = next(judge.buffers()).device
     scale = options.size / max(photo.size)
+    alpha = photo.info.get("alpha")
     photo = photo.resize((max(16, round(photo.width * scale)), max(16, round(photo.height * scale))))
     pixels = reduced(to_tensor(photo), max(photo.size)).to(device)  # (1, 3, H, W)
     keys = ("content_weight", "style_weight", "tv_weight", "optimizer", "steps", "lr", "jitter", "start", "seed")
@@ -178,6 +179,8 @@ def command(arguments: argparse.Namespace) -> int:
     result = to_pil(made[0])
     if options.keep_colors:
         result = with_colors_of(photo, result)
+    if alpha is not None:
+        result.putalpha(alpha.resize(result.size))
     target = arguments.out / f"{Path(arguments.photo).stem}.png"
     result.save(target)
     with (arguments.out / "losses.csv").open("w", newline="", encoding="utf-8") as file:

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from visiontl import ConfigError
+from visiontl.kit.images import to_rgb, to_tensor
 from visiontl.kit.words import did_you_mean
 from visiontl_style.colors import with_colors_of
 from visiontl_style.config import PredictOptions, StyleConfig
@@ -31,7 +32,8 @@ def predict(
     meta: Mapping[str, Any],
     options: PredictOptions | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Per photo {"style": {name: share}, "size": [H, W] of the result, "milliseconds", "stylized": the picture}."""
+    """Per photo {"style": {name: share}, "size": [H, W] of the result, "milliseconds", "stylized": the picture, with
+    the photo's transparency where it has any}."""
     options = options or PredictOptions.model_validate({})
     shares = asked_styles(cfg, meta, options)
     painter = Painter(cfg, model, meta, options, shares)
@@ -89,15 +91,15 @@ class Painter:
         else:
             picture, _ = open_style(name, "option style")
         picture = sized(picture, max(32, round(self.cfg.style_size * self.options.style_scale)))
-        from visiontl.kit.images import to_tensor
-
         return model.style_statistics(to_tensor(picture)[None].to(self.device).float() / 255)
 
     def paint(self, photo: Tensor) -> Image.Image:
-        """(3, H, W) uint8 -> the stylized picture."""
+        """(3, H, W) uint8 -> the stylized picture, RGB; (4, H, W) with a transparency -> RGBA with the same, in the
+        result's size. What is painted is the photo on white."""
         photo = photo.cpu()
         if self.options.size is not None:
             photo = rescaled(photo, self.options.size / max(photo.shape[1:]))
+        photo, alpha = photo[:3], photo[3:]
         size = (photo.shape[1], photo.shape[2])
         scale = max(self.stroke_scale(), LEAST / min(size))
         result = self.stylized(rescaled(photo, scale))
@@ -106,7 +108,11 @@ class Painter:
         if isinstance(self.model, FeedForward) and self.options.strength < 1:
             result = to_bytes(torch.lerp(photo.float(), result.float(), self.options.strength) / 255)
         picture, plain = (Image.fromarray(x.permute(1, 2, 0).numpy()) for x in (result, photo))
-        return with_colors_of(plain, picture) if self.options.keep_colors else picture
+        if self.options.keep_colors:
+            picture = with_colors_of(plain, picture)
+        if len(alpha):
+            picture.putalpha(Image.fromarray(alpha[0].numpy()))
+        return picture
 
     def stroke_scale(self) -> float:
         """A feed-forward network paints strokes of one size: the photo is shrunk or enlarged under its brush."""
@@ -143,7 +149,7 @@ class Painter:
 
 
 def rescaled(photo: Tensor, scale: float) -> Tensor:
-    """(3, H, W) uint8 -> the same with sides times `scale`."""
+    """(C, H, W) uint8 -> the same with sides times `scale`."""
     size = [max(1, round(side * scale)) for side in photo.shape[1:]]
     if size == list(photo.shape[1:]):
         return photo
@@ -151,8 +157,9 @@ def rescaled(photo: Tensor, scale: float) -> Tensor:
 
 
 def draw(image: Image.Image, prediction: Mapping[str, Any], meta: Mapping[str, Any]) -> Image.Image:
-    """The photo with its result beside it, both in the result's size, never smaller than the photo."""
-    result = prediction["stylized"]
+    """The photo with its result beside it, both in the result's size, never smaller than the photo, on white: a JPEG
+    has no transparency."""
+    result = to_rgb(prediction["stylized"])
     if result.width < image.width:
         result = result.resize(image.size, Image.Resampling.LANCZOS)
     photo = image.convert("RGB").resize(result.size, Image.Resampling.LANCZOS)

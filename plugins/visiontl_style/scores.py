@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from visiontl_style.config import StyleConfig
+from visiontl_style.formulas import PERIODS
 from visiontl_style.losses import layer_weights
 from visiontl_style.model import LEAST_DISTANCE
 
+LEAST_ENERGY = 0.01  # squared levels of 255
 PAIRS = ("tv", "ripple", "checkerboard")  # measured on the result and on the photo
 
 
@@ -18,10 +20,10 @@ def rows(
     cfg: StyleConfig, outputs: Mapping[str, Any], batch: Mapping[str, Any], meta: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Per photo {"style", "plain_style": {layer: distance}, "content", "perceptual", "tv", "plain_tv", "ripple",
-    "plain_ripple", "checkerboard", "plain_checkerboard", "milliseconds", "number": of its style}, and
-    "picture": (3, S, S) uint8 of the first ones."""
+    "plain_ripple", "checkerboard", "plain_checkerboard", "energy" and "plain_energy": [of each period],
+    "milliseconds", "number": of its style}, and "picture": (3, S, S) uint8 of the first ones."""
     columns = {key: outputs[key].cpu().tolist() for key in ("content", "perceptual")}
-    columns |= {key: outputs[key].cpu().tolist() for name in PAIRS for key in (name, f"plain_{name}")}
+    columns |= {key: outputs[key].cpu().tolist() for name in (*PAIRS, "energy") for key in (name, f"plain_{name}")}
     columns["target"] = outputs.get("target", outputs["content"]).cpu().tolist()
     layers = {key: {n: v.cpu().tolist() for n, v in outputs[key].items()} for key in ("style", "plain_style")}
     milliseconds = (1000 * outputs["seconds"]).cpu().tolist()
@@ -45,6 +47,7 @@ def score(cfg: StyleConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str
         picture with the same statistics and nothing else in common.
     perceptual_distance: of all judged layers, 0 to 4. total_variation: / that of the plain photos. ripple: the same
         where the photos are flat. checkerboard: in levels of 255, checkerboard_of_photos beside it.
+    energy_by_period: {pixels: energy of the brightness at this period / that of the photos}; energy_peak: the largest.
     objective: what training minimizes, on these photos.
     """
     style, plain = by_layer(rows, "style"), by_layer(rows, "plain_style")
@@ -71,6 +74,8 @@ def score(cfg: StyleConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str
         "ripple": float(ratio(np.array(means["ripple"]), np.array(means["plain_ripple"]))),
         "checkerboard": means["checkerboard"],
         "checkerboard_of_photos": means["plain_checkerboard"],
+        "energy_peak": float(relative_energy(rows).max()),
+        "energy_by_period": dict(zip(map(str, PERIODS), relative_energy(rows).tolist(), strict=True)),
         "style_distance_by_layer": dict(zip(weights, relative.tolist(), strict=True)),
     }
     numbers = np.array([row["number"] for row in rows])
@@ -91,6 +96,13 @@ def trivial(
         {**row, **kept, "style": row["plain_style"], **{name: row[f"plain_{name}"] for name in PAIRS}} for row in rows
     ]
     return "the photo unchanged", made
+
+
+def relative_energy(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """(periods,): energy of all results at each period / that of the photos; where a photo of one color has none, the
+    least that bytes can show counts."""
+    made, plain = (np.array([row[key] for row in rows]).mean(0) for key in ("energy", "plain_energy"))
+    return made / np.maximum(plain, LEAST_ENERGY)
 
 
 def by_layer(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:

@@ -18,12 +18,18 @@ if TYPE_CHECKING:
 
 
 def sample(cfg: StyleConfig, spec: ImageSpec, meta: Mapping[str, Any]) -> Callable[[Image.Image], dict[str, Any]]:
-    """photo -> {"image": the square that is judged, "photo": (3, H, W) uint8 the whole, "size": (H, W)}. It pickles."""
+    """photo -> {"image": the square that is judged, "photo": (3, H, W) uint8 the whole, with its transparency as a
+    fourth channel where it has any, "size": (H, W)}. It pickles."""
     return partial(whole, size=cfg.size)
 
 
 def whole(image: Image.Image, size: int) -> dict[str, Any]:
-    return {**square(image, size), "photo": to_tensor(image)}
+    import torch
+
+    photo, alpha = to_tensor(image), image.info.get("alpha")
+    if alpha is not None and alpha.size == image.size:  # not that of a picture which this was cut out of
+        photo = torch.cat([photo, to_tensor(alpha.convert("RGB"))[:1]])
+    return {**square(image, size), "photo": photo}
 
 
 def square(image: Image.Image, size: int) -> dict[str, Any]:

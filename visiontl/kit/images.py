@@ -161,24 +161,29 @@ def how_stored(file: str) -> Stored:
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any PIL image -> RGB: EXIF turned, more than 8 bits a value scaled to 8 (see `depths`), transparency put on
-    white. `info["levels"]` says how more than 8 bits were read, `info["turned"]` that it was turned."""
+    white. `info["levels"]` says how more than 8 bits were read, `info["turned"]` that it was turned; `info["alpha"]` is
+    the transparency, an L image, of one that has any."""
     image.load()  # some formats keep EXIF behind the pixels
     turn = UPRIGHT.get(orientation(image))
     if turn is not None:
         image = image.transpose(turn)
         for key in SAYS_ORIENTATION:  # or it would be turned again where it is opened next
             image.info.pop(key, None)
-        image.info["turned"] = True
-    levels = None
+    levels, alpha = None, None
     if image.mode.startswith("I") or image.mode == "F":
         image, levels = depths.gray(image)
     elif image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
+        alpha = image.getchannel("A")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     image = image.convert("RGB")
+    if turn is not None:
+        image.info["turned"] = True
     if levels is not None:
         image.info["levels"] = levels
+    if alpha is not None:
+        image.info["alpha"] = alpha
     return image
 
 

@@ -123,7 +123,8 @@ def energy_by_period(image: Tensor) -> Tensor:
     the azimuthal integral of Durall et al. 2020 (Watch your up-convolution: CNN based generative deep neural networks
     are failing to reproduce spectral distributions, section 3.1) in square rings: no frequency is left out, and a mesh
     of lines down and across has one period. By Parseval's theorem divided such that all frequencies together are the
-    variance under the window.
+    variance under the window. In a picture of 256 pixels the window spreads periods above 8 over the rings beside
+    theirs.
     """
     weights = torch.tensor(LUMA, device=image.device).view(1, 3, 1, 1)
     luma = 255 * (image.float() * weights).sum(1)  # (B, H, W)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import unicodedata
 from pathlib import Path
@@ -242,7 +243,7 @@ def test_an_interrupted_change_leaves_what_was_there(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("visiontl_face.gallery.os.replace", full)
-    with pytest.raises(DataError, match="cannot be changed .No space left"):
+    with pytest.raises(DataError, match=r"cannot be changed .No space left"):
         change_gallery(of_people(cleo=2), folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -310,10 +311,8 @@ def test_any_description_of_a_gallery_is_read_or_refused_in_words(tmp_path, valu
     save_file({"embedding": np.eye(2, dtype=np.float32)}, tmp_path / "embeddings.safetensors")
     text = json.dumps(value if place == "all" else {**ABOUT, place: value})
     (tmp_path / "gallery.json").write_text(text)
-    try:
+    with contextlib.suppress(DataError):  # nothing else is raised
         assert len(read_gallery(tmp_path).identities) == 2
-    except DataError:  # nothing else is raised
-        pass
     (tmp_path / "gallery.json").write_text("[" * 20_000)
     with pytest.raises(DataError, match="not what enroll writes"):
         read_gallery(tmp_path)

@@ -95,12 +95,7 @@ class Transformer(nn.Module):
         self.up2 = Layer(2 * width, width, 3, styles, up="bilinear")
         self.end = convolution(width, 3, 9)
         self.register_buffer("smooth", torch.ones((), dtype=torch.uint8))
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Weights without `smooth` were trained when the last step repeated pixels, and go on painting so."""
-        state_dict.setdefault(f"{prefix}smooth", torch.zeros((), dtype=torch.uint8))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-        self.up2.up = "bilinear" if int(self.smooth) else "nearest"
+        self.register_load_state_dict_pre_hook(as_trained)
 
     @property
     def reach(self) -> int:
@@ -118,6 +113,13 @@ class Transformer(nn.Module):
         for layer in (self.up1, self.up2):
             x = torch.relu(layer(x, shares))
         return self.end(x)[:, :, :height, :width].float().sigmoid()
+
+
+def as_trained(net: Transformer, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+    """Before weights are loaded: those without `smooth` were trained when the last step repeated pixels, and go on
+    painting so."""
+    smooth = state.setdefault(f"{prefix}smooth", torch.zeros((), dtype=torch.uint8))
+    net.up2.up = "bilinear" if int(smooth) else "nearest"
 
 
 def fitted(image: Tensor, multiple: int) -> Tensor:

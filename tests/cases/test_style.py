@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -78,7 +80,8 @@ def test_it_has_the_photos_size_and_is_resized_with_it(size, models):
 @pytest.mark.parametrize("kind", ["RGBA.png", "LA.png", "P.png", "RGBA.webp", "RGBA.tif", "turned.png", "opaque.png"])
 def test_transparency_of_every_kind_of_file_is_kept(kind, models, tmp_path):
     file, mode = tmp_path / kind, kind.split(".")[0]
-    made, keys = cut_out(40, 24), {}
+    made = cut_out(40, 24)
+    keys: dict[str, Any] = {}
     if mode == "LA":
         made = made.convert("LA")
     elif mode == "P":

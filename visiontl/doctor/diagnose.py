@@ -13,7 +13,8 @@ from visiontl.backbone import Backbone
 from visiontl.backbones import weights
 from visiontl.config.resolve import Resolved
 from visiontl.config.write import to_plain
-from visiontl.doctor.findings import inspect
+from visiontl.doctor.findings import Scale, inspect
+from visiontl.doctor.scales import enlargement
 from visiontl.engine import scan
 from visiontl.engine.depth import with_depth
 from visiontl.engine.example import with_example
@@ -140,7 +141,7 @@ def examine_data(
     diagnosis.images = sum(map(len, scans.values()))
     diagnosis.images_per_second = round(diagnosis.images / max(time.perf_counter() - began, 1e-6), 1)
     section = resolved.config.data
-    items, seen = inspect(section, data, scans, spec)
+    items, seen = inspect(section, data, scans, spec, scale_of(resolved, spec, meta))
     if resolved.task.check is not None:
         try:
             items += resolved.task.check(resolved.cfg, data, meta, seen)
@@ -156,6 +157,15 @@ def examine_data(
     if data.train is not None:
         findings += examine_length(resolved, data, diagnosis)
     diagnosis.findings += findings
+
+
+def scale_of(resolved: Resolved, spec: ImageSpec, meta: dict[str, Any]) -> Scale:
+    """How many times the task enlarges a photo of a size, as it prepares photos to predict."""
+    try:
+        prepare = resolved.task.sample(resolved.cfg, spec, meta)
+    except Exception:  # told where the run meets it
+        return lambda size: None
+    return lambda size: enlargement(prepare, size)
 
 
 def examine_length(resolved: Resolved, data: Data, diagnosis: Diagnosis) -> list[Finding]:

@@ -21,6 +21,7 @@ from visiontl.report.items import Finding, Seen, Table
 from visiontl.spec import ImageSpec
 from visiontl.task import Data
 
+ENLARGED = 1.01  # from which a picture counts as enlarged
 TINY = 16  # pixels of the shorter side, below which hardly anything is to be seen
 STRIP = 4.0  # long side / short side, from which a center crop shows less than a quarter
 LARGE = 4.0  # median shorter side / the input's, from which most of the reading is thrown away again
@@ -47,6 +48,10 @@ TREATED = {
     "I": "scaled to 8 bits (data.depth), the same in all three channels",
 }
 SAME = {"MPO": "JPEG"}  # a JPEG with more pictures behind the first
+
+
+Scale = Callable[[tuple[int, int]], float | None]
+"""(H, W) of a photo -> how many times it is enlarged on its way to the model; None where that cannot be measured."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,9 @@ def album(data: Data, scans: Scans) -> Album:
     return made
 
 
-def inspect(section: DataConfig, data: Data, scans: Scans, spec: ImageSpec) -> tuple[list[Finding | Table], Seen]:
+def inspect(
+    section: DataConfig, data: Data, scans: Scans, spec: ImageSpec, scale: Scale
+) -> tuple[list[Finding | Table], Seen]:
     """Tables and findings that hold for every task, and what a task's own check is told."""
     shown = album(data, scans)
     groups = duplicates.equal([photo.pixels for photo in shown.photos])
@@ -91,7 +98,7 @@ def inspect(section: DataConfig, data: Data, scans: Scans, spec: ImageSpec) -> t
     items += copies(shown, groups)
     items += lookalikes(shown)
     if has_fixed_input(shown, spec):
-        items += odd_sizes(shown, spec)
+        items += odd_sizes(shown, spec, scale)
     items += odd_files(shown)
     items += alike_findings("image", map(shown.name, range(len(shown.photos))), ONE_FILE)
     items += splits(data)
@@ -261,22 +268,23 @@ def has_fixed_input(shown: Album, spec: ImageSpec) -> bool:
     return image is None or tuple(image.shape[-2:]) == tuple(spec.size)
 
 
-def odd_sizes(shown: Album, spec: ImageSpec) -> list[Finding]:
+def odd_sizes(shown: Album, spec: ImageSpec, scale: Scale) -> list[Finding]:
     findings = []
     height, width = spec.size
     sides = [min(photo.size) for photo in shown.photos]
-    smaller = [
-        min(photo.size[0] / height, photo.size[1] / width)
-        for photo in shown.photos
-        if photo.size[0] < height or photo.size[1] < width
+    factors = {
+        size: scale(size) for size in {photo.size for photo in shown.photos} if size[0] < height or size[1] < width
+    }
+    enlarged = [
+        factor for photo in shown.photos if (factor := factors.get(photo.size)) is not None and factor > ENLARGED
     ]
-    if smaller:
+    if enlarged:
         findings.append(
             Finding(
                 "note",
-                f"{'all ' * (len(smaller) == len(sides) > 1)}{are(len(smaller))} smaller than the input of {width} x "
+                f"{'all ' * (len(enlarged) == len(sides) > 1)}{are(len(enlarged))} smaller than the input of {width} x "
                 f"{height} pixels",
-                f"brought to it, the typical one is enlarged {1 / median(smaller):.2g} times, which adds no detail",
+                f"brought to it, the typical one is enlarged {median(enlarged):.3g} times, which adds no detail",
             )
         )
     if sides and median(sides) >= LARGE * min(height, width):

@@ -41,6 +41,11 @@ SIZE_FREEDOM = (
 )
 
 
+# Modules whose bodies run at other sizes than they are made for, and read wrong places of their tables of positions
+# then: MViT counts relative positions from the table's middle, which is that of the size it was made for.
+MADE_FOR_ONE_SIZE = ("mvitv2",)
+
+
 class TimmBackbone(LibraryBackbone):
     """A timm architecture. Its parameters are named as timm names them, below `body.`."""
 
@@ -253,6 +258,8 @@ def make_plan(
         wanted["output_stride"] = output_stride
     body, freedom = _first_that_builds(arch, wanted)
     geometry = _geometry(arch, body, in_channels, native)
+    if type(body).__module__.rpartition(".")[2] in MADE_FOR_ONE_SIZE:
+        geometry = replace(geometry, pad_to=1, sizing="fixed")
     if output_stride is not None and max(geometry.strides) > output_stride:
         raise BackboneError(
             f"timm/{arch} cannot keep its maps at stride {output_stride}: they are at {geometry.strides}; "

@@ -153,6 +153,7 @@ def work(only: str) -> Iterator[dict[str, Any]]:
 def page() -> str:
     found = sorted(rows(), key=lambda row: (row["kind"], row["size"]))
     kept = [row for row in found if row["outcome"] != "no tables"]
+    untried = len(kinds().keys() - {row["kind"] for row in found})
     counts = {name: sum(row["outcome"] == name for row in kept) for name in MEANING}
     lines = [
         "# Tables of positions at other image sizes",
@@ -160,7 +161,7 @@ def page() -> str:
         "The smallest architecture (below 150 million parameters) of every kind that timm has, with random weights",
         "and random tables of its own size, loaded at two squares and a rectangle by visiontl, and by",
         f"`timm.create_model(..., img_size=..., pretrained=True)`. {len({row['kind'] for row in kept})} kinds have",
-        f"tables of positions, {len(found) - len(kept)} have none. timm {timm.__version__},",
+        f"tables of positions, {len(found) - len(kept)} have none, {untried} were not tried. timm {timm.__version__},",
         "`python tools/campaigns/positions.py`.",
         "",
         "| outcome | rows | what it means |",

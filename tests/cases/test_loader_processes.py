@@ -128,8 +128,10 @@ def test_processes_that_cannot_be_started_are_done_without(monkeypatch, capsys, 
 
 def test_a_killed_process_is_told_in_words_within_seconds():
     def kill() -> None:
-        time.sleep(0.5)
-        os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+        while not (children := multiprocessing.active_children()):
+            time.sleep(0.05)
+        time.sleep(0.3)
+        os.kill(children[0].pid or 0, signal.SIGKILL)
 
     thread = threading.Thread(target=kill)
     thread.start()

@@ -13,7 +13,8 @@ import pytest
 from visiontl import plugins
 from visiontl.config.resolve import ranked, resolve
 from visiontl.config.write import config_hash, to_plain
-from visiontl.engine.best import doubts, picking, split_rows
+from visiontl.engine.best import doubts, evaluate_val, picking, split_rows
+from visiontl.engine.ledger import Ledger
 from visiontl.engine.saving import Progress
 from visiontl.engine.train import finish, fit
 from visiontl.errors import ConfigError, PluginError, TrainingError
@@ -100,12 +101,24 @@ def test_the_named_score_picks_and_stops(tmp_path, name, direction):
 
 
 def test_a_score_that_val_does_not_have_is_named_with_those_it_has(tmp_path):
-    run = Case("brightness", tmp_path).run()
-    task = dataclasses.replace(run.resolved.task, ranked=lambda cfg: {"mao": "min", "mae": "min"})
-    run.resolved = dataclasses.replace(run.resolved, task=task)
-    run.built = dataclasses.replace(run.built, resolved=run.resolved)
-    with pytest.raises(TrainingError, match=r"picked by 'mao', but .* gave mae; did you mean 'mae'.*train.best=mae"):
-        fit(run)
+    run = Case("brightness", tmp_path).run("train.epochs=1")
+    known = {"mao": "min", "mae": "min"}
+    said = r"picked by 'mao', but .* gave mae; did you mean 'mae'.*train.best=mae"
+    for task in (
+        dataclasses.replace(run.resolved.task, best=("mao", "min")),  # a mistake of the task
+        dataclasses.replace(run.resolved.task, ranked=lambda cfg: known),  # may come later, as a precision does
+    ):
+        run.resolved = dataclasses.replace(run.resolved, task=task)
+        run.built = dataclasses.replace(run.built, resolved=run.resolved)
+        if task.ranked is None:
+            with pytest.raises(TrainingError, match=said.partition("; did")[0]):
+                evaluate_val(run, Ledger(run, Progress()))
+            continue
+        report = finish(run, fit(run))
+        assert any(re.search(said, note) for note in report["notes"])
+        assert any("no evaluation gave val mao, so no score picked the weights" in note for note in report["notes"])
+        assert (run.folder / "model" / "model.safetensors").exists()
+    task = run.resolved.task
     for wrong in ({}, {"mae": "up"}, ["mae"]):
         with pytest.raises(PluginError, match="ranked gave"):
             ranked(dataclasses.replace(task, ranked=lambda cfg, wrong=wrong: wrong), run.resolved.cfg)

@@ -57,7 +57,7 @@ def evaluate_val(run: Run, ledger: Ledger) -> bool:
     scores = ledger.scores = score_rows(run.built, rows)
     values = scalars(scores)
     measured = scores.get(key, 0) is not None
-    if measured and key not in values:
+    if measured and key not in values and task.ranked is None:  # the task's own mistake; else it may come later
         raise TrainingError(absent(run, key, values))
     if task.preview is not None:
         shown = (task.preview, run.resolved.cfg, rows, run.built.meta, Photos(run.data.val))
@@ -71,7 +71,7 @@ def evaluate_val(run: Run, ledger: Ledger) -> bool:
             )
         progress.best = {**here, "value": None}
         return True
-    value = values[key]
+    value = values.get(key, float("nan"))
     better = exceeds(value, progress.best["value"] if progress.best else None, direction)
     if better:
         progress.best = {**here, "value": value}
@@ -79,7 +79,8 @@ def evaluate_val(run: Run, ledger: Ledger) -> bool:
     else:
         progress.without_gain += 1
         if value != value:
-            run.console.warn(f"val {key} is not a number at step {progress.step}")
+            none = f"val {key} is not a number at step {progress.step}"
+            run.console.warn(none if key in values else absent(run, key, values))
     return better
 
 
@@ -129,9 +130,11 @@ def say_worth(run: Run, ledger: Ledger, rows: Sequence[Any] | None) -> None:
 def doubts(run: Run, progress: Progress, rows: Sequence[Any] | None) -> list[str]:
     """Sentences on the best weights, none where training was worth it."""
     best, found = progress.best, list[str]()
+    key, direction = picking(run, progress)
+    if best is None and rows is not None:
+        found.append(f"no evaluation gave val {key}, so no score picked the weights: model/ holds the last ones")
     if best is None or best["value"] is None:
         return found
-    key, direction = picking(run, progress)
     value = best["value"]
     if best["step"] == 0 and progress.step > 0:
         found.append(

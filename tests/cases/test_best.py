@@ -103,7 +103,7 @@ def test_the_named_score_picks_and_stops(tmp_path, name, direction):
 def test_a_score_that_val_does_not_have_is_named_with_those_it_has(tmp_path):
     run = Case("brightness", tmp_path).run("train.epochs=1")
     known = {"mao": "min", "mae": "min"}
-    said = r"picked by 'mao', but .* gave mae; did you mean 'mae'.*train.best=mae"
+    said = r"best score is 'mao', which .* gave mae; did you mean 'mae'.*train.best=mae"
     for task in (
         dataclasses.replace(run.resolved.task, best=("mao", "min")),  # a mistake of the task
         dataclasses.replace(run.resolved.task, ranked=lambda cfg: known),  # may come later, as a precision does

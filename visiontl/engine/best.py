@@ -96,7 +96,7 @@ def absent(run: Run, key: str, values: Mapping[str, float]) -> str:
     hint = f"; did you mean {near[0]!r}?" if near else ""
     hint += f"; name one that it has: train.best={known[0]} (there are {', '.join(known)})" if known else ""
     return (
-        f"the best weights are picked by {key!r}, but the val split has no such score: `score` gave "
+        f"the best score is {key!r}, which picks the weights, but the val split has none such: `score` gave "
         f"{', '.join(values) or 'no plain number'}{hint}"
     )
 

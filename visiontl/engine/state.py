@@ -72,18 +72,17 @@ def read_state(folder: Path) -> dict[str, Any]:
     best, step = state["best"], state["step"]
     if best is not None and best["step"] > step:
         raise _wrong(file, "best.step", best["step"], f"it lies behind the checkpoint's own step {step}")
-    if len(state["window"]) not in (0, state["processes"]):
-        raise _wrong(
-            file, "window", state["window"], f"one entry for each of {state['processes']} processes was expected"
-        )
     return state
 
 
 def require_end(folder: Path, state: Mapping[str, Any], total: int, scores: Sequence[str]) -> None:
-    """Raise CheckpointError for a state that lies behind the run's end (total: updates), or whose best score is none
-    of the task's."""
+    """Raise CheckpointError for a state that lies behind the run's end (total: updates), has sums of other processes,
+    or whose best score is none of the task's."""
     if state["step"] > total:
         raise _wrong(folder / FILE, "step", state["step"], f"the run has {total} updates")
+    if len(state["window"]) not in (0, state["processes"]):
+        expected = f"one entry for each of {state['processes']} processes was expected"
+        raise _wrong(folder / FILE, "window", state["window"], expected)
     if state["best"] is not None and state["best"]["score"] not in scores:
         raise _wrong(folder / FILE, "best.score", state["best"]["score"], f"the task's scores are {', '.join(scores)}")
 

@@ -168,6 +168,11 @@ def page() -> str:
         "|---|---|---|",
         *(f"| {name} | {counts[name]} | {text} |" for name, text in MEANING.items()),
         "",
+        "Where the body resizes in each pass, its embedding of a random image is compared with that of timm's model",
+        "made for the size (relative to the largest value). It is another one where timm's model cuts smaller windows",
+        "for the size (Swin; here windows stay and maps are padded), where the size is no multiple of the patch (EVA02,",
+        "14 pixels: here padded, there cut), and for FlexiViT, whose files timm resizes bilinearly, but bicubically in a pass.",
+        "",
         "| kind (module, names) | architecture | H x W | outcome | tables changed | largest difference | words |",
         "|---|---|---|---|---|---|---|",
     ]

@@ -103,7 +103,7 @@ def _turned(folders: Folders, split: str, images: Sequence[Annotated]) -> list[s
 
 def _file(folders: Folders, image: str, settings: Settings, bad: BadAnnotations, found: Found) -> Lines:
     tried = label_names(image)
-    name = next((one for one in tried if folders.has(one)), None)
+    name = next((real for one in tried if (real := folders.found(one)) is not None), None)
     if name is None:
         found.absent += 1
         found.first_absent = found.first_absent or tried[0]

@@ -156,6 +156,14 @@ def test_what_was_found_in_another_way_is_told(tmp_path):
         assert all(one in notes for one in said), notes
 
 
+def test_a_label_file_may_be_named_in_another_unicode_form(tmp_path):
+    made.yolo(tmp_path, {"train": {"Ka\u0308fer": Photo(), "b": Photo()}})
+    (tmp_path / "labels/train/Ka\u0308fer.txt").rename(tmp_path / "labels/train/K\u00e4fer.txt")
+    found = read(source(tmp_path))
+    assert sum(len(image.boxes) for part in found.parts.values() for image in part) == 4
+    assert not any("without a label file" in note for note in found.notes)
+
+
 def test_a_path_that_leads_nowhere_here_is_still_refused(tmp_path):
     made.yolo(tmp_path, TWO, "train: train.txt\nnames: [cat, dog]\n")
     for line, word in (("/etc/passwd", "outside"), ("../a.png", "leaves"), ("C:\\x\\z.png", "outside")):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from visiontl import DataError
-from visiontl.kit.coco import Options, Part, as_float, is_crowd, is_number, read_files
+from visiontl.kit.coco import ROBOFLOW, SINGLE, Options, Part, as_float, is_crowd, is_number, read_files
 from visiontl.kit.folders import Folders, join, named
 from visiontl.kit.splits import SPLITS, WHOLE, split_of
 from visiontl.kit.words import count, some, told
@@ -21,11 +21,6 @@ from visiontl_detection.listing import Annotated, Listing
 
 PLACES = ("annotations", "annotations_coco", "")
 NAMED = re.compile(rf"(?:instances_)?({'|'.join(SPLITS)})(?:\d{{4}})?\.json", re.IGNORECASE)
-ROBOFLOW = "_annotations.coco.json"
-# One file beside the images or their folder: of Roboflow, Label Studio (result.json), CVAT and FiftyOne (labels.json)
-SINGLE = (
-    ROBOFLOW, "annotations.json", "instances.json", "instances_default.json", "result.json", "labels.json", "coco.json",
-)  # fmt: skip
 
 
 Own = tuple[tuple[float, float, float, float], bool, float]  # x1 y1 x2 y2; whether it is a crowd; pixels

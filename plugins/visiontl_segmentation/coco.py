@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from visiontl import DataError
-from visiontl.kit.coco import Options, Part, as_float, is_number, is_whole, read_files
+from visiontl.kit.coco import ROBOFLOW, SINGLE, Options, Part, as_float, is_number, is_whole, read_files
 from visiontl.kit.folders import Folders
 from visiontl.kit.splits import SPLITS, WHOLE, split_names
 from visiontl.kit.words import count, some, told
@@ -18,8 +18,6 @@ from visiontl_segmentation.config import DataConfig
 from visiontl_segmentation.listing import Listing, Pair, Regions
 
 NAMED = re.compile(rf"(?:instances_)?({'|'.join(SPLITS)})(?:\d{{4}})?\.json", re.IGNORECASE)
-ROBOFLOW = "_annotations.coco.json"
-SINGLE = (ROBOFLOW, "annotations.json", "instances.json")
 CROWD = -1  # the label of a region whose class is to be ignored
 
 

@@ -17,7 +17,7 @@ import visiontl
 from visiontl import cli
 from visiontl.errors import CheckpointError
 from visiontl.runs import folders, store
-from visiontl.runs.origin import relative_paths
+from visiontl.runs.origin import lost_data, relative_paths
 from visiontl.testing import Case
 
 TINY = """
@@ -130,6 +130,21 @@ def test_paths_are_those_of_the_task_the_weights_and_the_run_before(tmp_path):
     assert relative_paths(tmp_path) == ["sets/a", "w.pth", "runs/before"]
     (tmp_path / "config.yaml").write_text("task: [")
     assert relative_paths(tmp_path) == []
+
+
+def test_only_data_that_can_be_a_path_is_said_to_be_lost(tmp_path):
+    (tmp_path / "here").mkdir()
+    for data, lost in (
+        ("photos", "photos"),
+        ("here", None),
+        ("example", None),
+        ("{folder: here, format: auto}", None),
+        (f"{{format: auto, folder: {tmp_path / 'gone'}}}", None),
+        ("{format: auto, folder: sets/a}", "sets/a"),
+    ):
+        text = TINY.replace("brightness, data: photos, dropout: 0.0", f"classification, data: {data}")
+        (tmp_path / "config.yaml").write_text(text)
+        assert lost_data(tmp_path, tmp_path) == lost, data
 
 
 def test_an_exported_model_is_never_changed(project, tmp_path, monkeypatch):

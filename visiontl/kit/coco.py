@@ -24,6 +24,11 @@ from visiontl.kit.listed import find_listed
 from visiontl.kit.splits import ORDER, SPLITS, WHOLE, split_of
 from visiontl.kit.words import count, did_you_mean, plural, refusal, some, told
 
+ROBOFLOW = "_annotations.coco.json"
+# One file beside the images or their folder: of Roboflow, Label Studio (result.json), CVAT and FiftyOne (labels.json)
+SINGLE = (
+    ROBOFLOW, "annotations.json", "instances.json", "instances_default.json", "result.json", "labels.json", "coco.json",
+)  # fmt: skip
 MOST = 4 << 30  # bytes of a file; LVIS has 1.2 GB
 LOOKED = 100  # images that tell which folder holds them
 LARGEST = 2**53  # of an id

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from visiontl.config.resolve import resolve
+from visiontl.config.schema import Config
 from visiontl.errors import VisionTLError
 from visiontl.report.console import Console
 from visiontl.runs.environment import write_text
@@ -48,11 +49,9 @@ def as_started(asked: Asked, console: Console) -> Iterator[Asked]:
     here, places = Path.cwd(), origins(asked.run)
     paths = relative_paths(asked.run)
     place = max([*places, here], key=lambda one: sum(os.path.lexists(one / path) for path in paths))
-    lost = [path for path in paths[:1] if not os.path.exists(place / path)]
-    if lost and places and not asked.data:
-        console.warn(
-            f"{lost[0]} is not there: looked for as {' and '.join(str(one / lost[0]) for one in [*places, here])}"
-        )
+    lost = None if asked.data or not places else lost_data(asked.run, place)
+    if lost:
+        console.warn(f"{lost} is not there: looked for as {' and '.join(str(one / lost) for one in [*places, here])}")
     if not paths or place.samefile(here):
         yield asked
         return
@@ -88,17 +87,32 @@ def origins(run: Path) -> list[Path]:
 def relative_paths(run: Path) -> list[str]:
     """What may be relative paths in the config of a run: the texts of `task`, those of `task.data` first, then the
     weights and the run that it began with. A text that is no path is nowhere a file, so it decides nothing."""
-    file = next((one for one in (run / "config.yaml", run / "model" / "config.yaml") if one.is_file()), None)
-    if file is None:
-        return []
-    try:
-        config = resolve(file).config
-    except VisionTLError:  # said where the run is read
+    config = _config(run)
+    if config is None:
         return []
     data = list(_texts(config.task.get("data")))
     rest = [text for key, value in config.task.items() if key not in ("name", "data") for text in _texts(value)]
     texts = [*data, *rest, config.backbone.weights, *([config.init] if config.init else [])]
     return [text for text in dict.fromkeys(texts) if text and "\0" not in text and not os.path.isabs(text)]
+
+
+def lost_data(run: Path, place: Path) -> str | None:
+    """The data that the run's config names, where it is relative and nothing of it lies in this folder: the first text
+    of `task.data`, or the first that looks like a path, as words like `auto` do not."""
+    config = _config(run)
+    data = config.task.get("data") if config else None
+    texts = [] if data == "example" else list(_texts(data))  # an example is made on the spot
+    if any(os.path.isabs(text) or "\0" in text or os.path.exists(place / text) for text in texts):
+        return None
+    return next((text for text in texts if os.path.dirname(text) or os.path.splitext(text)[1]), next(iter(texts), None))
+
+
+def _config(run: Path) -> Config | None:
+    file = next((one for one in (run / "config.yaml", run / "model" / "config.yaml") if one.is_file()), None)
+    try:
+        return resolve(file).config if file else None
+    except VisionTLError:  # said where the run is read
+        return None
 
 
 def _texts(value: Any) -> Iterator[str]:

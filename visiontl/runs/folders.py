@@ -80,7 +80,8 @@ def require_outside(folder: Path) -> None:
     """Raise CheckpointError for a folder within a checkpoint or an exported model, which are never changed."""
     whole = Path(os.path.abspath(folder))
     for above in (whole, *whole.parents):
-        if (above / store.MANIFEST).is_file() and (above / "model.safetensors").exists():
+        # os.path's answer where Path's methods raise: for names that are too long
+        if os.path.isfile(above / store.MANIFEST) and os.path.exists(above / "model.safetensors"):
             raise CheckpointError(
                 f"{folder}: {above} is an exported model and is never changed; choose a folder beside it"
             )

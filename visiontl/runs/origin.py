@@ -100,9 +100,9 @@ def lost_data(run: Path, place: Path) -> str | None:
     """The data that the run's config names, where it is relative and nothing of it lies in this folder: the first text
     of `task.data`, or the first that looks like a path, as words like `auto` do not."""
     config = _config(run)
-    data = config.task.get("data") if config else None
-    texts = [] if data == "example" else list(_texts(data))  # an example is made on the spot
-    if any(os.path.isabs(text) or "\0" in text or os.path.exists(place / text) for text in texts):
+    texts = list(_texts(config.task.get("data"))) if config else []
+    made = "example" in texts  # on the spot
+    if made or any(os.path.isabs(text) or "\0" in text or os.path.exists(place / text) for text in texts):
         return None
     return next((text for text in texts if os.path.dirname(text) or os.path.splitext(text)[1]), next(iter(texts), None))
 

@@ -175,7 +175,8 @@ def test_pairs_of_faces_in_another_form(tmp_path):
     items = folder_listing(str(root)).parts["whole"]
     pairs, notes = read_pairs(str(tmp_path / "p.csv"), items, {}, "error", "here")
     assert [pair.second for pair in pairs] == ["Jose\u0301/1.png"] * 2
-    assert not notes
+    assert len(notes) == 1
+    assert "2 images found under another spelling" in notes[0]
     assert len(csv_pairs(tmp_path / "p.csv")) == 2
 
 

@@ -11,7 +11,7 @@ import pytest
 from visiontl_detection import readers
 from visiontl_detection.config import DataConfig as Boxes
 from visiontl_face.listing import folder_listing
-from visiontl_face.pairs import csv_pairs, read_pairs
+from visiontl_face.pairs import read_pairs
 from visiontl_segmentation import layouts
 from visiontl_segmentation.config import DataConfig as Masks
 
@@ -177,7 +177,6 @@ def test_pairs_of_faces_in_another_form(tmp_path):
     assert [pair.second for pair in pairs] == ["Jose\u0301/1.png"] * 2
     assert len(notes) == 1
     assert "2 images found under another spelling" in notes[0]
-    assert len(csv_pairs(tmp_path / "p.csv")) == 2
 
 
 # -- what a name that is not there may have meant

@@ -228,3 +228,18 @@ def test_each_task_has_a_trivial_answer_on_its_own_rows(tmp_path, task):
     assert words
     assert len(made) == len(rows)
     assert picking(run, Progress())[0] in scores
+
+
+def test_a_loss_of_nothing_is_said_once(tmp_path):
+    """A loss that weighs every image by 0, as that of images whose labels are all ignored."""
+    run = Case("classification", tmp_path).run("train.epochs=2", "train.log_every=1")
+    own = run.resolved.task.loss
+
+    def loss(cfg, outputs, batch, meta):
+        return {name: value * 0 for name, value in own(cfg, outputs, batch, meta).items()}
+
+    run.resolved = dataclasses.replace(run.resolved, task=dataclasses.replace(run.resolved.task, loss=loss))
+    report = finish(run, fit(run))
+    said = [note for note in report["notes"] if "the loss is 0 " in note]
+    assert said == [note for note in said if note.startswith("warning: the loss is 0 at step 1:")]
+    assert len(said) == 1

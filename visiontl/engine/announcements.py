@@ -56,6 +56,15 @@ def announce_phase(rows: Sequence[StageRow], epoch: int, console: Console) -> No
     )
 
 
+def warn_of_no_loss(values: Mapping[str, float], step: int, console: Console) -> None:
+    """Once: a loss of exactly 0 has no gradient, and most often no labels either."""
+    if values.get("loss") == 0 and not any("the loss is 0 " in note for note in console.notes):
+        console.warn(
+            f"the loss is 0 at step {step}: nothing is learned from it. Labels of one class alone, or all ignored, "
+            "give such a loss; `visiontl doctor CONFIG` shows what the labels hold"
+        )
+
+
 def announce_data(orders: Orders, total: int, epochs: int, console: Console) -> None:
     """total: optimizer updates of the run."""
     splits, world = orders.data.splits(), orders.world

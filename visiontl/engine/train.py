@@ -14,7 +14,7 @@ from torch import nn
 from visiontl import plugins
 from visiontl.config.resolve import Resolved, resolve
 from visiontl.engine import loader
-from visiontl.engine.announcements import announce_phase
+from visiontl.engine.announcements import announce_phase, warn_of_no_loss
 from visiontl.engine.best import judge, judged, patience_is_over, say_worth, split_rows
 from visiontl.engine.device import current_device, to_device
 from visiontl.engine.example import with_example
@@ -162,6 +162,7 @@ def fit(run: Run) -> Ledger:
                 check_scale(accelerator.scaler, progress.step)
                 values = {**ledger.averages(), "lr": config.optim.lr * factor, "grad_norm": float(norm)}
                 ledger.write("train", values, images_per_second=bar.images_per_second or 0.0)
+                warn_of_no_loss(values, progress.step, run.console)
             bar.update(progress.step, images=images, values=values)
 
             # --------------------------------------------------------------------------- evaluate, save, perhaps stop

@@ -8,7 +8,7 @@ they start). Each setting has its own cache of compiled kernels: torch.compile t
 shared one, and they crash or compute something else. Results go to FOLDER/processors.jsonl, a line per test file:
 what ended under the same commit and setting is not run again. A group of files is one start of pytest, and a group
 that was cut off is run again. Prints a table, writes it to the page (docs/results/processors.md), and exits with 1
-when a test failed. Settings that --setting leaves out stand in the table as they were last run, with their commit.
+when a test failed. Settings and files that are left out stand in the table as they were last run, with their commit.
 """
 
 from __future__ import annotations
@@ -159,11 +159,12 @@ def campaign(folder: Path, settings: Sequence[str], files: Sequence[str], worker
     return [kept[setting, file] for setting in settings for file in files]
 
 
-def earlier(results: Iterable[Result], settings: Sequence[str]) -> list[Result]:
-    """What the settings not among these gave at the commit under which each was run last."""
-    left = [one for one in results if one.setting not in settings]
-    last = {one.setting: one.commit for one in left}
-    return [one for one in left if one.commit == last[one.setting]]
+def earlier(results: Iterable[Result], now: Iterable[Result]) -> list[Result]:
+    """What is not among these, of the commit under which it was run last."""
+    last = {(one.setting, one.file): one for one in results}
+    for one in now:
+        last.pop((one.setting, one.file), None)
+    return list(last.values())
 
 
 def used(setting: str) -> tuple[str, str]:
@@ -208,7 +209,8 @@ def page(results: Sequence[Result], whole: int, today: str) -> str:
         own = [one for one in results if one.setting == setting]
         passed, failed, skipped = (sum(getattr(one, name) for one in own) for name in ("passed", "failed", "skipped"))
         counts = f"{len(own)} of {whole} | {passed} | {failed} | {skipped} | {sum(one.seconds for one in own):.0f}"
-        lines.append(f"| {setting} | {' | '.join(used(setting))} | {own[0].commit} | {counts} |")
+        commits = ", ".join(dict.fromkeys(one.commit for one in own))
+        lines.append(f"| {setting} | {' | '.join(used(setting))} | {commits} | {counts} |")
         notes += [f"{setting}: {text}." for text in [lacking(setting, cpu_flags())] if text]
         notes += [f"{setting}: FAILED {one.file}::{name}" for one in own for name in one.failures]
     return "\n".join([*lines, *(["", *(f"- {note}" for note in notes)] if notes else [])]) + "\n"
@@ -223,8 +225,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, default=PAGE, help="where the table goes")
     given = parser.parse_args(arguments)
     settings = given.setting or list(SETTINGS)
-    before = earlier(read(given.folder / "processors.jsonl"), settings)
-    results = before + campaign(given.folder, settings, files_below(given.tests), given.workers)
+    files = files_below(given.tests)
+    now = campaign(given.folder, settings, files, given.workers)
+    before = [one for one in earlier(read(given.folder / "processors.jsonl"), now) if (ROOT / one.file).exists()]
+    results = sorted(before + now, key=lambda one: list(SETTINGS).index(one.setting))
     text = page(results, len(files_below(["tests"])), date.today().isoformat())
     given.page.write_text(text)
     print(text)

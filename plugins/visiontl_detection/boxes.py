@@ -30,6 +30,7 @@ RULES = {
     "empty": "without width or height, left out",
     "repeated": "that the same image has already, left out",
 }
+STAYING = ("clipped", "repeated")  # rules that leave a box of the class
 ROUNDING = 0.01  # pixels
 
 Changes = Mapping[str, Sequence[str]]

@@ -18,7 +18,7 @@ from visiontl.kit.names import ALIKE, alike_notes
 from visiontl.kit.words import count, some
 from visiontl_detection.anchors import fitted
 from visiontl_detection.batches import grouped
-from visiontl_detection.boxes import Changes, Cleaned
+from visiontl_detection.boxes import STAYING, Changes, Cleaned, change_notes
 from visiontl_detection.coco_scores import tools
 from visiontl_detection.config import DetectionConfig
 from visiontl_detection.leaving_out import without
@@ -169,9 +169,14 @@ def _check_learnable(listing: Cleaned, counts: np.ndarray) -> None:
             if split != "train" and any((image.labels == label).any() for image in images)
         ]
         names.append(listing.classes[label] + (f" (only in {' and '.join(holders)})" if holders else ""))
+    lost = change_notes(
+        "train", {rule: boxes for rule, boxes in listing.changes["train"].items() if rule not in STAYING}
+    )
     raise DataError(
-        f"{listing.where}: no training box of {count(len(absent), 'class')}: {some(names)}; annotate some, or leave "
-        f"{'it' if len(absent) == 1 else 'them'} out: task.classes.leave_out=absent"
+        f"{listing.where}: no training box of {count(len(absent), 'class')}: {some(names)}; "
+        + "".join(f"{line}; " for line in lost)
+        + f"{'mend those or annotate' if lost else 'annotate'} some, or leave {'it' if len(absent) == 1 else 'them'} "
+        "out: task.classes.leave_out=absent"
     )
 
 

@@ -175,8 +175,11 @@ def raw_of(path: Path, image: Image.Image, channel: Channel, wide: bool = False)
         or high > (65535 if wide else 255)
         or (values != np.floor(values)).any()
     ):
+        broken = values[values != np.floor(values)]
+        said = f" and {broken[0]:g} among them" if broken.size else ""
         raise DataError(
-            f"{path}: values from {low:g} to {high:g} ({image.mode}); class indices are whole numbers from 0 to 255"
+            f"{path}: values from {low:g} to {high:g}{said} ({image.mode}); class indices are whole numbers from 0 to "
+            "255: save masks as such"
         )
     return values.astype(np.uint16 if wide else np.uint8)
 

@@ -454,3 +454,21 @@ def test_more_objects_than_are_ever_detected_are_told(tmp_path):
     said = "train: 1 image with more boxes than task.detections=50, 60 at most"
     assert any(note.startswith(said) for note in data(config(root, detections=50), ImageSpec()).notes)
     assert not any("task.detections" in note for note in data(config(root), ImageSpec()).notes)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("0 nan 0.4 0.2 0.3", "2 boxes with a coordinate that is no finite number, left out: images/train/a.png"),
+        ("0 0.5 0.4 0.0 0.3", "2 boxes without width or height, left out: images/train/a.png"),
+    ],
+)
+def test_a_class_whose_boxes_were_all_left_out_is_not_called_unannotated(tmp_path, line, words):
+    root = made.yolo(tmp_path, TWO)
+    for name in ("a", "b"):
+        write(root / f"labels/train/{name}.txt", f"{line}\n1 0.7 0.6 0.2 0.2\n")
+    with pytest.raises(DataError) as raised:
+        data(config(root), ImageSpec())
+    assert "no training box of 1 class: cat (only in val); train: " in str(raised.value)
+    assert words in str(raised.value)
+    assert "mend those or annotate some" in str(raised.value)

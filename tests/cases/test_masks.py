@@ -58,6 +58,10 @@ def values(*levels: int, mode: Any = np.uint8) -> Save:
     return lambda mask, file, number: Image.fromarray(np.array(levels, dtype=mode)[mask]).save(f"{file}.png")
 
 
+def halves(mask: np.ndarray, file: Path, number: int) -> None:
+    Image.fromarray(np.array([0, 0.5, 1], dtype=np.float32)[mask]).save(f"{file}.tif")
+
+
 def rgb(mask: np.ndarray, file: Path, number: int) -> None:
     Image.fromarray(np.stack([mask] * 3, -1)).save(f"{file}.png")
 
@@ -270,6 +274,7 @@ OUTCOMES: dict[str, tuple[Save, str | None, dict[str, Any], tuple[str, ...]]] = 
     "gaps beside 255": (values(0, 90, 255), None, {}, ("error", "0, 90, 255", "task.data.values=levels")),
     "0 and 1 here, 0 and 255 there": (mixed, None, {}, ("error", "task.data.values=binary")),
     "0 and 255 of three names": (values(0, 255, 255), "a\nb\nc\n", {}, ("error", "two classes", "3 are named")),
+    "halves": (halves, None, {}, ("error", "values from 0 to 1 and 0.5 among them", "save masks as such")),
     "one value": (values(0, 0, 0), None, {}, ("error", "one value only, 0", "task.data.values")),
     "one class of two": (values(0, 0, 0), "a\nb\n", {}, ("error", "one class only, a", "none of b")),
     "255 as index": (values(0, 255, 255), None, {"values": "index"}, ("error", "one class only")),

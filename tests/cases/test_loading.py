@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from visiontl.backbones.registry import find
 from visiontl.backbones.weights import make_backbone
+from visiontl.engine.announcements import announce_weights
 from visiontl.errors import WeightsError
+from visiontl.report.console import Console
 
 RESNET, VIT, TINY, FEATURES = "timm/test_resnet", "timm/test_vit", "visiontl/tiny", "torchvision/squeezenet1_1"
 
@@ -54,6 +56,27 @@ def test_words_of_wrappers_inside_names_are_taken_out(tmp_path, word, name, insi
     assert f"wrappers' words taken out of {sum(inside in k for k in state)} names: {word}" in str(report)
     torch.save({f"{word}.{k}": v for k, v in wrapped.items()}, tmp_path / "both.pth")
     check_loaded(make(name, tmp_path / "both.pth")[0], state)
+
+
+@pytest.mark.parametrize(
+    ("name", "block", "further"),
+    [(RESNET, "layer4.0.", "layer4.9."), (TINY, "body.stage3.", "body.stage9."), (VIT, "blocks.0.", "blocks.99.")],
+)
+def test_the_file_of_a_larger_architecture_is_suspected(tmp_path, name, block, further):
+    state = random_state(name)
+    larger = {k.replace(block, further): v for k, v in state.items() if k.startswith(block)}
+    assert larger
+    torch.save({**state, **larger}, tmp_path / "larger.pth")
+    _, report = make(name, tmp_path / "larger.pth")
+    assert set(report.deeper) == {k for k, v in larger.items() if v.ndim > 1}
+    assert f"{len(report.deeper)} of those stand in the backbone's own modules" in str(report)
+    console = Console(stream=io.StringIO())
+    announce_weights(report, console)
+    assert console.notes[0].startswith("warning: ")
+    # counters of a profiler, and heads of another task, are no layers of the backbone
+    beside = {f"{block}total_ops": torch.zeros(1), "decoder.weight": torch.ones(500, 500)}
+    torch.save({**state, **beside}, tmp_path / "beside.pth")
+    assert not make(name, tmp_path / "beside.pth")[1].deeper
 
 
 def numbered(name):

@@ -48,8 +48,11 @@ def read_file(path: Path) -> Mapping[str, Any]:
 def _read_pickle(path: Path) -> Mapping[str, Any]:
     import argparse
 
-    with path.open("rb") as file:
-        head = file.read(2)
+    try:
+        with path.open("rb") as file:
+            head = file.read(2)
+    except OSError as error:
+        raise WeightsError(f"weights file {path}: cannot be read ({error.strerror or error})") from None
     if not head.startswith((b"PK", b"\x80")):  # a zip archive, or a pickle of protocol 2 and later
         raise WeightsError(f"weights file {path}: damaged, or no file of weights (it begins with {head!r})")
     try:

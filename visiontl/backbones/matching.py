@@ -18,6 +18,7 @@ from visiontl.errors import WeightsError, first_line
 from visiontl.kit.words import some
 
 ENOUGH = 0.9  # of the backbone's tensors and of their values; below it the file is that of another architecture
+FURTHER = 0.05  # of the backbone's values; what trainers leave beside weights (counters, indices) is far less
 STATISTICS = ("running_mean", "running_var")
 
 # Which copy of a network to take where a checkpoint holds several: the averaged one, as their papers evaluate it
@@ -53,6 +54,7 @@ class LoadReport:
     share: how much of the backbone the source gave.
     vital: which of the missing tensors make another network of it; a strict load refuses them.
     missing: the backbone's tensors that it did not give. unexpected: names of the source that were left.
+    deeper: those of them that look like further layers of the backbone's own modules.
     """
 
     source: str
@@ -61,6 +63,7 @@ class LoadReport:
     unexpected: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     vital: tuple[str, ...] = ()
+    deeper: tuple[str, ...] = ()
 
     @property
     def fraction(self) -> float:
@@ -79,6 +82,11 @@ class LoadReport:
             )
         if self.unexpected:
             lines.append(f"  not used: {some(self.unexpected)}")
+        if self.deeper:
+            lines.append(
+                f"  {len(self.deeper)} of those stand in the backbone's own modules, as layers of a larger "
+                "architecture do: is this file of the backbone that backbone.name says?"
+            )
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
 
@@ -148,7 +156,17 @@ def adopt(
         said.append(f"the original classifier of {best.head[1]} classes is kept aside")
     if best.unexpected:
         said.append(f"{len(best.unexpected)} tensors that are no part of the backbone were dropped")
-    return LoadReport(source, best.share, best.missing, best.unexpected, tuple(said), lacking)
+    further = deeper(own, best)
+    return LoadReport(source, best.share, best.missing, best.unexpected, tuple(said), lacking, further)
+
+
+def deeper(own: Mapping[str, Tensor], best: Fit) -> tuple[str, ...]:
+    """Weights that were left although they stand in modules of the backbone, where they hold more than FURTHER of its
+    values: a file of ResNet-34 fills a ResNet-18 to the last tensor."""
+    modules = {name.partition(".")[0] for name in own}
+    left = [(name, best.state[name]) for name in best.unexpected if name.partition(".")[0] in modules]
+    weights = {name: tensor.numel() for name, tensor in left if tensor.is_floating_point() and tensor.ndim > 1}
+    return tuple(weights) if sum(weights.values()) > FURTHER * best.share.of_values else ()
 
 
 def vital(backbone: Backbone, best: Fit) -> tuple[str, ...]:

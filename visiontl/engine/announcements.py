@@ -15,8 +15,9 @@ from visiontl.report.run import StageRow
 
 
 def announce_weights(report: LoadReport, console: Console) -> None:
-    """What was loaded; a warning where some of the backbone starts at random beside pretrained weights."""
-    if report.missing:
+    """What was loaded; a warning where some of the backbone starts at random beside pretrained weights, or
+    the file seems to be of a larger architecture."""
+    if report.missing or report.deeper:
         console.warn(str(report))
     else:
         console.say(str(report), keep=True)

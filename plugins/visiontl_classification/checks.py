@@ -87,9 +87,13 @@ def _floor(names: Sequence[str], counts: Mapping[str, np.ndarray]) -> list[Findi
     for split, tally in counts.items():
         largest = int(tally.argmax())
         tied = int((tally == tally[largest]).sum()) > 1
-        answer = "one class, whichever of the largest," if tied else f"{names[largest]!r}"
-        parts.append(f"always answering {answer} is right for {tally[largest] / tally.sum():.1%} of {split}")
-    return [Finding("note", ", ".join(parts), "what an accuracy has to be read against")] if parts else []
+        answer = "one of the largest classes" if tied else f"{names[largest]!r}"
+        parts.append(f"{answer} is right for {tally[largest] / tally.sum():.1%} of {split}")
+    return (
+        [Finding("note", f"always answering {' and '.join(parts)}", "what an accuracy has to be read against")]
+        if parts
+        else []
+    )
 
 
 def _contradictions(data: Data, names: Sequence[str], seen: Seen) -> list[Finding]:

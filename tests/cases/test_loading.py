@@ -217,6 +217,15 @@ def test_values_that_are_no_numbers_are_refused(tmp_path, value):
             make(name, tmp_path / "w.pth")
 
 
+def test_a_variance_below_0_is_refused(tmp_path):
+    state = random_state(RESNET)
+    key = next(k for k in state if k.endswith("running_var"))
+    state[key][0] = -0.1
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=f"variances below 0: 1 of its tensors, such as {key}"):
+        make(RESNET, tmp_path / "w.pth")
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [

@@ -140,8 +140,8 @@ def adopt(
     broken = not_finite({**best.tensors, **head}, {k for k, _ in backbone.named_parameters()})
     if broken:
         raise WeightsError(
-            f"{source} holds values that are no finite numbers: {len(broken)} of its tensors, such as "
-            f"{some(broken)}. A training that diverged leaves such a file; nothing was loaded"
+            f"{source} holds values that are no finite numbers, or variances below 0: {len(broken)} of its tensors, "
+            f"such as {some(broken)}. A training that diverged leaves such a file; nothing was loaded"
         )
     with torch.no_grad():
         for name, tensor in best.tensors.items():
@@ -185,7 +185,8 @@ def vital(backbone: Backbone, best: Fit) -> tuple[str, ...]:
 
 
 def not_finite(tensors: Mapping[str, Tensor], parameters: Container[str] | None = None) -> list[str]:
-    """Names of the tensors that hold NaN, and of those that hold an infinity and may not.
+    """Names of the tensors that hold NaN, of those that hold an infinity and may not, and of variances below 0, whose
+    root is NaN.
 
     parameters: the names that may not; None: all may not. Masks among the buffers hold infinities.
     """
@@ -195,7 +196,8 @@ def not_finite(tensors: Mapping[str, Tensor], parameters: Container[str] | None 
             continue
         value = value.float() if value.element_size() == 1 else value  # eight bits know no isnan
         strict = parameters is None or name in parameters or name.endswith(STATISTICS)
-        if not (torch.isfinite(value) if strict else ~torch.isnan(value)).all():
+        sound = torch.isfinite(value) if strict else ~torch.isnan(value)
+        if not sound.all() or (name.endswith("running_var") and (value < 0).any()):
             found.append(name)
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +47,7 @@ def decide(
         raise DataError(f"{where}: none of {count(len(looks), 'mask')} could be read; the first: {first}")
     lossy = [name for name, one in seen.items() if one.lossy]
     channel, notes, why = channel_of(cfg, where, seen, table)
-    form = "alpha" if channel == "alpha" else Counter(one.form for one in seen.values()).most_common(1)[0][0]
+    form = "alpha" if channel == "alpha" else most_common(one.form for one in seen.values())
     if channel == "color":
         return Decision("color", channel, form="color", notes=notes, why=why + said_lossy(lossy))
     found = in_channel(list(seen.values()), channel)
@@ -55,6 +55,12 @@ def decide(
         form = "gray"
     kind, levels, extra, more = kind_of(cfg, where, found, names, seen if channel == "values" else {}, lossy)
     return Decision(kind, channel, levels, extra, form, (*notes, *more))
+
+
+def most_common(forms: Iterable[str]) -> str:
+    """Of equally many the last by name: which file comes first must not matter."""
+    counts = Counter(forms)
+    return max(counts, key=lambda form: (counts[form], form))
 
 
 def channel_of(

@@ -16,6 +16,7 @@ from visiontl.kit.headers import in_threads
 from visiontl_segmentation.looks import Counted, Form, Look, look
 
 NAME = "masks.npz"
+RULES = "1"  # by which masks are looked at; another number where `look` finds other things in the same file
 FORMS = get_args(Form)
 Stamp = tuple[int, int]  # of a file: bytes, and when it was changed, in nanoseconds
 
@@ -38,7 +39,8 @@ def look_at(base: str, names: Sequence[str]) -> dict[str, Look]:
     read = dict(zip(fresh, in_threads(lambda name: look(Path(base, name)), fresh, "masks read"), strict=True))
     looks = {name: read[name] if name in read else known[name][1] for name in names}
     if read:
-        memory.keep(NAME, dumped({name: (stamps[name], one) for name, one in looks.items()}, place))
+        sound = {name: (stamps[name], one) for name, one in looks.items() if one.size is not None}  # else tried again
+        memory.keep(NAME, dumped(sound, place))
     return looks
 
 
@@ -56,7 +58,7 @@ def dumped(looks: Mapping[str, tuple[Stamp, Look]], place: str) -> bytes:
     made = io.BytesIO()
     np.savez(
         made,
-        place=np.array([place], dtype=np.str_),
+        place=np.array([place, RULES], dtype=np.str_),
         names=np.array(list(looks), dtype=np.str_),
         problems=np.array([one.problem for _, one in looks.values()], dtype=np.str_),
         rows=np.array(rows, dtype=np.int64).reshape(-1, 10),
@@ -71,7 +73,7 @@ def loaded(content: bytes | None, place: str) -> dict[str, tuple[Stamp, Look]]:
         return {}
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            return parsed(file) if file["place"].tolist() == [place] else {}
+            return parsed(file) if file["place"].tolist() == [place, RULES] else {}
     except (ValueError, KeyError, IndexError, OSError, EOFError, zipfile.BadZipFile):
         return {}
 

@@ -28,7 +28,7 @@ def written_as(
 ) -> dict[str, Any]:
     """{"form": gray, wide (16 bits), rgb (gray in three channels), palette, color or alpha; "values": of each class, a
     number or [r, g, b]; "palette": [value, r, g, b] of what the training masks' palettes hold; "kind", "channel",
-    "levels": as decided}. looks: of the training masks."""
+    "levels", "extra": as decided}. looks: of the training masks."""
     if decision is None:
         values = category_values(classes, naming, listing)
         return {"form": "palette" if max(values) < 256 else "wide", "values": values, "palette": []}
@@ -45,6 +45,7 @@ def written_as(
         "kind": decision.kind,
         "channel": decision.channel,
         "levels": list(decision.levels),
+        "extra": list(decision.extra),
         "names": list(naming.names),
         "held": held_values(decision, looks),
     }
@@ -160,9 +161,11 @@ def trained_decision(meta: Mapping[str, Any], looks: Mapping[str, Look]) -> Deci
         return None
     levels: tuple[int, ...] = tuple(how["levels"])
     found = in_channel(seen, how["channel"])
-    known = {*levels, *how["held"], *(value for value, index in meta["values"] if not levels and index != IGNORED)}
+    extra: tuple[int, ...] = tuple(how["extra"])
+    # stray values that training masks held say nothing of areas that somebody drew
+    known = {*levels, *extra} if levels else {*how["held"], *(v for v, index in meta["values"] if index != IGNORED)}
     drawn = levels_of(found, any(look.lossy for look in seen)).drawn if levels else found.values.tolist()
     slack = NEAR if levels and any(look.lossy for look in seen) else 0
     if any(min((abs(value - one) for one in known), default=1 << 16) > slack for value in drawn):
         return None
-    return Decision(how["kind"], how["channel"], levels, form=how["form"])
+    return Decision(how["kind"], how["channel"], levels, extra, form=how["form"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -333,6 +334,37 @@ def test_other_masks_mean_to_a_model_what_they_are(tmp_path, kind, other, classe
         assert np.array_equal(mask, np.array(classes)[drawn(number)])
 
 
+@pytest.mark.parametrize(
+    ("save", "keys"), [(mixed, {"values": "binary"}), (soft, {}), (jpeg(0, 255, 255), {}), (stray(1), {})]
+)
+def test_a_data_set_means_to_its_own_model_what_it_meant(tmp_path, save, keys):
+    root = saved(tmp_path, save)
+    first = read(root, **keys)
+    found = data(config(root, {"augment": "none"}, **keys), SPEC, through_json(first.meta))
+    for split in ("train", "val"):
+        for own, again in zip(truths(first, split), truths(found, split), strict=True):
+            assert np.array_equal(own, again)
+            assert own.any()
+
+
+@pytest.mark.parametrize("save", [soft, jpeg(0, 255, 255), stray(1)])
+def test_stray_values_of_training_vouch_for_no_areas_of_others(tmp_path, save):
+    """Masks of 0 and 1 beside a model that has met a 1 at an edge: 1 is their foreground."""
+    meta = through_json(read(saved(tmp_path / "own", save)).meta)
+    saved(tmp_path / "other", values(0, 1, 1))
+    found = data(config(tmp_path / "other", {"augment": "none"}), SPEC, meta)
+    for mask, truth in zip(truths(found, "val"), [BINARY[drawn(n)] for n in range(SPLITS["train"], 9)], strict=False):
+        assert np.array_equal(mask, truth)
+
+
+def test_the_form_of_masks_does_not_depend_on_names(tmp_path):
+    def save(turn: int) -> Save:
+        return lambda mask, file, number: (palette if number % 2 == turn else values(0, 1, 2))(mask, file, number)
+
+    metas = [read(saved(tmp_path / str(turn), save(turn), splits={"train": 6, "val": 2})).meta for turn in (0, 1)]
+    assert metas[0]["masks"]["form"] == metas[1]["masks"]["form"]
+
+
 def test_a_model_of_0_and_1_does_not_ignore_a_foreground_of_255(tmp_path):
     meta = through_json(read(saved(tmp_path / "own", values(0, 1, 1))).meta)
     saved(tmp_path / "other", values(0, 255, 255), splits={"test": 1})
@@ -449,9 +481,16 @@ def test_masks_are_read_once_for_a_run(tmp_path, monkeypatch):
     assert len(seen) == 9
     assert (again.meta, again.notes) == (first.meta, first.notes)
     assert np.array_equal(again.train.tally, first.train.tally)
+    before = (root / "masks/train/01.png").stat()
     soft(drawn(3) * 0, root / "masks/train/01", 1)
+    with (root / "masks/train/01.png").open("ab") as file:  # as many bytes as before, which no decoder reads
+        file.write(bytes(before.st_size - file.tell()))
+    assert (root / "masks/train/01.png").stat().st_size == before.st_size
     assert read(root).meta["counts"] != first.meta["counts"]
     assert [path.name for path in seen[9:]] == ["01.png"]
+    twin = saved(tmp_path / "twin", values(0, 0, 255))  # another place, with the same names
+    assert remembered.loaded(memory.recalled("masks.npz"), os.path.realpath(root))
+    assert not remembered.loaded(memory.recalled("masks.npz"), os.path.realpath(twin))
     kept = run / "cache/masks.npz"
     kept.write_bytes(kept.read_bytes()[:-99])
     memory.recall_from(run)

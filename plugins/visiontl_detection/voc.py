@@ -117,6 +117,12 @@ def read(folders: Folders, cfg: DataConfig) -> Listing:
     """Raises DataError, naming the file, for whatever is not as VOC's format has it."""
     homes = source(folders)
     notes: list[str] = []
+    given = [f"task.data.{one}" for one in ("train", "val", "test") if getattr(cfg, one) is not None]
+    if given and WHOLE not in homes:
+        raise DataError(
+            f"{folders.base}: its folders {some(homes)} are the splits, and {' and '.join(given)} would name lists of "
+            "images; leave out either"
+        )
     stems: dict[str, list[str]] = {}
     home_of: dict[str, Home] = {}
     for split, home in homes.items():

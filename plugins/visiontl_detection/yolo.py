@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -42,7 +43,8 @@ def read(folders: Folders, cfg: DataConfig) -> Listing:
         split: read_labels(folders, split, names, settings, cfg.bad_annotations(), notes)
         for split, names in listed.items()
     }
-    shared = _shared(listed, where) if cfg.train is None else []
+    stated = _as_stated(folders, settings, {split: _entries(given[split]) for split in listed})
+    shared = _shared({split: listed[split] for split in stated}, where) if cfg.train is None else []
     return Listing(folders.base, parts, settings.classes, None, [*notes, *shared], str(where), bool(shared))
 
 
@@ -63,7 +65,7 @@ def _shared(listed: Mapping[str, Sequence[str]], where: Any) -> list[str]:
 
 def _image_names(folders: Folders, settings: Settings, entry: Any, key: str, notes: list[str]) -> list[str]:
     """Images of a folder, of a list file, or of several of these; names relative to the base."""
-    entries = entry if isinstance(entry, list) else [entry]
+    entries = _entries(entry)
     if any(not isinstance(one, str) or not one for one in entries):
         raise DataError(f"{key}: expected a folder, a list file, or a list of them")
     names: list[str] = []
@@ -78,6 +80,34 @@ def _image_names(folders: Folders, settings: Settings, entry: Any, key: str, not
     return names
 
 
+def _entries(entry: Any) -> list[Any]:
+    return entry if isinstance(entry, list) else [entry]
+
+
+def _stated(settings: Settings, entry: str) -> tuple[str, str]:
+    return os.path.join(settings.base, entry), entry
+
+
+def _as_stated(folders: Folders, settings: Settings, entries: Mapping[str, list[str]]) -> list[str]:
+    """The splits that the file itself puts where they are found, or where it puts another split."""
+    found = []
+    for split, own in entries.items():
+        others = [theirs for other, theirs in entries.items() if other != split]
+        if own in others or all(_is_stated(folders, settings, one) for one in own):
+            found.append(split)
+    return found
+
+
+def _is_stated(folders: Folders, settings: Settings, entry: str) -> bool:
+    """Whether an entry is where it says, rather than where `_place` guesses it: two guesses may meet in one folder."""
+    for candidate in _stated(settings, entry):
+        with suppress(ValueError):
+            name = folders.within(candidate)
+            if folders.is_folder(name) or folders.has(name):
+                return True
+    return False
+
+
 def _place(folders: Folders, settings: Settings, entry: str, key: str, notes: list[str]) -> str:
     """Where an entry of data.yaml is, in the folder that the config names.
 
@@ -87,7 +117,7 @@ def _place(folders: Folders, settings: Settings, entry: str, key: str, notes: li
     stripped = entry
     while stripped.startswith(("../", "./")):
         stripped = stripped.partition("/")[2]
-    stated = (os.path.join(settings.base, entry), entry)
+    stated = _stated(settings, entry)
     tried = []
     for candidate in (*stated, stripped, *_ends(stated)):
         try:

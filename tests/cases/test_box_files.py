@@ -472,3 +472,36 @@ def test_a_class_whose_boxes_were_all_left_out_is_not_called_unannotated(tmp_pat
     assert "no training box of 1 class: cat (only in val); train: " in str(raised.value)
     assert words in str(raised.value)
     assert "mend those or annotate some" in str(raised.value)
+
+
+def test_two_guesses_that_meet_in_one_folder_are_no_overlap_that_the_file_states(tmp_path):
+    root = made.yolo(tmp_path, TWO)
+    shutil.move(root / "images/train", root / "all")
+    shutil.rmtree(root / "images")
+    shutil.move(root / "all", root / "images")
+    for split in ("train", "val"):
+        for label in (root / f"labels/{split}").iterdir():
+            shutil.move(label, root / "labels" / label.name)
+    keys = "train: /kaggle/x/train/images\nval: /kaggle/x/valid/images\n"
+    write(root / "data.yaml", f"{keys}names: [cat, dog]\n")
+    with pytest.raises(DataError, match="is in train and in val; an image belongs to one split"):
+        read(source(root))
+    write(root / "data.yaml", "train: /kaggle/x/images\nval: /kaggle/x/images\nnames: [cat, dog]\n")
+    assert any("as it says" in note for note in read(source(root)).notes)
+
+
+@pytest.mark.parametrize("key", ["train", "val", "test"])
+def test_lists_beside_folders_that_are_the_splits_are_refused(tmp_path, key):
+    voc_roboflow(tmp_path)
+    with pytest.raises(DataError, match=rf"folders train, val are the splits, and .*task.data.{key} would name"):
+        read(source(tmp_path, **{"format": "voc", "train": "a.txt", key: "a.txt"}))
+
+
+def test_a_box_that_fits_neither_way_accuses_no_photo(tmp_path):
+    photos: Splits = {
+        "train": {"a": Photo((40, 80), (("cat", 0, 0, 400, 800), ("dog", 0, 0, 40, 80)))},
+        "val": {"c": Photo()},
+    }
+    root = made.coco(tmp_path, photos)
+    notes = " ".join(data(config(root), ImageSpec()).notes)
+    assert "turn" not in notes

@@ -123,8 +123,9 @@ def change_gallery(gallery: Gallery, folder: Path) -> None:
 
     The embeddings get a name of their own, and the file that states it is exchanged at once; then the old ones go.
     """
-    old = _read_about(folder)["embeddings"]
-    taken = [int(name[11:-12] or 0) for name in os.listdir(folder) if CALLED.fullmatch(name)]
+    _read_about(folder)  # refuses what is no gallery
+    old = [name for name in os.listdir(folder) if CALLED.fullmatch(name)]
+    taken = [int(name[11:-12] or 0) for name in old]
     new = f"embeddings-{max(taken, default=0) + 1}.safetensors"
     unfinished = folder / f".writing-{ABOUT}"
     try:
@@ -136,7 +137,8 @@ def change_gallery(gallery: Gallery, folder: Path) -> None:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
         raise DataError(f"{folder}: cannot be changed ({error.strerror or error})") from None
-    (folder / old).unlink(missing_ok=True)  # who was removed is gone from the disk too
+    for name in old:  # and what a change that was cut off had left: who was removed is gone from the disk too
+        (folder / name).unlink(missing_ok=True)
 
 
 def _about(gallery: Gallery, embeddings: str) -> str:

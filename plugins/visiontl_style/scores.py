@@ -93,7 +93,8 @@ def trivial(
     """Every photo as it is: no distance to its own content, all of it to the style."""
     kept = dict.fromkeys(("content", "target", "perceptual"), 0.0)
     made = [
-        {**row, **kept, "style": row["plain_style"], **{name: row[f"plain_{name}"] for name in PAIRS}} for row in rows
+        {**row, **kept, "style": row["plain_style"], **{name: row[f"plain_{name}"] for name in (*PAIRS, "energy")}}
+        for row in rows
     ]
     return "the photo unchanged", made
 

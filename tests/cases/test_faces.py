@@ -234,6 +234,24 @@ def test_people_are_added_replaced_removed_and_gone_from_the_disk(tmp_path):
             without(read_gallery(folder), people)
 
 
+def test_who_was_removed_goes_although_the_change_was_cut_off(tmp_path, monkeypatch):
+    folder = tmp_path / "gallery"
+    write_gallery(of_people(bo=0, anna=1), folder)
+
+    def cut_off(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    rest = without(read_gallery(folder), ["anna"])
+    with monkeypatch.context() as patched:
+        patched.setattr("visiontl_face.gallery.Path.unlink", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            change_gallery(rest, folder)
+    assert list(read_gallery(folder).identities) == ["bo"]
+    assert len(list(folder.glob("embeddings*"))) == 2
+    change_gallery(joined(read_gallery(folder), of_people(cleo=2), replace=False), folder)
+    assert len(list(folder.glob("embeddings*"))) == 1
+
+
 def test_an_interrupted_change_leaves_what_was_there(tmp_path, monkeypatch):
     folder = tmp_path / "gallery"
     write_gallery(of_people(bo=0, anna=1), folder)

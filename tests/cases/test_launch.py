@@ -58,6 +58,15 @@ def test_a_launchers_count_that_does_not_run_is_refused(tmp_path, started_by, wo
         check_processes(None)
 
 
+def test_nodes_that_mpi_counts_are_no_processes_beside_those_of_torchrun(started_by, monkeypatch):
+    """srun or mpirun starts one torchrun a node, whose children inherit the count of nodes."""
+    started_by("python", "-m", "torch.distributed.run")
+    monkeypatch.setenv("PMI_SIZE", "2")
+    assert launch.asked() == (2, "PMI_SIZE=2 in the environment says")
+    monkeypatch.setenv("WORLD_SIZE", "16")
+    assert launch.asked() is None
+
+
 def test_the_file_that_holds_for_all_launches_counts_too(tmp_path, started_by):
     place = tmp_path / "cache/accelerate/default_config.yaml"
     place.parent.mkdir(parents=True)

@@ -75,6 +75,8 @@ def asked() -> tuple[int, str] | None:
     for index, word in enumerate(words):
         if word.endswith(LAUNCHERS) or (word == "launch" and "accelerate" in words[index - 1]):
             return _asked_of_accelerate(words[index + 1 :], Path(folder))
+    if os.environ.get("WORLD_SIZE"):  # torchrun under MPI's launcher: MPI counts nodes, or what is not its own
+        return None
     for name in COUNTS[2:]:
         number = _number(os.environ, name, 1)
         if number is not None and number > 1:

@@ -100,6 +100,19 @@ def test_the_named_score_picks_and_stops(tmp_path, name, direction):
     assert picking(run, Progress()) == (name, direction)
 
 
+@pytest.mark.parametrize("lacking", [None, float("nan"), float("inf")])
+def test_an_evaluation_that_measures_nothing_takes_nothing_from_the_best(tmp_path, lacking):
+    run, values = Case("brightness", tmp_path).run(), iter([0.8, lacking, 0.3])
+    task = dataclasses.replace(
+        run.resolved.task, score=lambda cfg, rows, meta: {"rising": next(values)}, ranked=lambda cfg: {"rising": "max"}
+    )
+    run.resolved = dataclasses.replace(run.resolved, task=task)
+    run.built = dataclasses.replace(run.built, resolved=run.resolved)
+    ledger = Ledger(run, Progress())
+    assert [evaluate_val(run, ledger) for _ in range(3)] == [True, False, False]
+    assert ledger.progress.best["value"] == 0.8
+
+
 def test_a_score_that_val_does_not_have_is_named_with_those_it_has(tmp_path):
     run = Case("brightness", tmp_path).run("train.epochs=1")
     known = {"mao": "min", "mae": "min"}
@@ -228,6 +241,11 @@ def test_each_task_has_a_trivial_answer_on_its_own_rows(tmp_path, task):
     assert words
     assert len(made) == len(rows)
     assert picking(run, Progress())[0] in scores
+    if task == "style":  # the photo unchanged: its own content, nothing of the style, its own noise
+        assert scores["content_distance"] == 0
+        assert scores["style_distance"] == pytest.approx(1)
+        assert scores["total_variation"] == pytest.approx(1)
+        assert scores["energy_peak"] == pytest.approx(1)
 
 
 def test_a_loss_of_nothing_is_said_once(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,7 +66,7 @@ def evaluate_val(run: Run, ledger: Ledger) -> bool:
         ranks.on_main(lambda: save_previews(run.folder, progress.step, shown[0](*shown[1:]), run.console))
     ledger.write("val", values)
     run.console.say(f"epoch {at:.4g}  val  " + "  ".join(f"{name} {number:.4f}" for name, number in values.items()))
-    if not measured:
+    if not measured and (progress.best is None or progress.best["value"] is None):
         if progress.best is None:
             run.console.warn(
                 f"val has nothing to measure {key} on: no score picks the best weights, the last ones are kept"
@@ -79,15 +80,15 @@ def evaluate_val(run: Run, ledger: Ledger) -> bool:
         progress.without_gain = 0
     else:
         progress.without_gain += 1
-        if value != value:
-            none = f"val {key} is not a number at step {progress.step}"
+        if not math.isfinite(value):
+            none = f"val {key} is not a finite number at step {progress.step}"
             run.console.warn(none if key in values else absent(run, key, values))
     return better
 
 
 def exceeds(value: float, before: float | None, direction: str) -> bool:
-    """Whether a score is better than the one before; a NaN never is, and a first one is."""
-    return value == value and (before is None or (value > before if direction == "max" else value < before))
+    """Whether a score is better than the one before; a NaN or an infinity never is, and a first one is."""
+    return math.isfinite(value) and (before is None or (value > before if direction == "max" else value < before))
 
 
 def absent(run: Run, key: str, values: Mapping[str, float]) -> str:

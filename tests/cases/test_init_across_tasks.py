@@ -14,6 +14,7 @@ from visiontl.engine.prepare import begin
 from visiontl.errors import CheckpointError
 from visiontl.freezing.layout import backbone_prefix
 from visiontl.report.console import Console
+from visiontl.runs.store import require_finite
 from visiontl.testing import Case
 
 TASKS = ("classification", "detection", "segmentation", "face", "style", "brightness")
@@ -71,6 +72,19 @@ def test_the_backbone_is_taken_whole_and_nothing_of_the_head(exported, old, new)
         built.model.load_state_dict(before)
 
 
+def test_what_no_file_gives_follows_the_seed(exported):
+    """Style cut layers off; the tiny backbone's own start stands for them, the same in every process."""
+    (_, folder), (built, _) = exported["style"], exported["classification"]
+    before = {k: v.clone() for k, v in built.model.state_dict().items()}
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        warm_start(from_run(built, folder), Console(main=False))
+        found.append({k: v.clone() for k, v in built.model.state_dict().items()})
+    built.model.load_state_dict(before)
+    assert all(torch.equal(v, found[1][k]) for k, v in found[0].items())
+
+
 def test_the_head_comes_along_within_a_task(exported):
     built, folder = exported["detection"]
     before = {k: v.clone() for k, v in built.model.state_dict().items()}
@@ -108,9 +122,16 @@ def test_weights_that_are_no_numbers_are_refused(exported, tmp_path, task, value
 
 
 def test_an_infinity_in_a_mask_is_no_damage(exported, tmp_path):
+    """Statistics of batch norm are no masks: with an infinity, or a variance below 0, every answer is NaN."""
     built, _ = exported["brightness"]
-    buffers = [k for k, _ in built.model.named_buffers() if k.endswith("running_mean")]
-    state = {k: v.clone() for k, v in built.model.state_dict().items()}
-    state[buffers[0]][0] = float("inf")
-    export(tmp_path / "model", built, state)
-    load_model(tmp_path)
+    mask = {"mask": torch.tensor([0.0, float("-inf")])}
+    require_finite(tmp_path, mask, ())
+    with pytest.raises(CheckpointError, match="such as mask"):
+        require_finite(tmp_path, mask, ("mask",))
+    for kind, value in (("running_mean", float("inf")), ("running_var", -0.1)):
+        name = next(k for k, _ in built.model.named_buffers() if k.endswith(kind))
+        state = {k: v.clone() for k, v in built.model.state_dict().items()}
+        state[name][0] = value
+        export(tmp_path / "model", built, state)
+        with pytest.raises(CheckpointError, match=name):
+            load_model(tmp_path)

@@ -33,7 +33,7 @@ CODES = {kind: CODES.get(kind, kind.replace("uint", "U").replace("int", "I").rep
 MOST_DIMENSIONS = 16
 ROOM = 1 << 28  # bytes that a tensor may have, however few the file holds of it
 
-Storages = Callable[[str, int], bytes | memoryview]  # (key, bytes at least) -> its bytes
+Storages = Callable[[str], bytes | memoryview]  # key -> its bytes
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def strided(storage: Any, layout: Sequence[Any], kind: str | None, storages: Sto
     if not math.prod(shape):
         return Array(kind, tuple(shape), b"")
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
-    content = storages(str(key), (last + 1) * size)
+    content = storages(str(key))
     if math.prod(shape) * size > max(ROOM, 16 * len(content)):
         raise Unreadable(f"a tensor of shape {tuple(shape)} repeats a storage of {len(content):,} bytes")
     if (last + 1) * size > len(content):

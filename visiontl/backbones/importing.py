@@ -255,7 +255,7 @@ def _read_zip(file: IO[bytes], found: Found) -> None:
             root = pickles.read(io.BytesIO(archive.read(pickled[0])))
             known = set(names)
 
-            def stored(key: str, needed: int) -> bytes:
+            def stored(key: str) -> bytes:
                 if f"{place}data/{key}" not in known:
                     raise Unreadable(f"its storage {key!r} is not in the archive")
                 return archive.read(f"{place}data/{key}")
@@ -304,7 +304,7 @@ def _read_pickle(file: IO[bytes], head: bytes, found: Found) -> None:
         raise Unreadable("its pickle is damaged (no list of storages behind it)")
     places = _places(file, size, keys, outside)
 
-    def stored(key: str, needed: int) -> bytes:
+    def stored(key: str) -> bytes:
         if key not in places:
             raise Unreadable(f"its storage {key!r} is not in the file")
         start, count = places[key]
@@ -338,7 +338,7 @@ def _is_tar(file: IO[bytes]) -> bool:
     return found
 
 
-def _nothing_stored(key: str, needed: int) -> bytes:
+def _nothing_stored(key: str) -> bytes:
     raise Unreadable(f"its storage {key!r} is not in the file")
 
 

@@ -94,14 +94,15 @@ class LoadReport:
 class Fit:
     """One reading of a checkpoint: which of its tables, without which prefix, and what of it fits.
 
-    tensors: by the library's names. head: (its tensors, number of classes) of the original classifier, if it is there.
+    tensors: by the library's names. misshapen: those of another shape or type, each with a phrase that says so.
+    head: (its tensors, number of classes) of the original classifier, if it is there.
     state: all of the reading.
     """
 
     tensors: Mapping[str, Tensor]
     share: Share
     missing: tuple[str, ...]
-    misshapen: tuple[str, ...]
+    misshapen: Mapping[str, str]
     unexpected: tuple[str, ...]
     head: tuple[dict[str, Tensor], int] | None
     notes: tuple[str, ...]
@@ -148,7 +149,7 @@ def adopt(
             own[name].copy_(tensor)
     said = [*notes, *best.notes]
     if best.misshapen:
-        said.append(f"left out for their shape: {some(best.misshapen)}")
+        said.append(f"left out for their shape: {some(best.misshapen.values())}")
     backbone.head_state, backbone.head_classes = {}, 0
     if best.head is not None:
         backbone.head_state = {k: v.detach().cpu().clone() for k, v in best.head[0].items()}
@@ -172,30 +173,28 @@ def deeper(own: Mapping[str, Tensor], best: Fit) -> tuple[str, ...]:
 def vital(backbone: Backbone, best: Fit) -> tuple[str, ...]:
     """What of the missing makes another network of the backbone, each kind as a phrase: the convolutions that read the
     image, statistics of batch norm, tables of positions, and what the file holds in another shape."""
-    convs, other = set(image_convs(backbone)), [text.split(" ", 1)[0] for text in best.misshapen]
+    convs, other = set(image_convs(backbone)), best.misshapen
     kinds = {
         "its first convolution": [k for k in best.missing if k in convs and k not in other],
         "the statistics of its batch norm": [k for k in best.missing if k.endswith(STATISTICS)],
         "its tables of positions": [k for k in best.missing if positions.NAMES.search(k) and k not in other],
-        "in the shape that it needs": [
-            text for text, k in zip(best.misshapen, other, strict=True) if k in best.missing
-        ],
+        "in the shape that it needs": [text for k, text in other.items() if k in best.missing],
     }
     return tuple(f"{what} ({len(names)}: {some(names)})" for what, names in kinds.items() if names)
 
 
-def not_finite(tensors: Mapping[str, Tensor], parameters: Container[str] | None = None) -> list[str]:
+def not_finite(tensors: Mapping[str, Tensor], parameters: Container[str]) -> list[str]:
     """Names of the tensors that hold NaN, of those that hold an infinity and may not, and of variances below 0, whose
     root is NaN.
 
-    parameters: the names that may not; None: all may not. Masks among the buffers hold infinities.
+    parameters: names that may not. Statistics of batch norm may not either; masks among the buffers hold infinities.
     """
     found = []
     for name, value in tensors.items():
         if not (value.is_floating_point() or value.is_complex()):
             continue
         value = value.float() if value.element_size() == 1 else value  # eight bits know no isnan
-        strict = parameters is None or name in parameters or name.endswith(STATISTICS)
+        strict = name in parameters or name.endswith(STATISTICS)
         sound = torch.isfinite(value) if strict else ~torch.isnan(value)
         if not sound.all() or (name.endswith("running_var") and (value < 0).any()):
             found.append(name)
@@ -228,11 +227,11 @@ def fit(backbone: Backbone, own: Mapping[str, Tensor], state: dict[str, Tensor],
         tensors,
         Share(len(given), len(counted), sum(given), sum(counted.values())),
         tuple(k for k in counted if k not in tensors),
-        tuple(
-            f"{k} {shown(state[k], v)}, expected {shown(v, v)}"
+        {
+            k: f"{k} {shown(state[k], v)}, expected {shown(v, v)}"
             for k, v in own.items()
             if k in state and k not in tensors
-        ),
+        },
         tuple(k for k in state if k not in known),
         head,
         tuple(said),
@@ -311,7 +310,7 @@ def refusal(backbone: Backbone, best: Fit, source: str) -> str:
         f"loaded. Missing: {some(best.missing)}."
     )
     if best.misshapen:
-        text += f" Of another shape: {some(best.misshapen)}."
+        text += f" Of another shape: {some(best.misshapen.values())}."
         cause = "a variant of another width, depth or image size"
     else:
         cause = "another architecture, or the same one in another library"
@@ -331,9 +330,9 @@ def refusal(backbone: Backbone, best: Fit, source: str) -> str:
 
 def of_other_names(backbone: Backbone, best: Fit) -> str:
     """What to do with a file that may be the chosen backbone's own, under names that are not understood."""
-    known = some([k for k in own_tensors(backbone) if not k.endswith(COUNTER)])
-    numbers = ""
-    if any(" of int" in text or " of uint" in text for text in best.misshapen):
+    own, numbers = own_tensors(backbone), ""
+    known = some([k for k in own if not k.endswith(COUNTER)])
+    if any(own[k].is_floating_point() and not best.state[k].is_floating_point() for k in best.misshapen):
         return "The file holds whole numbers, as quantization leaves them: give the weights as they were before it"
     if is_numbered(best.state):
         numbers = (

@@ -19,6 +19,8 @@ from visiontl.entry import BackboneEntry
 from visiontl.errors import CheckpointError
 from visiontl.freezing.layout import backbone_prefix
 from visiontl.kit.words import some
+from visiontl.processes import ranks
+from visiontl.processes.seeds import INIT, mix, seeded
 from visiontl.report.console import Console
 from visiontl.runs import store
 
@@ -105,7 +107,8 @@ def _backbone_in(folder: Path, given: Mapping[str, Tensor], built: Built) -> tup
     if absent:
         section = built.resolved.config.backbone
         entry, _ = plugins.backbone_entry(section.name)
-        whole, _ = make_backbone(
+        make = partial(
+            make_backbone,
             entry,
             section.weights,
             image_size=section.image_size or built.backbone.spec.size,
@@ -113,6 +116,8 @@ def _backbone_in(folder: Path, given: Mapping[str, Tensor], built: Built) -> tup
             output_stride=section.output_stride,
             strict=section.strict,
         )
+        with seeded(mix(built.resolved.config.train.seed, INIT)):  # what no file gives is the same on every rank
+            whole, _ = ranks.main_first(make)
         values = whole.state_dict()
         found |= {name: values[name] for name in absent}
     return found, absent

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from visiontl.backbones.matching import not_finite
 from visiontl.errors import CheckpointError
 
 FORMAT = 1  # raised when an older reader could not read what is written
@@ -146,14 +147,8 @@ def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
 
 
 def require_finite(path: Path, tensors: Mapping[str, Tensor], parameters: Container[str]) -> None:
-    """Raise CheckpointError for weights that hold NaN, or, among the parameters, an infinity: every answer of such a
-    model is NaN. Buffers may hold infinities, as masks do."""
-    broken = [
-        name
-        for name, value in tensors.items()
-        if value.is_floating_point()
-        and not (torch.isfinite(value.float()) if name in parameters else ~torch.isnan(value.float())).all()
-    ]
+    """Raise CheckpointError for weights of which `not_finite` names some: every answer of such a model is NaN."""
+    broken = not_finite(tensors, parameters)
     if broken:
         raise CheckpointError(
             f"{path}: {len(broken)} of its {len(tensors)} tensors hold values that are no finite numbers, such as "

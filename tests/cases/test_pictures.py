@@ -19,6 +19,7 @@ from PIL import Image
 import visiontl
 from visiontl.doctor.diagnose import diagnose
 from visiontl.engine.depth import ReadAs, warn_of_depth
+from visiontl.engine.model import resolve_run
 from visiontl.kit import depths
 from visiontl.kit.folders import find_images
 from visiontl.kit.headers import image_size, possible_sizes
@@ -160,6 +161,33 @@ def test_color_of_16_bits_is_read_whole(tmp_path, name, channels):
     values[1, 1] = 65535
     COLORS[name](values, tmp_path / name)
     np.testing.assert_array_equal(shown(tmp_path / name), values[..., :3] >> 8)
+
+
+@pytest.mark.parametrize("top", [4000, 40000])
+def test_a_transparent_color_of_16_bits_is_one_however_bright_the_picture_is(tmp_path, top):
+    values = np.full((4, 4, 3), top)
+    values[0, 0] = 0
+    png(values, tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    named = b"tRNS" + struct.pack(">3H", 0, 0, 0)
+    chunk = struct.pack(">I", 6) + named + struct.pack(">I", zlib.crc32(named))
+    place = content.index(b"IDAT") - 4
+    (tmp_path / "a.png").write_bytes(content[:place] + chunk + content[place:])
+    image = open_image(tmp_path / "a.png")
+    assert np.asarray(image)[0, 0].tolist() == [255, 255, 255]
+    assert np.asarray(image.info["alpha"])[0].tolist() == [0, 255, 255, 255]
+
+
+def test_a_model_from_before_the_key_reads_as_it_learned(tmp_path, deep):
+    report = visiontl.train(Case("classification", tmp_path, {"data": str(deep)}).resolved("train.epochs=1"))
+    model = Path(report["run"]) / "model"
+    assert visiontl.load(model).built.resolved.config.data.depth == "auto"
+    text = (model / "config.yaml").read_text()
+    older = "".join(line for line in text.splitlines(keepends=True) if not line.strip().startswith("depth:"))
+    assert older != text
+    (model / "config.yaml").write_text(older)
+    assert resolve_run(model).config.data.depth == 16
+    assert resolve_run(model, ["data.depth=range"]).config.data.depth == "range"
 
 
 def test_gray_with_alpha_of_16_bits_is_read_whole(tmp_path):

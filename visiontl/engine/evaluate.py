@@ -12,7 +12,7 @@ from visiontl.config.resolve import Resolved, resolve, with_task_data
 from visiontl.engine import scan
 from visiontl.engine.device import current_device, place
 from visiontl.engine.init import warm_start
-from visiontl.engine.model import Built, load_model, model_folder, through_json
+from visiontl.engine.model import Built, load_model, model_folder, resolve_run, through_json
 from visiontl.engine.predictions import out_folder
 from visiontl.engine.reporting import describe, report_items, write, write_rows
 from visiontl.engine.rows import gather_rows, say_scores, score_rows
@@ -121,14 +121,15 @@ def subject_of_run(asked: Asked, console: Console) -> Subject:
     built = load_model(run)
     resolved = built.resolved
     if asked.overrides:
-        resolved = resolve(model_folder(run) / "config.yaml", asked.overrides)
+        resolved = resolve_run(model_folder(run), asked.overrides)
     if data is not None:
         resolved = with_task_data(resolved, str(data))
     built = replace(built, resolved=resolved)
     meta = built.meta if data is not None else None
     memory.recall_from(run)
     found = ranks.main_first(lambda: read_data(resolved, built.backbone.spec, meta))
-    if data is None and {key: through_json(found.meta).get(key) for key in built.meta} != built.meta:
+    now = through_json(found.meta)
+    if data is None and {key: now.get(key) for key in built.meta} != built.meta:
         raise DataError(
             f"{run}: its data has other classes or counts now than when it was trained; name the data to "
             f"evaluate on: visiontl evaluate {run} DATA"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from visiontl.backbone import Backbone
 from visiontl.backbones.weights import LoadReport, make_backbone
 from visiontl.config.resolve import Resolved, as_begun, resolve
 from visiontl.config.write import to_yaml
+from visiontl.config.yaml_text import parse_text
 from visiontl.errors import CheckpointError, DataError
 from visiontl.freezing.layout import backbone_prefix
 from visiontl.report.values import json_value
@@ -129,10 +130,19 @@ def read_spec(folder: Path) -> ImageSpec:
         raise CheckpointError(f"{folder / 'preprocessing.json'}: {error}; was it written by another version?") from None
 
 
+def resolve_run(folder: Path, overrides: Sequence[str] = ()) -> Resolved:
+    """The config of an exported model. One from before `data.depth` was a key read 16 bits as 16, and goes on so."""
+    file = folder / "config.yaml"
+    found = resolve(file, overrides)
+    data = parse_text(file.read_text(encoding="utf-8-sig"), str(file)).values.get("data")
+    older = isinstance(data, Mapping) and "depth" not in data
+    return resolve(file, ["data.depth=16", *overrides]) if older else found
+
+
 def load_model(run: str | Path) -> Built:
     """The model of a run as it was exported, in eval mode on the CPU. Needs no data and no network."""
     folder = model_folder(run)
-    resolved = resolve(folder / "config.yaml")
+    resolved = resolve_run(folder)
     meta = store.read_json(folder, "meta.json")
     spec = read_spec(folder)
     try:

@@ -127,8 +127,8 @@ def color(upper: Image.Image, again: Any, mode: str) -> tuple[Image.Image, Level
     values = (second[..., :1] << 8) + second[..., 1:2] if one else (first[..., :3] << 8) + second[..., :3]
     made, found = in_8_bits(np.broadcast_to(values, (*values.shape[:2], 3)), real=False)
     image = Image.fromarray(made)
-    if upper.mode == "RGBA":
-        image.putalpha(upper.getchannel("A"))
+    if upper.mode == "RGBA" or "transparency" in upper.info:
+        image.putalpha(upper.convert("RGBA").getchannel("A"))
     return image, found
 
 

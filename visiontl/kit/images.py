@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -36,7 +37,8 @@ PHOTOS = {  # formats of photos, and what Pillow's decoder for each is called wh
 ALSO = {".mpo": "JPEG"}  # as phones with several lenses write them
 HEIF = (".heic", ".heics", ".heif", ".heifs", ".hif")  # read where the package pillow-heif is
 if importlib.util.find_spec("pillow_heif") is not None:
-    importlib.import_module("pillow_heif").register_heif_opener()
+    with contextlib.suppress(ImportError, OSError):  # one whose own library is missing reads nothing
+        importlib.import_module("pillow_heif").register_heif_opener()
 # What is decoded, whatever a file is called: no format for which Pillow starts another program (PostScript).
 FORMATS = tuple(
     name

@@ -17,7 +17,7 @@ import visiontl
 from visiontl import cli
 from visiontl.errors import CheckpointError
 from visiontl.runs import folders, store
-from visiontl.runs.origin import lost_data, relative_paths
+from visiontl.runs.origin import _absolute, lost_data, relative_paths
 from visiontl.testing import Case
 
 TINY = """
@@ -145,6 +145,16 @@ def test_only_data_that_can_be_a_path_is_said_to_be_lost(tmp_path):
         text = TINY.replace("brightness, data: photos, dropout: 0.0", f"classification, data: {data}")
         (tmp_path / "config.yaml").write_text(text)
         assert lost_data(tmp_path, tmp_path) == lost, data
+
+
+def test_only_what_can_be_a_path_becomes_whole(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("coco", "photos", "sets/a"):
+        (tmp_path / name).mkdir(parents=True)
+    assert _absolute("task.data.format=coco") == "task.data.format=coco"
+    assert _absolute("task.data=photos") == f"task.data={tmp_path / 'photos'}"
+    assert _absolute("task.data.val=sets/a") == f"task.data.val={tmp_path / 'sets/a'}"
+    assert _absolute("task.data=gone") == "task.data=gone"
 
 
 def test_an_exported_model_is_never_changed(project, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from visiontl.report.console import Console
 from visiontl.runs.environment import write_text
 
 STARTED = "started.json"
+PATHS = ("task.data", "task.data.folder", "backbone.weights", "init")  # keys whose plain words may be paths
 
 
 @dataclass(frozen=True)
@@ -125,5 +126,6 @@ def _texts(value: Any) -> Iterator[str]:
 def _absolute(override: str) -> str:
     """An override whose value is a file or folder here, with that one's whole path."""
     key, equals, value = override.partition("=")
-    there = equals and value and not os.path.isabs(value) and os.path.exists(value)
+    path = key in PATHS or bool(os.path.dirname(value) or os.path.splitext(value)[1])  # `coco` may be a format
+    there = equals and value and path and not os.path.isabs(value) and os.path.exists(value)
     return f"{key}={os.path.abspath(value)}" if there else override

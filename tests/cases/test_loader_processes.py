@@ -19,6 +19,7 @@ import visiontl
 from visiontl.engine import train as training
 from visiontl.engine import workers
 from visiontl.engine.loader import load
+from visiontl.report.console import Console
 from visiontl.testing import Case
 
 
@@ -37,12 +38,12 @@ class Numbers(Dataset):
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     monkeypatch.setattr(workers, "_failed", "")
-    workers.warn_once.cache_clear()
+    workers._slow.clear()
 
 
 def fetched(**given) -> list[float]:
     found = [(float(one["image"].float().mean()), float(one["targets"][2]["boxes"].mean()), one["id"]) for one in
-             load(Numbers(), range(6), given.get("count", 2), pin=False)]  # fmt: skip
+             load(Numbers(), range(6), given.get("count", 2), False, Console())]  # fmt: skip
     assert found == [(i, i, [i]) for i in range(6)]
     return found
 
@@ -67,7 +68,7 @@ def test_batches_come_through_pipes_where_they_cannot_be_shared(monkeypatch, cap
 def test_a_batch_of_more_tensors_than_open_files_is_not_shared(monkeypatch, capsys):
     """4 tensors take up to 32 files; 40 may be open, of which 16 are for the rest."""
     monkeypatch.setattr(
-        workers, "start", lambda batches, keys, wanted, pin: iter(workers.loader(batches, keys, 1, pin))
+        workers, "start", lambda batches, keys, wanted, pin, console: iter(workers.loader(batches, keys, 1, pin))
     )
     monkeypatch.setattr(workers, "open_files", lambda: 40)
     assert workers.tensors(Numbers()[0]) == 4
@@ -89,7 +90,6 @@ def test_few_open_files_mean_fewer_processes(monkeypatch, capsys):
     monkeypatch.setattr(workers, "ask_for_files", lambda: None)
     for more, made in ((0, 0), (7, 1), (13, 2)):
         capsys.readouterr()
-        workers.warn_once.cache_clear()
         limit = workers.psutil.Process().num_fds() + workers.SPARE + more
         monkeypatch.setattr(workers, "open_files", lambda limit=limit: limit)
         asked = []
@@ -137,7 +137,7 @@ def test_a_killed_process_is_told_in_words_within_seconds():
     thread.start()
     began = time.monotonic()
     with pytest.raises(visiontl.TrainingError, match=r"a loader process died \(Killed\); .*loader\.workers=0"):
-        list(load(Numbers(0.1), range(300), 1, pin=False))
+        list(load(Numbers(0.1), range(300), 1, False, Console()))
     thread.join()
     assert time.monotonic() - began < 15
 

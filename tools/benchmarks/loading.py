@@ -32,6 +32,7 @@ from torchvision.transforms import v2
 
 from visiontl import ImageSpec, plugins
 from visiontl.engine import loader, order
+from visiontl.report.console import Console
 from visiontl.spec import IMAGENET_MEAN, IMAGENET_STD
 
 PHOTOS = "classification/hymenoptera/train"
@@ -175,7 +176,7 @@ def names(place: Path) -> list[str]:
 
 def our_loader(place: Path, augment: str) -> Iterator[Any]:
     ours = our_split(place, augment)
-    return loader.load(ours.batches, order.evaluation_keys(ours.count, BATCH), 0, False)
+    return loader.load(ours.batches, order.evaluation_keys(ours.count, BATCH), 0, False, Console())
 
 
 def drain(loader: Callable[[], Iterator[Any]]) -> float:

@@ -87,7 +87,7 @@ def make_caches(
             return backbone(images.to(accelerator.device), *ask)
 
     def fill(name: str, split: SampleDataset, views: int) -> FeatureCache | str:
-        recipe = Recipe((maps, pooled, layers), views, section.batch_size, section.seed, config.loader.workers)
+        recipe = Recipe((maps, pooled, layers), views, section.batch_size, section.seed, config.loader.workers, console)
         with console.progress(total=len(split) * views, unit="image", what=f"features of {name}") as bar:
             return feature_cache.compute(split, recipe, forward, bar.update)
 

@@ -16,6 +16,7 @@ from visiontl.engine import loader
 from visiontl.engine.model import Built
 from visiontl.freezing.probe import Probe
 from visiontl.processes.seeds import SAMPLE, mix
+from visiontl.report.console import Console
 from visiontl.task import SampleDataset
 
 MEMORY_SHARE = 0.25  # of the memory that is free when the cache is built
@@ -85,6 +86,7 @@ class Recipe:
     batch_size: int
     seed: int
     workers: int
+    console: Console
 
 
 def compute(
@@ -103,7 +105,7 @@ def compute(
         for start in starts
     ]
     source = loader.Batches(split, _keep, None, {}, recipe.seed, training=False)
-    for batch in loader.load(source, keys, recipe.workers, False):
+    for batch in loader.load(source, keys, recipe.workers, False, recipe.console):
         with torch.no_grad():
             found = forward(torch.stack([sample["image"] for sample in batch["samples"]]), *recipe.ask)
         parts = {

@@ -13,6 +13,7 @@ from visiontl.engine.order import Key
 from visiontl.engine.workers import fetch
 from visiontl.errors import DataError, VisionTLError
 from visiontl.processes.seeds import BATCH, SAMPLE, generator, mix
+from visiontl.report.console import Console
 from visiontl.task import SampleDataset
 
 
@@ -68,9 +69,9 @@ class Batches(Dataset):
         return {**batch, "id": torch.tensor(ids), "step": step, "progress": 0.0}
 
 
-def load(batches: Dataset, keys: Iterable[Key], workers: int, pin: bool) -> Iterator[dict[str, Any]]:
+def load(batches: Dataset, keys: Iterable[Key], workers: int, pin: bool, console: Console) -> Iterator[dict[str, Any]]:
     """Batches in the order of the keys, fetched ahead by `workers` processes."""
-    for batch in fetch(batches, keys, workers, pin):
+    for batch in fetch(batches, keys, workers, pin, console):
         if isinstance(batch, Failure):
             raise batch.error
         yield batch

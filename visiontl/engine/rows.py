@@ -43,7 +43,8 @@ def gather_rows(
     def compute() -> dict[int, Any]:
         mine: dict[int, Any] = {}
         with torch.no_grad(), console.progress(total=len(keys), unit="batch", what=what) as bar:
-            for done, (ids, batch) in enumerate(still_batches(accelerator, built, split, keys, cache), start=1):
+            batches = still_batches(accelerator, built, split, keys, console, cache)
+            for done, (ids, batch) in enumerate(batches, start=1):
                 with accelerator.autocast():
                     outputs = model(batch)
                 rows = task.rows(cfg, in_fp32(outputs), batch, meta)
@@ -61,13 +62,14 @@ def still_batches(
     built: Built,
     split: SampleDataset,
     keys: Sequence[Key],
+    console: Console,
     cache: FeatureCache | None,
 ) -> Iterator[tuple[list[int], dict[str, Any]]]:
     """(ids, batch on the device) of each key. While the caller works on a batch the backbone answers from the cache,
     where there is one."""
     workers = 0 if cache else built.resolved.config.loader.workers
     batches = split_batches(built, split, training=False, cache=cache)
-    for batch in loader.load(batches, keys, workers, accelerator.device.type == "cuda"):
+    for batch in loader.load(batches, keys, workers, accelerator.device.type == "cuda", console):
         ids = batch["id"].tolist()
         with built.backbone.replay(cache.at(ids, 0, accelerator.device)) if cache else nullcontext():
             yield ids, to_device(batch, accelerator.device)

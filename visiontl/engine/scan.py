@@ -126,7 +126,7 @@ def read_keys(
     # seeded, because a loader's start draws a number: the run's own random numbers must not depend on this
     with seeded(0), console.progress(total=total, unit="image", what="reading all images") as bar:
         # the loader hands keys and answers through unchanged, in order
-        answers: Any = load(Reader(splits, compare), keys, processes, pin=False)  # type: ignore[arg-type]
+        answers: Any = load(Reader(splits, compare), keys, processes, False, console)  # type: ignore[arg-type]
         for (_, ids), answer in zip(keys, answers, strict=True):
             found.append(answer)
             done += len(ids)

@@ -109,7 +109,7 @@ def start_from_data(
     keys = evaluation_keys(len(split), built.batch_size)
 
     def batches(bar: Bar) -> Iterator[dict[str, Any]]:
-        for done, (ids, batch) in enumerate(still_batches(accelerator, built, split, keys, cache), start=1):
+        for done, (ids, batch) in enumerate(still_batches(accelerator, built, split, keys, console, cache), start=1):
             yield batch
             bar.update(done, images=len(ids))
 

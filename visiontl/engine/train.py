@@ -223,7 +223,7 @@ def training_batches(run: Run, start: int) -> Iterator[dict[str, Any]]:
     keys = training_keys(run.orders, ranks.rank(), start, run.steps_per_epoch, config.train.epochs)
     batches = split_batches(run.built, run.data.train, training=True, cache=cache)
     workers = 0 if cache else config.loader.workers  # handing cached samples to a process costs more than it saves
-    return loader.load(batches, keys, workers, run.accelerator.device.type == "cuda")
+    return loader.load(batches, keys, workers, run.accelerator.device.type == "cuda", run.console)
 
 
 def replayed(run: Run, ids: list[int], epoch: int) -> AbstractContextManager[None]:

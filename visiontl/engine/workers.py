@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from visiontl.errors import TrainingError
-from visiontl.processes import ranks, signals
+from visiontl.processes import signals
 from visiontl.report.console import Console
 
 FILES = 16384  # that may be open at once, where the system lets a process ask for so many
@@ -46,10 +45,7 @@ class Packed:
 
     def unpacked(self) -> Any:
         if self.slow:
-            warn_once(
-                f"batches come from the loader processes through pipes, which is slower: {self.slow}; give more of it "
-                f"(docker run --shm-size=2g, ulimit -n), or take loader.workers=0"
-            )
+            _slow.add(self.slow)
         return pickle.loads(self.content)
 
     def pin_memory(self) -> Any:
@@ -58,6 +54,7 @@ class Packed:
 
 
 _failed = ""  # in a loader process: why it no longer shares memory
+_slow = set[str]()  # in the main process: why batches are not shared, until it is said
 
 
 def pack(batch: Any) -> Packed:
@@ -117,10 +114,10 @@ def ask_for_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def fetch(batches: Dataset, keys: Iterable[Any], workers: int, pin: bool) -> Iterator[Any]:
+def fetch(batches: Dataset, keys: Iterable[Any], workers: int, pin: bool, console: Console) -> Iterator[Any]:
     """What the data set answers to each key, in their order, fetched ahead by so many processes at most."""
     workers = min(workers, os.cpu_count() or 1)
-    iterator = start(batches, keys, workers, pin)
+    iterator = start(batches, keys, workers, pin, console)
     while True:
         with explained():
             try:
@@ -128,10 +125,16 @@ def fetch(batches: Dataset, keys: Iterable[Any], workers: int, pin: bool) -> Ite
             except StopIteration:
                 return
             answer = answer.unpacked() if isinstance(answer, Packed) else answer
+        while _slow:
+            warn_once(
+                f"batches come from the loader processes through pipes, which is slower: {_slow.pop()}; give more of "
+                "it (docker run --shm-size=2g, ulimit -n), or take loader.workers=0",
+                console,
+            )
         yield answer
 
 
-def start(batches: Dataset, keys: Iterable[Any], wanted: int, pin: bool) -> Iterator[Any]:
+def start(batches: Dataset, keys: Iterable[Any], wanted: int, pin: bool, console: Console) -> Iterator[Any]:
     """With fewer processes where the system does not give so many, or none, and then it says so."""
     workers, why = wanted, ""
     if wanted and os.name == "posix":
@@ -150,7 +153,7 @@ def start(batches: Dataset, keys: Iterable[Any], wanted: int, pin: bool) -> Iter
             put_away(error, set(multiprocessing.active_children()) - before)
             workers, why = workers // 2, str(error.strerror or error)
     if workers < wanted:
-        warn_once(f"loader.workers: {workers} in place of {wanted}, for the system gives no more: {why}")
+        warn_once(f"loader.workers: {workers} in place of {wanted}, for the system gives no more: {why}", console)
     return iterator
 
 
@@ -212,7 +215,7 @@ def explained(advice: str = "") -> Iterator[None]:
         ) from error
 
 
-@cache
-def warn_once(text: str) -> None:
-    if ranks.rank() == 0:
-        Console().warn(text)
+def warn_once(text: str, console: Console) -> None:
+    """A run starts loader processes anew for each evaluation."""
+    if f"warning: {text}" not in console.notes:
+        console.warn(text)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
-from visiontl.kit.headers import ON_ITS_SIDE, in_threads
-from visiontl.kit.images import FORMATS, ORIENTATION
+from visiontl.kit.headers import upright_sizes
 from visiontl.kit.words import count, plural, some
 from visiontl_detection.listing import Annotated
 
@@ -21,7 +18,7 @@ def suspects(base: str, split: str, images: Sequence[Annotated]) -> list[str]:
     found = [image.name for image in images if _fits_swapped_only(image)]
     if not found:
         return []
-    turned = sum(in_threads(lambda name: lies(os.path.join(base, name)), found))
+    turned = sum(upright is not None and upright[1] for upright in upright_sizes(base, found))
     why = f", {turned:,} of them turned by EXIF" if turned else ""
     return [
         f"{split}: {count(len(found), 'photo')} whose boxes fit only a photo of swapped width and height{why}: "
@@ -40,12 +37,3 @@ def _fits_swapped_only(image: Annotated) -> bool:
     right, low = boxes[:, 2].max(), boxes[:, 3].max()
     sticks_out = right > width * (1 + OVERHANG) or low > height * (1 + OVERHANG)
     return bool(sticks_out and right <= height * (1 + OVERHANG) and low <= width * (1 + OVERHANG))
-
-
-def lies(path: str) -> bool:
-    """Whether EXIF turns the picture by a quarter; False where its header cannot be read."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return image.getexif().get(ORIENTATION, 1) in ON_ITS_SIDE
-    except Exception:  # Pillow's decoders raise many kinds; who opens the picture is told which
-        return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,10 +11,9 @@ import numpy as np
 from visiontl import DataError
 from visiontl.kit.bad_annotations import BadAnnotations
 from visiontl.kit.folders import Folders
-from visiontl.kit.headers import image_sizes, in_threads
+from visiontl.kit.headers import upright_sizes
 from visiontl.kit.words import count, plural, some, told
 from visiontl_detection.listing import Annotated
-from visiontl_detection.turned import lies
 from visiontl_detection.yolo_settings import Settings, label_names
 
 MOST = 10_000_000  # bytes of a label file
@@ -53,8 +51,11 @@ def read_labels(
         )
     _refuse_poses(folders, split, settings, found)
     notes += bad.settle(folders.base, split, found.bad, found.lines)
-    made, unreadable = [], []
-    for name, size, (values, numbers) in zip(names, image_sizes(folders.base, names), lines, strict=True):
+    made, unreadable, turned = [], [], []
+    for name, upright, (values, numbers) in zip(names, upright_sizes(folders.base, names), lines, strict=True):
+        size, on_side = upright or (None, False)
+        if on_side and len(values):
+            turned.append(name)
         if size is None and len(values):
             unreadable.append(name)
             values, numbers = values[:0], []
@@ -67,7 +68,7 @@ def read_labels(
             Annotated(name, size, boxes, values[:, 0].astype(np.int64), nothing, np.full(len(values), np.nan), ids)
         )
     _tell(split, found, unreadable, settings, notes)
-    notes += _turned(folders, split, made)
+    notes += _turned(split, turned)
     return made
 
 
@@ -88,11 +89,8 @@ def _tell(split: str, found: Found, unreadable: Sequence[str], settings: Setting
         )
 
 
-def _turned(folders: Folders, split: str, images: Sequence[Annotated]) -> list[str]:
-    """Photos that EXIF turns: shares of the image do not tell on which of the two their boxes were drawn."""
-    names = [image.name for image in images if len(image.boxes)]
-    on_side = in_threads(lambda name: lies(os.path.join(folders.base, name)), names)
-    turned = [name for name, yes in zip(names, on_side, strict=True) if yes]
+def _turned(split: str, turned: Sequence[str]) -> list[str]:
+    """Photos with boxes that EXIF turns: shares of the image do not tell on which of the two boxes were drawn."""
     if not turned:
         return []
     return [

@@ -55,20 +55,32 @@ def possible_sizes(path: str | Path) -> set[tuple[int, int]]:
         return set()
 
 
-def image_size(path: str | Path) -> tuple[int, int] | None:
-    """(H, W) of the upright picture, decoded where `possible_sizes` leaves a doubt; None where it cannot be read."""
-    sizes = possible_sizes(path)
-    if len(sizes) < 2:
-        return next(iter(sizes), None)
+def upright_size(path: str | Path) -> tuple[tuple[int, int], bool] | None:
+    """((H, W) of the upright picture, whether EXIF turned it by a quarter), decoded where `possible_sizes` leaves a
+    doubt; None where it cannot be read."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            image.load()  # which turns a TIFF, and finds a PNG's EXIF
-            turned = orientation(image) in ON_ITS_SIDE
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except Exception:
+            stored = image.size
+            if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
+                image.load()  # which turns a TIFF, and finds a PNG's EXIF
+            if orientation(image) in ON_ITS_SIDE:
+                return image.size, True
+            return (image.height, image.width), image.size != stored
+    except Exception:  # Pillow's decoders raise many kinds; who opens the picture is told which
         return None
+
+
+def image_size(path: str | Path) -> tuple[int, int] | None:
+    """(H, W) of the upright picture; None where it cannot be read."""
+    found = upright_size(path)
+    return found and found[0]
 
 
 def image_sizes(base: str, names: Sequence[str]) -> list[tuple[int, int] | None]:
     """`image_size` of each name below the base."""
     return in_threads(lambda name: image_size(os.path.join(base, name)), names)
+
+
+def upright_sizes(base: str, names: Sequence[str]) -> list[tuple[tuple[int, int], bool] | None]:
+    """`upright_size` of each name below the base."""
+    return in_threads(lambda name: upright_size(os.path.join(base, name)), names)

@@ -38,9 +38,8 @@ class Metrics:
         if self.main:
             found, lost = _read(folder / METRICS)
             if lost:
-                console.warn(
-                    f"{folder / METRICS}: {count(lost, 'line')} that no run writes {'is' if lost == 1 else 'are'} left out"
-                )
+                are = "is" if lost == 1 else "are"
+                console.warn(f"{folder / METRICS}: {count(lost, 'line')} that no run writes {are} left out")
             before = [record for record in found if record["step"] <= step]
             kept = [record for record in before if not (due and record["step"] == step and record["kind"] == "val")]
             write_text(folder / METRICS, "".join(map(_line, kept)))
@@ -90,7 +89,7 @@ class Metrics:
 
 
 def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The records of a file, and how many of its whole lines are none; what a kill cut off at its end does not count."""
+    """The records of a file, and how many of its whole lines are none: not what a kill cut off at the end."""
     records: list[dict[str, Any]] = []
     lost = 0
     for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():

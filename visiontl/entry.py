@@ -62,6 +62,6 @@ class BackboneEntry:
     name: str
     build: Build
     weights: Sequence[Weights] = ()
-    spec: Callable[[str], ImageSpec] | None = None
+    spec: Callable[[str], ImageSpec | None] | None = None
     state: Callable[[str], Mapping[str, Tensor]] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])

@@ -25,6 +25,7 @@ from visiontl.entry import BackboneEntry, Build
 from visiontl.errors import BackboneError, ConfigError, PluginError, VisionTLError, did_you_mean, shortened
 from visiontl.freezing.policies import make_policy
 from visiontl.hookspecs import Policy, PolicyFactory
+from visiontl.kit.packaged import MoreWeights, extended
 from visiontl.signatures import arguments_of, lazy, misfit
 from visiontl.task import CONTRACT, STEPS, Command, Task
 
@@ -388,6 +389,7 @@ def _collect(hook: str, calls: Any) -> Offered:
     values: dict[str, Any] = {}
     owners: dict[str, list[str]] = {}
     refused: dict[str, Broken] = {}
+    more: list[tuple[str, MoreWeights]] = []
     for plugin, call in calls:
         origin = _registry().origins.get(plugin, ("", ""))
         try:
@@ -399,8 +401,12 @@ def _collect(hook: str, calls: Any) -> Offered:
             if plugin not in CORE and (cause := UNFIT[hook](name, value)):
                 refused[name] = Broken(plugin, *origin, cause)
                 continue
+            if isinstance(value, MoreWeights):
+                more.append((plugin, value))
+                continue
             owners.setdefault(name, []).append(plugin)
             values[name] = value
+    refused |= _add_weights(values, more)
     clashes = {name: who for name, who in owners.items() if len(who) > 1}
     return Offered(
         {name: value for name, value in values.items() if name not in clashes},
@@ -408,6 +414,20 @@ def _collect(hook: str, calls: Any) -> Offered:
         clashes,
         refused,
     )
+
+
+def _add_weights(entries: dict[str, Any], more: Sequence[tuple[str, MoreWeights]]) -> dict[str, Broken]:
+    """Put weights that plugins add to others' backbones into the entries; what cannot be added, by the plugin."""
+    refused: dict[str, Broken] = {}
+    for plugin, one in more:
+        try:
+            if one.name not in entries:
+                near = did_you_mean(one.name, entries)
+                raise BackboneError(f"it adds weights to {one.name!r}, which nobody offers{near}")
+            entries[one.name] = extended(entries[one.name], one)
+        except BackboneError as error:
+            refused[plugin] = Broken(plugin, *_registry().origins.get(plugin, ("", "")), str(error))
+    return refused
 
 
 def _named(hook: str, answer: Any) -> list[tuple[str, Any]]:

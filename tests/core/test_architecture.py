@@ -236,6 +236,7 @@ LIBRARIES_OWN = {
     "torchvision": "torchvision's architectures",
     "library": "what these two share",
     "catalog": "the table of both, which ships with the package",
+    "packages": "packages that carry weights of timm's architectures",
     "remap": "torchvision's weights for timm's architectures",
 }
 

@@ -112,8 +112,11 @@ def hub_spec(config: Mapping[str, Any]) -> ImageSpec | None:
 
 
 @contextmanager
-def network(what: str) -> Iterator[None]:
-    """Turn a failed download into words, and do not wait long for a server that does not answer."""
+def network(what: str, instead: str = "") -> Iterator[None]:
+    """Turn a failed download into words, and do not wait long for a server that does not answer.
+
+    instead: what else `backbone.weights` could be, without a network, before a comma.
+    """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_SECONDS)
     try:
@@ -123,7 +126,7 @@ def network(what: str) -> Iterator[None]:
     except Exception as error:  # each library raises its own kinds
         raise WeightsError(
             f"{what} could not be downloaded ({type(error).__name__}: {first_line(error)}). Without a network set "
-            "backbone.weights to a local file (.safetensors, .pth), or to none for random weights"
+            f"backbone.weights to {instead}a local file (.safetensors, .pth), or to none for random weights"
         ) from None
     finally:
         socket.setdefaulttimeout(before)

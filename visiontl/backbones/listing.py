@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from visiontl.entry import BackboneEntry, Weights
+from visiontl.kit.packaged import FACT, version
+from visiontl.spec import ImageSpec
 
 
 def cells(entry: BackboneEntry) -> dict[str, str]:
@@ -38,3 +40,29 @@ def joined_strides(strides: tuple[int, ...]) -> str:
 
 def joined_tags(tags: Sequence[Weights]) -> str:
     return ", ".join(f"{tag.tag} ({tag.license})" for tag in tags) or "none"
+
+
+def packaged(entry: BackboneEntry) -> list[str]:
+    """Lines on each set of weights that a Python package carries: where it is from, how it wants images, and whether it
+    is on this machine."""
+    by_tag = {one.tag: one for one in entry.weights}
+    lines: list[str] = []
+    for tag, (file, spec) in entry.facts.get(FACT, {}).items():
+        found = version(file)
+        here = f"installed: {file.distribution} {found}" if found else f"not installed: {file.command}"
+        lines += [
+            f"{entry.name}, weights: {tag} ({by_tag[tag].license})",
+            f"    from {by_tag[tag].source or file.distribution}",
+            *([f"    images: {preparation(spec)}"] if spec is not None else []),
+            f"    {here}",
+        ]
+    return lines
+
+
+def preparation(spec: ImageSpec) -> str:
+    """How images are prepared by a specification: '224 x 224 pixels cut from 256 x 256 pixels (crop 0.875), ...'."""
+    height, width = spec.size
+    around = round(height / spec.crop), round(width / spec.crop)
+    cut = f"cut from {around[1]} x {around[0]} pixels" if around != spec.size else "whole"
+    mean, std = (", ".join(f"{value:.3g}" for value in values) for values in (spec.mean, spec.std))
+    return f"{width} x {height} pixels {cut} (crop {spec.crop:.3g}), {spec.interpolation}, mean {mean}, std {std}"

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from visiontl.backbones import catalog
+from visiontl.backbones import catalog, packages
 from visiontl.backbones.catalog import LIBRARIES, Row
 from visiontl.entry import BackboneEntry, Weights
 from visiontl.errors import BackboneError, did_you_mean
+from visiontl.kit.packaged import extended
 
 TINY = "visiontl/tiny"
 
@@ -55,6 +56,9 @@ def known() -> Mapping[str, BackboneEntry]:
     made = {name: entry_of(row) for name, row in catalog.read().rows.items()}
     facts = {"params": 14608, "embed_dim": 32, "strides": (2, 4, 8, 16), "size": (64, 64)}
     made[TINY] = BackboneEntry(TINY, build_tiny, facts=facts)
+    for more in packages.offered():
+        if more.name in made:
+            made[more.name] = extended(made[more.name], more)
     return made
 
 

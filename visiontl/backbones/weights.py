@@ -11,9 +11,11 @@ from typing import Any
 from visiontl.backbone import Backbone
 from visiontl.backbones import files
 from visiontl.backbones.downloads import HUB, downloaded, network
+from visiontl.backbones.listing import preparation
 from visiontl.backbones.matching import LoadReport, adopt
 from visiontl.entry import BackboneEntry
 from visiontl.errors import BackboneError, WeightsError, did_you_mean
+from visiontl.kit.packaged import FACT
 from visiontl.kit.words import some
 from visiontl.spec import ImageSpec
 
@@ -90,6 +92,11 @@ def resolve(entry: BackboneEntry, source: str) -> tuple[str, str]:
     )
 
 
+def on_this_machine(entry: BackboneEntry, kind: str, value: str) -> bool:
+    """Whether what `resolve` gave is loaded without a network: no weights, a file, or a tag that a package carries."""
+    return kind in ("none", "file") or (kind == "tag" and value in entry.facts.get(FACT, {}))
+
+
 def tag_spec(entry: BackboneEntry, tag: str) -> ImageSpec | None:
     """The input specification of a tag's weights; None where the source leaves it to the built backbone.
 
@@ -107,7 +114,8 @@ def tag_state(entry: BackboneEntry, tag: str) -> Mapping[str, Any]:
         raise WeightsError(
             f"{entry.name} names weights {tag!r} but offers no way to load them: its entry has no `state`"
         )
-    with network(f"the weights {tag!r} of {entry.name}"):
+    others = "".join(f"{name} ({file.command}), to " for name, (file, _) in entry.facts.get(FACT, {}).items())
+    with network(f"the weights {tag!r} of {entry.name}", others):
         state = entry.state(tag)
     if not isinstance(state, Mapping):
         raise WeightsError(
@@ -145,14 +153,9 @@ def _load(
 
 def assumed(spec: ImageSpec) -> str:
     """The line that says how images will be prepared for a file that does not say it."""
-    height, width = spec.size
-    around = round(height / spec.crop), round(width / spec.crop)
-    cut = f"cut from {around[1]} x {around[0]} pixels" if around != spec.size else "whole"
-    mean, std = (", ".join(f"{value:.3g}" for value in values) for values in (spec.mean, spec.std))
     return (
-        f"the file states no preprocessing, so the architecture's own is assumed: {width} x {height} pixels "
-        f"{cut} (crop {spec.crop:.3g}), {spec.interpolation}, mean {mean}, std {std}, unless backbone.preprocessing "
-        "says otherwise"
+        f"the file states no preprocessing, so the architecture's own is assumed: {preparation(spec)}, unless "
+        "backbone.preprocessing says otherwise"
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from visiontl.commands.arguments import warn_of_plugins
+from visiontl.entry import BackboneEntry
 from visiontl.errors import ConfigError, did_you_mean
 from visiontl.task import Command
 
@@ -29,7 +30,10 @@ def run(given: argparse.Namespace) -> None:
     if not rows and given.pattern:
         near = did_you_mean(given.pattern.strip("*?"), names)
         raise ConfigError(f"none of the {given.kind} matches {given.pattern!r}{near}")
-    Console().table("", columns, rows)
+    console = Console()
+    console.table("", columns, rows)
+    for line in MORE[given.kind](given.pattern) if given.kind in MORE else ():
+        console.write(line)
 
 
 Listing = tuple[Sequence[str], Sequence[Sequence[Any]], Sequence[str]]
@@ -68,10 +72,25 @@ def list_backbones(pattern: str | None) -> Listing:
     if note:
         print(f"note: {note}", file=sys.stderr)
     entries = plugins.backbones()
-    bare = {name: name.partition("/")[2] for name in entries}
-    wanted = [entry for name, entry in entries.items() if matches(name, pattern) or matches(bare[name], pattern)]
-    cells = [listing.cells(entry) for entry in wanted]
-    return list(cells[0]) if cells else [], [list(cell.values()) for cell in cells], [*bare, *bare.values()]
+    cells = [listing.cells(entry) for entry in wanted_backbones(pattern)]
+    names = [*entries, *(name.partition("/")[2] for name in entries)]
+    return list(cells[0]) if cells else [], [list(cell.values()) for cell in cells], names
+
+
+def wanted_backbones(pattern: str | None) -> list[BackboneEntry]:
+    """Those whose full or bare name matches."""
+    from visiontl import plugins
+
+    found = plugins.backbones().items()
+    return [entry for name, entry in found if matches(name, pattern) or matches(name.partition("/")[2], pattern)]
+
+
+def packaged_weights(pattern: str | None) -> list[str]:
+    """What Python packages carry of the weights of the listed backbones."""
+    from visiontl.backbones import listing
+
+    lines = [line for entry in wanted_backbones(pattern) for line in listing.packaged(entry)]
+    return ["", "weights that come as Python packages, read without a network:", *lines] if lines else []
 
 
 def list_policies(pattern: str | None) -> Listing:
@@ -114,6 +133,8 @@ TABLES: dict[str, Callable[[str | None], Listing]] = {
     "plugins": list_plugins,
     "commands": list_commands,
 }
+
+MORE: dict[str, Callable[[str | None], Sequence[str]]] = {"backbones": packaged_weights}  # lines below the table
 
 
 COMMAND = Command("list", "show what is installed: tasks, backbones, policies, plugins, commands", arguments, run)

@@ -91,7 +91,7 @@ def diagnose(resolved: Resolved, console: Console) -> Diagnosis:
 
 
 def examine_backbone(resolved: Resolved, diagnosis: Diagnosis) -> Backbone | None:
-    """The config's backbone as far as nothing has to be downloaded: weights of a local file are loaded."""
+    """The config's backbone as far as nothing has to be downloaded: weights of a local file or package are loaded."""
     section = resolved.config.backbone
     try:
         entry, _ = plugins.backbone_entry(section.name)
@@ -100,11 +100,12 @@ def examine_backbone(resolved: Resolved, diagnosis: Diagnosis) -> Backbone | Non
             diagnosis.facts.append(f"backbone {entry.name}, weights of the run {resolved.config.init}")
             return backbone
         kind, value = weights.resolve(entry, section.weights)
-        if kind in ("tag", "hub"):
+        here = weights.on_this_machine(entry, kind, value)
+        if not here:
             diagnosis.unchecked.append(
                 f"whether the weights {section.weights} of {entry.name} can be had: no download was made"
             )
-        if kind == "tag":
+        if kind == "tag" and not here:
             backbone = entry.build(
                 spec=weights.tag_spec(entry, value),
                 in_channels=section.in_channels,
@@ -120,7 +121,7 @@ def examine_backbone(resolved: Resolved, diagnosis: Diagnosis) -> Backbone | Non
                 output_stride=section.output_stride,
                 strict=section.strict,
             )
-            if kind == "file":
+            if kind in ("file", "tag"):
                 diagnosis.facts.append(str(loaded))
         given = section.preprocessing.given()
         if given:

@@ -1,0 +1,164 @@
+"""The pages' blocks of code, and a folder for each page in which they run: small data where the page says it is."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from tests.shared import ROOT
+from visiontl import plugins
+
+PAGES = {page.name: page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"`([\w/]+\.(?:py|toml|yaml))`")  # a paragraph that begins so says what the block after it is
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block; line: of its fence; file: what the block is said to be, if anything."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+    file: str | None
+
+    @property
+    def place(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks(page: str) -> Iterator[Block]:
+    text = PAGES[page].read_text(encoding="utf-8")
+    for found in FENCE.finditer(text):
+        before = text[: found.start()]
+        named = FILE.match(before.rstrip().rpartition("\n\n")[2])
+        yield Block(page, before.count("\n") + 1, found[1], found[2], named[1] if named else None)
+
+
+def commands(block: Block) -> list[str]:
+    """Its lines, continued ones joined, without comments, parted at &&; nothing of lines of grammar ([a.b=c ...])."""
+    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in block.text.replace("\\\n", " ").splitlines()]
+    parts = [" ".join(part.split()) for line in lines for part in line.split("&&")]
+    return [part for part in parts if part and not re.search(r"(^|\s)\[[a-zA-Z]|\w\|\w", part)]
+
+
+def picture(path: Path, seed: int, size: tuple[int, int] = (72, 64)) -> None:
+    """Soft colored blobs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path)
+
+
+def pictures(folder: Path, number: int, seed: int = 0) -> None:
+    for i in range(number):
+        picture(folder / f"{i}.jpg", 100 * seed + i)
+
+
+def drawn(task: str, folder: Path, name: str) -> None:
+    """The task's example as FOLDER/NAME."""
+    made = plugins.task(task).example(folder / "drawn")  # type: ignore[misc]
+    shutil.move(str(made), folder / name)
+
+
+def animals(folder: Path) -> None:
+    for label, kind in enumerate(("cat", "dog")):
+        pictures(folder / "photos" / kind, 12, label)
+    pictures(folder / "new_photos", 2, 7)
+    picture(folder / "photo.jpg", 1)
+
+
+def birds(folder: Path) -> None:
+    drawn("detection", folder, "photos")
+    pictures(folder / "new_photos", 2)
+
+
+def streets(folder: Path) -> None:
+    drawn("segmentation", folder, "streets")
+    pictures(folder / "new_photos", 2)
+
+
+def people(folder: Path) -> None:
+    drawn("face", folder, "faces")
+    test = sorted((folder / "faces/test").iterdir())
+    names = [sorted(f"test/{person.name}/{file.name}" for file in person.iterdir()) for person in test]
+    same = [f"{own[0]},{own[1]},1" for own in names]
+    other = [f"{own[0]},{names[i - 1][2]},0" for i, own in enumerate(names)]
+    (folder / "test_pairs.csv").write_text("\n".join(["file_a,file_b,same", *same, *other]))
+    shutil.copytree(folder / "faces", folder / "all")
+    for i, person in enumerate(sorted((folder / "faces/val").iterdir())):
+        for place in ("known/anna", "more/bert", "new/cleo", "new/dora")[i : i + 1]:
+            shutil.copytree(person, folder / place)
+    for person in (folder / "new").iterdir():
+        shutil.copytree(person, folder / "all/train" / person.name)
+    pictures(folder / "photos", 2)
+    for name in ("a.jpg", "b.jpg"):
+        picture(folder / name, 3)
+    eyes_nose_mouth = [(24, 24), (48, 24), (36, 36), (28, 48), (44, 48)]
+    spots = ",".join(f"{x},{y}" for x, y in eyes_nose_mouth)
+    header = ",".join(f"x{i},y{i}" for i in range(1, 6))
+    (folder / "landmarks.csv").write_text(f"file,{header}\n0.jpg,{spots}\n1.jpg,{spots}\n")
+    lfw(folder)
+
+
+def lfw(folder: Path) -> None:
+    """lfw/NAME/NAME_0001.jpg, and pairs.txt with two folds of two pairs of each kind."""
+    names = ["Ann", "Bob", "Cid", "Dan"]
+    for place, name in enumerate(names):
+        for number in (1, 2):
+            picture(folder / "lfw" / name / f"{name}_{number:04d}.jpg", 10 * place + number)
+    lines = ["2\t2"]
+    for one, two in (names[:2], names[2:]):
+        lines += [f"{one}\t1\t2", f"{two}\t1\t2", f"{one}\t1\t{two}\t1", f"{one}\t2\t{two}\t2"]
+    (folder / "pairs.txt").write_text("\n".join(lines))
+
+
+def stars(folder: Path) -> None:
+    pictures(folder / "photos", 8)
+    pictures(folder / "holidays", 4, 1)
+    pictures(folder / "paintings", 3, 2)
+    for name in ("starry_night.jpg", "holiday.jpg"):
+        picture(folder / name, 5, (96, 80))
+
+
+def readme(folder: Path) -> None:
+    animals(folder)
+    stars(folder / "pictures")
+    for name in ("starry_night.jpg", "holiday.jpg"):
+        shutil.move(folder / "pictures" / name, folder / name)
+
+
+def files_of_others(folder: Path) -> None:
+    torch.save({"epoch": 3, "state_dict": {"layer.weight": torch.ones(2, 2)}}, folder / "checkpoint.pth")
+
+
+PREPARED: dict[str, Callable[[Path], None]] = {
+    "README.md": readme,
+    "backbones.md": files_of_others,
+    "classification.md": animals,
+    "commands.md": animals,
+    "detection.md": birds,
+    "face.md": people,
+    "python.md": animals,
+    "segmentation.md": streets,
+    "style.md": stars,
+    "task.md": animals,
+}
+
+
+def earlier(config: str, name: str, data: Sequence[str] = ()) -> list[str]:
+    """A run that a page uses and does not make: words of `visiontl train`."""
+    return ["train", config, f"run.name={name}", *data]
+
+
+# page -> what is trained before its first block
+EARLIER = {
+    "backbones.md": [earlier("classification/quickstart", "birds")],
+}

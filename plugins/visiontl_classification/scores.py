@@ -22,14 +22,18 @@ def rows(
     batch: Mapping[str, Any],
     meta: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
-    """single: {"true", "top": the 5 most probable classes, "probability": theirs, "nll": -log p(true)}.
-    multi: {"true": indices, "probability": (K,) float32}. Ties go to the lower class index."""
+    """single: {"true", "top": the 5 most probable classes, "probability": theirs, "nll": -log p(true), "right"}.
+    multi: {"true": indices, "probability": (K,) float32, "right": every label is}. Ties go to the lower class index."""
     logits = outputs["logits"].detach().float().cpu()  # (B, K)
     label = batch["label"].cpu()
     if cfg.labels == "multi":
         probability = logits.sigmoid().numpy()  # (B, K)
         return [
-            {"true": np.flatnonzero(truth).tolist(), "probability": values}
+            {
+                "true": np.flatnonzero(truth).tolist(),
+                "probability": values,
+                "right": bool((truth == (values >= THRESHOLD)).all()),
+            }
             for truth, values in zip(label.numpy() > 0.5, probability, strict=True)
         ]
     log_probability = logits.log_softmax(1)  # (B, K)
@@ -38,7 +42,7 @@ def rows(
     probability = log_probability.gather(1, top).exp()
     nll = -log_probability.gather(1, label[:, None])[:, 0]  # (B,)
     return [
-        {"true": int(t), "top": i.tolist(), "probability": p.tolist(), "nll": float(n)}
+        {"true": int(t), "top": i.tolist(), "probability": p.tolist(), "nll": float(n), "right": int(t) == int(i[0])}
         for t, i, p, n in zip(label, top, probability, nll, strict=True)
     ]
 

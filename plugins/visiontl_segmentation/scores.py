@@ -22,8 +22,9 @@ def rows(
 ) -> list[dict[str, Any]]:
     """Per image: "pairs" and "pixels", (n,) int64: true class * K + predicted class, where it occurs, and on how many
     pixels of the photo's own size; "shown_pairs" and "shown_pixels", the same at the size the network saw, None where
-    that is the same; "ignored", pixels left out; "guess" and "truth", small masks of the same size for pictures."""
-    classes = len(meta["classes"])
+    that is the same; "ignored", pixels left out; "guess" and "truth", small masks of the same size for pictures;
+    "miou", mean IoU of this image alone, NaN where all of it is ignored."""
+    classes, counted = len(meta["classes"]), scored_classes(cfg, meta)
     found = []
     for place, truth in enumerate(batch["truth"]):
         logits = outputs["logits"][place]
@@ -38,6 +39,7 @@ def rows(
             row["shown_pairs"], row["shown_pixels"] = confusion(small, own, classes)
         row["ignored"] = truth.numel() - int(row["pixels"].sum())
         row["guess"], row["truth"] = packed(guess), packed(truth)
+        row["miou"] = mean(iou(summed([row], "pairs", "pixels", classes))[counted])
         found.append(row)
     return found
 

@@ -1,6 +1,7 @@
 """The commands of the command line, one file each."""
 
 from visiontl.commands import (
+    compare,
     completion,
     config,
     configs,
@@ -16,7 +17,19 @@ from visiontl.hookspecs import hookimpl
 from visiontl.task import Command
 
 # in the order of the help
-MODULES = (doctor, train, evaluate, predict, export_backbone, import_weights, list, config, configs, completion)
+MODULES = (
+    doctor,
+    train,
+    evaluate,
+    predict,
+    compare,
+    export_backbone,
+    import_weights,
+    list,
+    config,
+    configs,
+    completion,
+)
 COMMANDS = {module.COMMAND.name: module.COMMAND for module in MODULES}
 
 

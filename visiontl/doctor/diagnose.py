@@ -25,7 +25,7 @@ from visiontl.errors import ConfigError, VisionTLError
 from visiontl.kit.words import plural
 from visiontl.report.console import Console
 from visiontl.report.items import Finding, Table
-from visiontl.runs.environment import write_text
+from visiontl.runs.files import write_text
 from visiontl.spec import ImageSpec
 from visiontl.task import Data
 

@@ -24,7 +24,9 @@ from visiontl.processes import liveness, ranks
 from visiontl.processes.seeds import INIT, mix, seeded
 from visiontl.report.console import Console
 from visiontl.runs import folders
-from visiontl.runs.environment import run_folder, write_text
+from visiontl.runs.environment import run_folder
+from visiontl.runs.files import write_text
+from visiontl.runs.images import write_images
 from visiontl.runs.origin import Asked, as_started
 from visiontl.task import Data, SampleDataset
 
@@ -86,6 +88,7 @@ def measure(
         if ranks.rank() == 0:
             items += report_items(built, rows, split, name)
             write_rows(folder, name, split.names, rows)
+            write_images(folder, name, split.names, rows)
     report = replace(
         describe(built, folder, placement, {name: len(split) for name, split in chosen.items()}, began),
         status="evaluated",

@@ -18,7 +18,8 @@ from visiontl.engine.model import Built
 from visiontl.report import page
 from visiontl.report.run import BackboneFacts, Loaded, Portion, Report
 from visiontl.report.values import json_value
-from visiontl.runs.environment import command_line, write_text
+from visiontl.runs.environment import command_line
+from visiontl.runs.files import write_text
 from visiontl.task import SampleDataset
 
 LONG = 1024  # values of an array in rows.jsonl

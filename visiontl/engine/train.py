@@ -41,6 +41,7 @@ from visiontl.processes.seeds import STEP, mix, seed_generators
 from visiontl.report.console import Console
 from visiontl.report.run import Best, PhaseRows, Report, Training
 from visiontl.runs import folders, store
+from visiontl.runs.images import write_images
 from visiontl.runs.metrics import Metrics, finish_trackers, start_trackers
 from visiontl.runs.origin import Asked, as_started
 from visiontl.runs.previews import read_previews
@@ -257,6 +258,8 @@ def finish(run: Run, ledger: Ledger) -> dict[str, Any]:
     def conclude() -> None:
         items = [item for name, split in splits.items() for item in report_items(run.built, rows[name], split, name)]
         try:
+            for name, split in splits.items():
+                write_images(run.folder, name, split.names, rows[name])
             page = write(run.folder, report, [*read_previews(run.folder), *items], Metrics.read(run.folder))
         except OSError as error:
             raise CheckpointError(

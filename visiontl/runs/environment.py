@@ -90,14 +90,3 @@ def _new_folder(parent: Path, name: str, numbered: bool = True) -> Path:
         except OSError as error:
             raise CheckpointError(f"{folder} cannot be made: {error.strerror or error}") from None
     raise CheckpointError(f"{parent / name}: a thousand folders of that name exist")
-
-
-def write_text(path: Path, text: str) -> None:
-    """A file that is whole or not there."""
-    temporary = path.with_name(f".writing-{path.name}")
-    try:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be UTF-8
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -18,7 +18,7 @@ from visiontl.processes import ranks
 from visiontl.report.console import Console
 from visiontl.report.run import Report
 from visiontl.runs import origin, store
-from visiontl.runs.environment import write_text
+from visiontl.runs.files import write_text
 
 AUTO = "auto"
 FREE = ("run.", "loader.")  # what decides no number: it may change between a run and its continuation

@@ -20,9 +20,7 @@ from visiontl.errors import ConfigError, did_you_mean, shortened
 from visiontl.kit.words import plural
 from visiontl.report.console import Console
 from visiontl.report.values import json_value
-from visiontl.runs.environment import write_text
-
-METRICS = "metrics.jsonl"
+from visiontl.runs.files import METRICS, read_lines, write_text
 
 
 class Metrics:
@@ -44,15 +42,7 @@ class Metrics:
     @staticmethod
     def read(folder: Path) -> list[dict[str, Any]]:
         """All whole lines of a run; one cut off by a kill, or that no run wrote, is passed over."""
-        path, records = folder / METRICS, []
-        for line in path.read_bytes().splitlines() if path.exists() else ():
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(record, dict) and isinstance(record.get("step"), int) and "kind" in record:
-                records.append(record)
-        return records
+        return read_lines(folder)
 
     def add(self, kind: str, step: int, epoch: float, values: Mapping[str, float], **speed: float) -> None:
         if not self.main:

@@ -14,7 +14,7 @@ from visiontl.config.resolve import resolve
 from visiontl.config.schema import Config
 from visiontl.errors import VisionTLError
 from visiontl.report.console import Console
-from visiontl.runs.environment import write_text
+from visiontl.runs.files import write_text
 
 STARTED = "started.json"
 PATHS = ("task.data", "task.data.folder", "backbone.weights", "init")  # keys whose plain words may be paths

@@ -11,7 +11,7 @@ from PIL import Image
 
 from visiontl.report.console import Console
 from visiontl.report.items import Pictures
-from visiontl.runs.environment import write_text
+from visiontl.runs.files import write_text
 
 FOLDER = "previews"
 

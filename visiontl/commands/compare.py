@@ -41,7 +41,7 @@ def run(given: argparse.Namespace) -> None:
 
 
 def refuse_another_file(place: Path) -> bool:
-    """Whether an older page of this command stands there. Raises ConfigError for another file, or where no file can be."""
+    """Whether an older page of this command stands there. Raises ConfigError for another file, or where none can be."""
     if place.is_dir():
         raise ConfigError(f"--out {place}: is a folder; name a file: --out {place / 'compare.html'}")
     if not place.parent.is_dir():

@@ -250,7 +250,7 @@ def seeds(runs: Sequence[Compared], split: str, score: str) -> list[Seeds]:
 
 def said(test: Test, better: str | None) -> str:
     """What a test says, in short."""
-    p = "p < 0.001" if test.p < 0.001 else f"p {test.p:.3f}"
+    p = "p < 0.001" if test.p < 0.001 else f"p {test.p:.3f}" if test.p < 0.9995 else "p 1"
     if test.p >= noise.LEVEL:
         return f"within noise ({p})"
     more = test.difference > 0

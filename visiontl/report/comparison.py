@@ -25,6 +25,7 @@ COLORS = (
     "#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#66a61e", "#a6761d", "#17a2b8", "#c0392b", "#808080",
 )  # fmt: skip
 SCORES = 6  # figures of scores
+SHORT = 100  # seconds below which a tenth is told
 SMOOTHED = 40  # points of a curve from which on its running mean is drawn
 ABOUT = (
     "Scores lie in their intervals with 95 %: Wilson's of a share (1927), Student's of another mean over images. Two "
@@ -270,7 +271,10 @@ def signed(value: float) -> str:
 
 
 def _time(run: Compared) -> str:
-    return duration(run.report.seconds) if run.report.seconds is not None else "-"
+    seconds = run.report.seconds
+    if seconds is None:
+        return "-"
+    return f"{seconds:.1f} s" if seconds < SHORT else duration(seconds)
 
 
 # -------------------------------------------------------------------------------------------------------------- curves
@@ -297,7 +301,7 @@ def figures(runs: Sequence[Compared]) -> list[Figure]:
     made: list[Figure] = []
     for kind, key, title in wanted:
         curves = [Curve(legend, *line(run, kind, key)) for legend, run in zip(legends(runs), runs, strict=True)]
-        if any(curve.x for curve in curves):
+        if any(len(curve.x) > 1 for curve in curves):  # one evaluation is no curve
             made.append(Figure(title, functools.partial(draw, curves, title), size=(5.6, 3.3)))
     return made
 

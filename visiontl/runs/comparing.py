@@ -25,7 +25,8 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Compared], list[str]]:
     Raises ConfigError for fewer than two or more than twenty folders, CheckpointError where fewer than two of them can
     be compared.
     """
-    unique = list({os.path.realpath(folder): folder for folder in reversed(folders)}.values())[::-1]
+    places = [os.path.realpath(folder) for folder in folders]
+    unique = [folder for i, folder in enumerate(folders) if places[i] not in places[:i]]
     if not FEWEST <= len(folders) <= MOST:
         raise ConfigError(f"{len(folders)} run folders were given; {FEWEST} to {MOST} can be compared")
     left_out = [] if len(unique) == len(folders) else [f"{len(folders) - len(unique)} of the folders stand twice"]

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from visiontl.commands import COMMANDS
 from visiontl.commands.arguments import rank, split_arguments
-from visiontl.errors import ConfigError, RankFailed, Stopped, VisionTLError, closest, did_you_mean, respelled
+from visiontl.commands.flags import refuse_unknown_flags
+from visiontl.errors import ConfigError, RankFailed, Stopped, VisionTLError, did_you_mean
 from visiontl.report.formats import clean
 from visiontl.task import Command
 
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 
 # seconds; a launcher ends the other ranks as soon as one has failed, so what rank 0 has said too is said once
 WAIT_FOR_RANK_0 = 5.0
+
+# What other programs call a command of ours
+CALLED = {
+    **dict.fromkeys(("fit", "finetune", "fine-tune", "run", "start"), "train"),
+    **dict.fromkeys(("eval", "test", "val", "validate", "score", "benchmark"), "evaluate"),
+    **dict.fromkeys(("infer", "inference", "apply", "use"), "predict"),
+    **dict.fromkeys(("ls", "show", "models", "backbones", "tasks"), "list"),
+    **dict.fromkeys(("check", "inspect", "diagnose"), "doctor"),
+}
 
 Call = tuple[Command, argparse.Namespace]
 """A command and what it is called with. Parsing ends before it runs, so nothing of it is on the stack of a training."""
@@ -77,9 +87,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str]) -> Call:
     """The words of a command line -> what they call. Raises ConfigError for what they do not say rightly."""
+    if arguments[:1] == ["help"] and len(arguments) > 1:
+        return parse([*arguments[1:], "--help"])
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         return printing(overview())
-    if arguments[0] == "--version":
+    if arguments[0] in ("--version", "-V", "version") or list(arguments) == ["-v"]:
         from visiontl import __version__
 
         return printing(f"visiontl {__version__}")
@@ -87,7 +99,9 @@ def parse(arguments: Sequence[str]) -> Call:
     if name in COMMANDS:
         return parse_command("visiontl", COMMANDS[name], rest)
     if name.startswith("-"):
-        raise ConfigError(f"unknown option {name!r}; see `visiontl --help`")
+        first = next((word for word in rest if not word.startswith("-")), None)
+        behind = f"; flags stand behind the command: visiontl {first} ... {name}" if first else ""
+        raise ConfigError(f"unknown option {name!r}{behind or '; see `visiontl --help`'}")
     from visiontl import plugins
 
     tasks = plugins.tasks()
@@ -138,27 +152,6 @@ def apart(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[li
     return [word for word in arguments if word not in assigned], assigned
 
 
-def refuse_unknown_flags(parser: argparse.ArgumentParser, command: Command, arguments: Sequence[str]) -> None:
-    """Raise ConfigError for a flag that the command does not have: `a.b=c` may be meant, or a word without a name."""
-    flags = [flag for action in parser._actions for flag in action.option_strings]
-    options = command.options.model_fields if command.options is not None else {}
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    for flag in (word.partition("=")[0] for word in arguments[:end] if word.startswith("--")):
-        if flag in flags:
-            continue
-        key = respelled(flag.lstrip("-").replace("-", "_"))
-        near = did_you_mean(flag, flags)
-        if key in options:
-            near = f"; it is an option: {key}=VALUE"
-        elif key in (places := {action.dest: action.metavar for action in parser._actions}):
-            near = f"; {places[key]} stands without a name: {' '.join(parser.format_usage().split())}"
-        elif "." in flag:
-            near = f"; write {flag.lstrip('-')}=VALUE"
-        elif not near.startswith("; did") and (alike := closest(key, options, 1)):
-            near = f"; did you mean the option {alike[0]}=VALUE?"
-        raise ConfigError(f"unknown argument {flag!r}{near or f'; see `{parser.prog} --help`'}")
-
-
 def below_help(command: Command, arguments: Sequence[str]) -> str:
     text = command.epilog if isinstance(command.epilog, str) else command.epilog(arguments)
     if command.options is None:
@@ -182,8 +175,13 @@ def parse_task_command(task: Task, arguments: Sequence[str]) -> Call:
 def unknown_command(name: str) -> str:
     """Why no command of that name is there, and what may have been meant."""
     from visiontl import plugins
+    from visiontl.config import ready
 
     names = [*plugins.commands(), *COMMANDS]
+    if name in ready.runs() or Path(name).suffix in (".yaml", ".yml"):
+        return f"no command {name!r}; to train that config: visiontl train {name}"
+    if (meant := CALLED.get(name.lower())) is not None:
+        return f"no command {name!r}; did you mean {meant!r}?"
     near = did_you_mean(name, names)
     if near.startswith("; did"):
         return f"no command {name!r}{near}"

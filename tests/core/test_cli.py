@@ -9,15 +9,17 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from tests.core.test_config import GOOD, ToyPlugin, make_task, nothing, write
 from tests.shared import ROOT
 from visiontl import Command, Section, cli, hookimpl, plugins
 from visiontl.commands import COMMANDS
 from visiontl.config import ready
+from visiontl.config.resolve import resolve
 from visiontl.errors import ConfigError, DataError, RankFailed, TrainingError
 
 
@@ -122,10 +124,133 @@ def test_mistakes_are_named_and_end_with_code_2(capsys, calls, arguments, said):
     assert err.count("\n") == 1
 
 
+class Sorts(Section):
+    """A task's own section: a shorthand, a switch, and names that the core has too."""
+
+    data: Annotated[Section, BeforeValidator(lambda value: {} if isinstance(value, str) else value)] = Section()
+    flip: bool = True
+    mixup: float = 0.0
+    name_of_head: Literal["linear", "original"] = "linear"
+
+
+MEANT = {
+    "--epochs 5": "train.epochs=5",
+    "--epochs=5": "train.epochs=5",
+    "--lr 0.1 --batch-size 16 --seed 1": "optim.lr=0.1 train.batch_size=16 train.seed=1",
+    "--learning_rate -0.1": "optim.lr=-0.1",
+    "--model resnet50 --pretrained": "backbone.name=resnet50 backbone.weights=default",
+    "--pretrained false": "backbone.weights=none",
+    "--data photos": "task.data=photos",
+    "--output DIR": "run.folder=DIR",
+    "-o DIR": "run.folder=DIR",
+    "-j 4": "loader.workers=4",
+    "--resume": "resume=auto",
+    "--resume runs/one": "resume=runs/one",
+    "--compile --dry-run": "train.compile=true --dry-run",
+    "--no-flip": "task.flip=false",
+    "--flip --mixup .5": "task.flip=true task.mixup=.5",
+    "--fp16": "train.precision=fp16",
+    "--freeze all": "freeze.policy=all",
+    "--train-epochs 3": "train.epochs=3",
+    "--optim.lr 1": "optim.lr=1",
+    "--epchs 5": "train.epochs=5",
+    "--name-of-head linear": "task.name_of_head=linear",
+    "--tracker tensorboard": "run.trackers=tensorboard",
+}
+
+
+@pytest.mark.parametrize(("typed", "meant"), MEANT.items(), ids=MEANT)
+def test_flags_of_other_programs_are_answered_with_the_line_that_is_meant(capsys, calls, tmp_path, typed, meant):
+    plugins.register(ToyPlugin(make_task("sorts", config=Sorts)), "sorts")
+    path = str(write(tmp_path, GOOD.replace("toy", "sorts").replace("colors: 3", "flip: true")))
+    code, out, err = run(capsys, "train", path, *typed.split(), "run.name=x")
+    assert (code, out) == (2, "")
+    assert f"`visiontl train {path} {meant} run.name=x`" in err
+    assert calls == ["shutdown"], "nothing is run by a guess"
+
+
+def test_flags_without_a_right_form_are_told_why(capsys, tmp_path):
+    path = write(tmp_path, GOOD)
+    for flag in ("--device=cuda", "--device cuda", "--gpu 0", "--cpu"):
+        code, _, err = run(capsys, "train", path, *flag.split())
+        assert (code, "ACCELERATE_USE_CPU=1" in err, "CUDA_VISIBLE_DEVICES=1" in err) == (2, True, True)
+    assert "--num_processes 8" in run(capsys, "train", path, "--num-gpus", "2")[2]
+    _, _, err = run(capsys, "train", path, "--gpu", "0", "--epochs", "5")
+    assert "write train.epochs=5" in err
+    assert "the whole line" not in err
+    assert "`visiontl config CONFIG` prints them all" in run(capsys, "train", path, "--nonsense", "3")[2]
+    assert "CONFIG stands without a name" in run(capsys, "train", "--config", path)[2]
+    assert "RUN stands without a name" in run(capsys, "predict", "--model", "runs/x", "a.jpg")[2]
+    assert "IMAGE stands without a name" in run(capsys, "predict", "runs/x", "--source", "a.jpg")[2]
+    assert (
+        "did you mean '--out'? `visiontl predict runs/x a.jpg --out d`"
+        in run(capsys, *["predict", "runs/x", "a.jpg", "--output", "d"])[2]
+    )
+
+
+def test_keys_without_their_section_are_answered_with_the_whole_key(capsys, tmp_path):
+    path = write(tmp_path, GOOD)
+    answers = {
+        "epochs=5": "did you mean 'train.epochs'?",
+        "lr=0.1": "did you mean 'optim.lr'?",
+        "batch=16": "did you mean 'train.batch_size'?",
+        "model=resnet50": "did you mean 'backbone.name'?",
+        "train.workers=3": "did you mean 'loader.workers'?",
+        "backbone.pretrained=true": "did you mean 'backbone.weights'?",
+        "optimizer=sgd": "did you mean 'optim.name'?",
+        "optimizer.lr=0.1": "did you mean 'optim'?",
+        "freeze=all": "did you mean freeze.policy=all?",
+        "data=photos": "did you mean task.data=photos?",
+        "device=cuda": "ACCELERATE_USE_CPU=1",
+        "train.device=cpu": "ACCELERATE_USE_CPU=1",
+        "run.gpus=2": "--num_processes 8",
+    }
+    for override, said in answers.items():
+        code, _, err = run(capsys, "train", path, override)
+        assert (code, said in err) == (2, True), (override, err)
+
+
+def test_a_tracker_may_be_a_word(tmp_path):
+    for value, trackers in {"tensorboard": ["tensorboard"], "a, b": ["a", "b"], "[a]": ["a"], "[]": []}.items():
+        resolved = resolve(write(tmp_path, GOOD), [f"run.trackers={value}"])
+        assert resolved.config.run.trackers == trackers
+
+
+def test_runs_and_configs_in_the_place_of_the_other_are_told_apart(capsys, calls, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path, GOOD, "photos.yaml")
+    assert (
+        "no run of it is in runs: `visiontl train photos.yaml` makes one" in run(capsys, "predict", path.name, "a")[2]
+    )
+    for number, name in enumerate(("photos-1", "renamed", "other", "untrained")):
+        (folder := tmp_path / "runs" / name / "model").mkdir(parents=True)
+        write(folder.parent, GOOD + ("  seed: 7\n" if name == "other" else ""), "config.yaml")
+        os.utime(folder.parent / "config.yaml", (number, number))
+    (tmp_path / "runs" / "untrained" / "model").rmdir()
+    line = "its newest run: `visiontl predict runs/renamed a.jpg top_k=3`; before it runs/photos-1\n"
+    assert run(capsys, "predict", "photos.yaml", "a.jpg", "top_k=3")[2].endswith(line)
+    for command in ("predict", "evaluate"):
+        assert "did you mean 'runs/renamed'?" in run(capsys, command, "runs/renamd", "x")[2]
+        assert "newest runs in runs are untrained, other, renamed and 1 more" in run(capsys, command, "runs/z", "x")[2]
+    _, _, err = run(capsys, "train", "runs/renamed")
+    assert "it is a run, made of the config runs/renamed/config.yaml: with resume=runs/renamed behind it" in err
+    assert "task.data=runs" in run(capsys, "train", "runs")[2]
+
+
+def test_words_of_other_programs_for_commands(capsys, tmp_path):
+    for word, meant in {"Train": "train", "fit": "train", "eval": "evaluate", "ls": "list", "infer": "predict"}.items():
+        assert f"no command {word!r}; did you mean {meant!r}?" in run(capsys, word, "x")[2]
+    assert "to train that config: visiontl train a.yaml" in run(capsys, "a.yaml")[2]
+    assert run(capsys, "help", "train") == run(capsys, "train", "--help") == run(capsys, "train", "x", "-h")
+    assert run(capsys, "help", "toy", "count") == run(capsys, "toy", "count", "--help")
+    assert run(capsys, "-V") == run(capsys, "--version")
+    assert "flags stand behind the command: visiontl train ... --dry-run" in run(capsys, "--dry-run", "train", "x")[2]
+
+
 def test_evaluate_tells_data_from_overrides(capsys, calls, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    odd = tmp_path / "a=b"
-    odd.mkdir()
+    for name in ("a=b", "folder"):
+        (tmp_path / name).mkdir()
     run(capsys, "evaluate", "folder", "a=b", "train.eval_batch_size=4", "--split", "val", "--split", "test")
     assert calls[0] == ("folder", "a=b", ["val", "test"], ["train.eval_batch_size=4"], None)
     run(capsys, "evaluate", write(tmp_path, GOOD), "train.epochs=7")
@@ -136,6 +261,7 @@ def test_evaluate_tells_data_from_overrides(capsys, calls, tmp_path, monkeypatch
 def test_predict_tells_images_from_options(capsys, calls, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x=1.jpg").touch()
+    (tmp_path / "run").mkdir()
     run(
         capsys,
         "predict",
@@ -211,7 +337,10 @@ def test_a_command_from_outside_is_one_like_ours(capsys, monkeypatch):
     assert "  times=1  how often" in run(capsys, "hello", "--help")[1]
     assert "option times=0: times: got 0; expected a number of at least 1" in run(capsys, "hello", "ann", "times=0")[2]
     assert "'--times'; it is an option: times=VALUE" in run(capsys, "hello", "ann", "--times", "2")[2]
-    assert "write train.epochs=VALUE" in run(capsys, "train", "x.yaml", "--train.epochs", "2")[2]
+    assert (
+        "write train.epochs=2: `visiontl train x.yaml train.epochs=2`"
+        in run(capsys, "train", "x.yaml", "--train.epochs", "2")[2]
+    )
     assert run(capsys, "hello", "--help")[1].startswith("usage: visiontl hello")
     assert run(capsys, "hello", "4") == (2, "", "error: '4' is no name; letters were expected\n")
     code, _, err = run(capsys, "hello")

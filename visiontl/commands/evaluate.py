@@ -30,12 +30,13 @@ def run(given: argparse.Namespace) -> None:
     if len(data) > 1:
         raise ConfigError(f"one data set was expected; got {', '.join(data)}")
     warn_of_plugins()
-    measured: Any = given.run
-    from visiontl.config import ready
+    from visiontl.runs.recent import is_config, no_such_run
 
-    named = measured in ready.runs() and not Path(measured).exists()
-    if named or Path(measured).is_file() or Path(measured).suffix in (".yaml", ".yml"):
+    measured: Any = given.run
+    if is_config(measured):
         measured, overrides = read_config(measured, overrides), []
+    elif not Path(measured).exists():
+        raise ConfigError(no_such_run(Path(measured)))
     from visiontl.engine import evaluate as evaluation
 
     evaluation.evaluate(measured, data[0] if data else None, given.split, overrides, given.out)

@@ -25,11 +25,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     from visiontl.config.overrides import option_values, parse_options
+    from visiontl.runs.recent import instead_of_config, is_config, no_such_run
 
     images, assigned = split_arguments(given.rest)
+    if is_config(given.run):
+        raise ConfigError(instead_of_config(given.run, ["predict", given.run, *given.rest]))
     if not images:
         raise ConfigError("no images; name files, folders or globs: visiontl predict RUN IMAGE ...")
     options = option_values(assigned, "predict")
+    if not Path(given.run).exists():
+        raise ConfigError(no_such_run(Path(given.run)))
     warn_of_plugins()
     task = task_of(given.run)
     if task is not None and task.options is not None:  # mistakes are told before torch is imported

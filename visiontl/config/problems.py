@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from pydantic import BaseModel, BeforeValidator, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
+from visiontl.config.meant import MEANT, Keys, elsewhere, keys_called, models_in
 from visiontl.config.schema import Config
 from visiontl.config.yaml_text import dump_value
 from visiontl.errors import ConfigError, VisionTLError, closest, did_you_mean
-
-Keys = tuple[str, ...]
-"""A key's place: ("optim", "lr")."""
 
 ASSIGNED = ("override ", "option ")  # how the place of what stood on the command line begins
 
@@ -25,7 +23,7 @@ def field_at(model: type[BaseModel], key: Keys) -> FieldInfo:
     info = model.model_fields[key[0]]
     if len(key) == 1:
         return info
-    inner = next(one for one in _models(info.annotation) if key[1] in one.model_fields)
+    inner = next(one for one in models_in(info.annotation) if key[1] in one.model_fields)
     return field_at(inner, key[1:])
 
 
@@ -158,11 +156,13 @@ def _explain(
             continue
         kinds = {one["type"] for one in errors}
         if "extra_forbidden" in kinds:
-            text = _unknown_key(path, model, prefix, problems)
+            text = _unknown_key(path, model, prefix, problems, errors[0]["input"])
         elif any(one["type"] == "missing" and isinstance(one["loc"][-1], str) for one in errors):
             text = f"is missing; it has no default: give {'.'.join((*prefix, *path))}=VALUE"
         else:
             text = _expectation(errors)
+            if model is Config and path and path[0] in MEANT and kinds == {"model_type"}:  # a value for a section
+                text += f"; did you mean {MEANT[path[0]]}={shown(errors[0]['input'])}?"
         problems.add((*prefix, *path), text)
 
 
@@ -182,27 +182,22 @@ def _key_path(error: Any, values: Any) -> Keys:
     return tuple(path)
 
 
-def _unknown_key(path: Keys, model: type[BaseModel], prefix: Keys, problems: Problems) -> str:
-    siblings = _fields_at(model, path[:-1])
+def _unknown_key(path: Keys, model: type[BaseModel], prefix: Keys, problems: Problems, value: Any) -> str:
+    name, siblings = path[-1], _fields_at(model, path[:-1])
     own = {".".join(key) for place, section in problems.sections for key in all_keys(section, place)}
     if ("task",) in dict(problems.sections):
-        own.add("task.name")
+        own |= {"task.name", "task.data"}
     here = ".".join((*prefix, *path))
-    elsewhere = sorted(key for key in own if key.rpartition(".")[2] == path[-1] and key != here)
-    near = closest(path[-1], siblings)
+    near = closest(name, siblings)
+    if told := elsewhere(name):
+        return f"unknown key; {told}"
+    if MEANT.get(name) in own and not (near and (len(path) > 1 or isinstance(value, Mapping))):
+        return f"unknown key; did you mean {MEANT[name]!r}?"
     if near:
-        return f"unknown key{did_you_mean(path[-1], siblings)}"
-    if elsewhere:
-        return f"unknown key; did you mean {' or '.join(repr(key) for key in elsewhere[:3])}?"
-    return f"unknown key{did_you_mean(path[-1], siblings) or '; known here: ' + ', '.join(sorted(siblings))}"
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    else:
-        for inner in get_args(annotation):
-            yield from _models(inner)
+        return f"unknown key{did_you_mean(name, siblings)}"
+    if called := [key for key in keys_called(name, sorted(own)) if key != here]:
+        return f"unknown key; did you mean {' or '.join(repr(key) for key in called[:3])}?"
+    return f"unknown key{did_you_mean(name, siblings) or '; known here: ' + ', '.join(sorted(siblings))}"
 
 
 def _fields_at(model: type[BaseModel], path: Sequence[str]) -> set[str]:
@@ -210,7 +205,10 @@ def _fields_at(model: type[BaseModel], path: Sequence[str]) -> set[str]:
     models = [model]
     for part in path:
         inner = [
-            found for one in models if part in one.model_fields for found in _models(one.model_fields[part].annotation)
+            found
+            for one in models
+            if part in one.model_fields
+            for found in models_in(one.model_fields[part].annotation)
         ]
         models = inner or (models if part.isdigit() else [])
     return {name for one in models for name in one.model_fields}
@@ -219,7 +217,7 @@ def _fields_at(model: type[BaseModel], path: Sequence[str]) -> set[str]:
 def all_keys(model: type[BaseModel], prefix: Keys = (), depth: int = 0) -> Iterator[Keys]:
     """The place of every key that a section may hold, its inner sections included."""
     for name, info in model.model_fields.items():
-        inner = list(_models(info.annotation)) if depth < 6 else []
+        inner = list(models_in(info.annotation)) if depth < 6 else []
         if not inner:
             yield (*prefix, name)
         for one in inner:
@@ -258,6 +256,8 @@ def _expectation(errors: Sequence[Any]) -> str:
         text += did_you_mean(given, options)
     elif "text" in expected and isinstance(given, int | float):
         text += "; put it in quotes"
+    elif expected == ["a list"] and isinstance(given, str | int | float):
+        text += f", such as [{shown(given)}]"
     return text
 
 

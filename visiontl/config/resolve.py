@@ -112,9 +112,7 @@ def _parsed(config: str | Path | Mapping[str, Any] | Config | Resolved) -> Parse
 def _read(path: Path) -> Parsed:
     try:
         if path.is_dir():
-            inside = sorted(p.name for p in path.iterdir() if p.suffix in (".yaml", ".yml"))
-            named = f"; it holds {', '.join(inside[:8])}" if inside else ""
-            raise ConfigError(f"{path}: is a folder; name a config file{named}")
+            raise ConfigError(f"{path}: is a folder; {_in_folder(path)}")
         if path.exists() and not path.is_file():  # a pipe or a device may have no end
             raise ConfigError(f"{path}: is no regular file; save the config to one")
         raw = path.read_bytes()
@@ -133,6 +131,19 @@ def _read(path: Path) -> Parsed:
     return parse_text(text, str(path))
 
 
+def _in_folder(path: Path) -> str:
+    """What to do with a folder that was named in place of a config: a run, data, or one that holds configs."""
+    inside = sorted(p.name for p in path.iterdir() if p.suffix in (".yaml", ".yml"))
+    if "config.yaml" in inside and any((path / name).is_dir() for name in ("model", "checkpoints")):
+        return (
+            f"it is a run, made of the config {path / 'config.yaml'}: with resume={path} behind it the run goes on; "
+            f"init={path} behind another config starts from its weights"
+        )
+    if inside:
+        return f"name a config file; it holds {', '.join(inside[:8])}"
+    return f"name a config file, and data behind it: task.data={path}"
+
+
 def _near_file(path: Path, known: Iterable[str]) -> str:
     """What a mistyped path, or name of a ready config, may have meant."""
     folder = path.parent
@@ -140,15 +151,22 @@ def _near_file(path: Path, known: Iterable[str]) -> str:
         return f"; it is a file for `accelerate launch --config_file`: `visiontl configs cp {path}` copies it"
     if len(same := [name for name in known if name.endswith(f"/{path}")]) > 1:
         return f"; ready configs of that name are {', '.join(same)}"
-    if named := closest(str(path), known, 1):
-        return f"; did you mean {named[0]!r}, which is a ready config?"
-    if folder.is_dir():
-        names = [p.name for p in folder.iterdir() if p.suffix in (".yaml", ".yml", ".json")]
-        near = closest(path.name, names, 1) or closest(path.name + ".yaml", names, 1)
-        return f"; did you mean {str(folder / near[0])!r}?" if near else ""
+    if of_task := [name for name in known if name.startswith(f"{path}/")]:
+        return f"; ready configs of that task are {', '.join(of_task)}"
+    names = [p.name for p in folder.iterdir() if p.suffix in (".yaml", ".yml", ".json")] if folder.is_dir() else []
+    near = [str(folder / name) for name in closest(path.name, names, 1) or closest(path.name + ".yaml", names, 1)]
+    plain = str(path).removeprefix("configs/").removesuffix(".yaml")
+    leaves = closest(plain, {name.rpartition("/")[2] for name in known}, 1)
+    alike = [name for name in known if name.rpartition("/")[2] in leaves]
+    ready_ones = [plain] if plain in known else closest(plain, known, 1) if "/" in plain else alike
+    if near or ready_ones:
+        meant = [*map(repr, near), *(f"{name!r}, which is a ready config" for name in ready_ones)]
+        return f"; did you mean {' or '.join(meant)}?"
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
-    return f"; the folder {str(path.parent)!r} does not exist" + (f" in {str(folder)!r}" if str(folder) != "." else "")
+    within = f" in {str(folder)!r}" if str(folder) != "." else ""
+    missing = "" if path.parent.is_dir() else f"; the folder {str(path.parent)!r} does not exist{within}"
+    return f"{missing}; `visiontl configs` lists the ready ones"
 
 
 def _copied(value: Any, path: Keys, problems: list[tuple[str, str]], depth: int = 0) -> Any:

@@ -224,11 +224,16 @@ class LoaderConfig(Section):
     )
 
 
+def as_words(value: Any) -> Any:
+    """'tensorboard' and 'tensorboard, wandb' are lists too."""
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
 class RunConfig(Section):
     folder: str = Field(default="runs", description="where run folders are made; none is ever overwritten")
     name: str | None = Field(default=None, description="null: the config file's name with date and time")
-    trackers: list[str] = Field(
-        default=[], description="tensorboard, wandb, mlflow ...; asked for and missing is an error"
+    trackers: Annotated[list[str], BeforeValidator(as_words)] = Field(
+        default=[], description="tensorboard, wandb, mlflow ..., one or a list; asked for and missing is an error"
     )
     processes: int | None = Field(
         default=None, ge=1, description="refuse to run on another number of processes; null: any"

@@ -20,6 +20,7 @@ from visiontl.errors import CheckpointError, DataError
 from visiontl.freezing.layout import backbone_prefix
 from visiontl.report.values import json_value
 from visiontl.runs import folders, store
+from visiontl.runs.recent import no_such_run
 from visiontl.spec import ImageSpec
 
 
@@ -102,9 +103,7 @@ def model_folder(run: str | Path) -> Path:
     """A run folder, or its `model/` alone -> the folder that holds the exported model."""
     run = Path(run)
     if not run.exists():
-        near = sorted(path.name for path in run.parent.glob("*") if path.is_dir()) if run.parent.is_dir() else []
-        hint = f"; {run.parent} holds {', '.join(near[:8])}" if near else ""
-        raise CheckpointError(f"{run}: no such run folder{hint}")
+        raise CheckpointError(no_such_run(run))
     for folder in (run / "model", run):
         if (folder / "model.safetensors").exists() or (folder / store.MANIFEST).exists():
             store.require(folder)

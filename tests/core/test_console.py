@@ -396,3 +396,23 @@ def test_console_imports_neither_torch_nor_rich() -> None:
         "assert not {'torch', 'rich', 'matplotlib'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_a_run_says_what_it_computes_on_and_how_another_device_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from visiontl.engine.hardware import on_device
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    assert on_device(torch.device("cpu")) == "device: CPU, 3 threads (torch sees no GPU)"
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    assert "asked for by ACCELERATE_USE_CPU" in on_device(torch.device("cpu"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
+    said = on_device(torch.device("cuda", 1))
+    assert said.startswith("device: GPU 1 of 2, NVIDIA H200 (ACCELERATE_USE_CPU=1")
+    assert "CUDA_VISIBLE_DEVICES=1" in said
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+    assert "CUDA_VISIBLE_DEVICES" not in on_device(torch.device("cuda", 0))

@@ -220,6 +220,8 @@ def sentence(reading: Reading) -> str | list[str]:
     """What is wrong with the line, and the line that was meant where it can be said whole."""
     if not reading.whole:
         return reading.said
+    if len(reading.said) > 1 and not all("; write " in line for line in reading.said):
+        return [*reading.said, f"in one line: `{reading.line}`"]
     if len(reading.said) > 1:
         names = ", ".join(line.split("; ")[0].removeprefix("unknown argument ") for line in reading.said)
         return f"unknown arguments {names}; write `{reading.line}`"

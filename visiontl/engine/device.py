@@ -16,6 +16,7 @@ from torch import nn
 from visiontl.backbone import Backbone
 from visiontl.config.schema import TrainConfig
 from visiontl.engine.cpu import keep_freed_memory, widen_slow_convolutions
+from visiontl.engine.hardware import on_device
 from visiontl.errors import ConfigError, TrainingError
 from visiontl.processes import launch, ranks
 from visiontl.report.console import Console
@@ -58,6 +59,7 @@ def place(
     if layout:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.to(accelerator.device)
+    console.say(on_device(device), keep=True)
     console.say(describe(section, precision, why, layout, layout_why), keep=True)
     return Placement(accelerator, precision, layout)
 

@@ -34,6 +34,8 @@ def read_file(path: Path) -> Mapping[str, Any]:
         raise WeightsError(f"weights file {path}: no such file{where}{did_you_mean(path.name, names)}")
     if path.is_dir():
         raise WeightsError(f"weights file {path}: is a folder; name the file in it")
+    if not path.is_file():  # a pipe would be waited for
+        raise WeightsError(f"weights file {path}: is a pipe or a device; a plain file was expected")
     if path.suffix.lower() == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file

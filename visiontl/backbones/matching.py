@@ -258,24 +258,23 @@ def readings(found: Mapping[str, Any], own: Mapping[str, Tensor]) -> Iterator[tu
     """
     candidates = []
     for path, table in tables(found):
-        for prefix in prefixes(table):
-            inside = {k[len(prefix) :]: v for k, v in table.items() if k.startswith(prefix)}
-            if prefix and len(inside) < len(own) / 2:
-                continue
-            said = []
-            if path:
-                said.append(f"taken from {path!r} of the file")
-            if prefix:
-                said.append(f"prefix {prefix!r} stripped")
-                others = sorted({k.split(".")[0] for k in table if not k.startswith(prefix)})
-                if others:
-                    said.append(f"other parts of the file were left: {some(others)}")
-            inside, more = plain_names(inside, own)
-            said += more
+        for prefix, names in prefixed(table, least=len(own) / 2).items():
+            inside, said = plain_names({name[len(prefix) :]: table[name] for name in names}, own)
+            where = [f"taken from {path!r} of the file"] if path else []
             known = len(own.keys() & inside.keys())
-            candidates.append((-known, _preference(f"{path}.{prefix}"), len(prefix), inside, said))
-    candidates.sort(key=lambda one: one[:3])
-    yield from ((inside, said) for *_, inside, said in candidates[:12])
+            order = -known, _preference(f"{path}.{prefix}"), len(prefix)
+            candidates.append((order, table, prefix, names, inside, where, said))
+    candidates.sort(key=lambda one: one[0])
+    for _, table, prefix, names, inside, where, said in candidates[:12]:
+        yield inside, [*where, *stripped(table, prefix, names), *said]
+
+
+def stripped(table: Mapping[str, Any], prefix: str, names: Sequence[str]) -> list[str]:
+    """What is said of a reading under a prefix. names: those of the table that begin with it."""
+    if not prefix:
+        return []
+    others = sorted({name.partition(".")[0] for name in table.keys() - set(names)})
+    return [f"prefix {prefix!r} stripped", *([f"other parts of the file were left: {some(others)}"] if others else [])]
 
 
 def tables(found: Mapping[str, Any], path: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -294,13 +293,15 @@ def is_dense(tensor: Tensor) -> bool:
     return tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
 
 
-def prefixes(table: Mapping[str, Any]) -> list[str]:
-    """'' and every dotted prefix, up to four words long, of the names."""
-    found = {"": None}
+def prefixed(table: Mapping[str, Any], least: float) -> dict[str, list[str]]:
+    """{prefix: the names that begin with it}: '' and every dotted prefix, up to four words long, of `least` names or
+    more. One pass over the names, however odd they are."""
+    found: dict[str, list[str]] = {"": list(table)}
     for name in table:
-        words = name.split(".")
-        found.update({".".join(words[:n]) + ".": None for n in range(1, min(len(words), 5))})
-    return list(found)
+        words = name.split(".", 4)[:4]
+        for n in range(1, min(name.count("."), 4) + 1):
+            found.setdefault(".".join(words[:n]) + ".", []).append(name)
+    return {prefix: names for prefix, names in found.items() if not prefix or len(names) >= least}
 
 
 def refusal(backbone: Backbone, best: Fit, source: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 BITS_APART = 7  # of 128: copies that were saved as JPEG again or shrunk lie within, other photos beyond 20
 BANDS = 8  # two hashes that differ in at most 7 bits agree in at least one of 8 parts
-CROWD = 200  # hashes with an equal part that are compared with each other; beyond it pairs may be missed
+CROWD = 64  # hashes with an equal part that are compared with each other; beyond it pairs may be missed
 
 
 def equal(digests: Sequence[bytes]) -> list[list[int]]:
@@ -23,13 +23,15 @@ def equal(digests: Sequence[bytes]) -> list[list[int]]:
 def alike(hashes: Sequence[bytes]) -> list[tuple[int, int]]:
     """Pairs of indices, smaller first, whose 128-bit hashes differ in at most BITS_APART bits, in order.
 
-    Empty hashes are passed over. Takes N log N time: only hashes that agree in one of BANDS parts are compared.
+    Empty hashes are passed over. Takes N log N time, and memory for at most BANDS * CROWD pairs a hash: only hashes
+    that agree in one of BANDS parts are compared. Give each hash once: N equal ones are N * CROWD pairs.
     """
-    known = [index for index, one in enumerate(hashes) if one]
+    known = np.array([index for index, one in enumerate(hashes) if one], dtype=np.int64)  # (N,)
     bits = np.frombuffer(b"".join(hashes[i] for i in known), dtype=np.uint8).reshape(len(known), 16)
-    pairs: set[tuple[int, int]] = set()
+    pairs = np.zeros(0, dtype=np.int64)  # each as smaller * N + larger
     for part in np.ascontiguousarray(bits).view(np.uint16).T:  # (N,) each
         order = np.argsort(part, kind="stable")
+        found = [pairs]
         for step in range(1, min(CROWD, len(order) - 1) + 1):
             first, second = order[:-step], order[step:]
             same = part[first] == part[second]
@@ -38,5 +40,9 @@ def alike(hashes: Sequence[bytes]) -> list[tuple[int, int]]:
             first, second = first[same], second[same]
             apart = np.unpackbits(bits[first] ^ bits[second], axis=1).sum(axis=1)
             near = apart <= BITS_APART
-            pairs |= {(min(a, b), max(a, b)) for a, b in zip(first[near].tolist(), second[near].tolist(), strict=True)}
-    return sorted((known[a], known[b]) for a, b in pairs)
+            first, second = first[near], second[near]
+            found.append(np.minimum(first, second) * len(known) + np.maximum(first, second))
+        pairs = np.unique(np.concatenate(found))
+    if not len(pairs):
+        return []
+    return list(zip(known[pairs // len(known)].tolist(), known[pairs % len(known)].tolist(), strict=True))

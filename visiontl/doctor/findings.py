@@ -220,18 +220,16 @@ def copies(shown: Album, groups: Sequence[Sequence[int]]) -> list[Finding]:
 
 def lookalikes(shown: Album) -> list[Finding]:
     """Pictures that look alike without being equal: a hint, from a hash."""
-    photos = shown.photos
-    pairs = [
-        (a, b) for a, b in duplicates.alike([photo.look for photo in photos]) if photos[a].pixels != photos[b].pixels
-    ]
+    groups = by_look(shown)
+    near = duplicates.alike([shown.photos[group[0]].look for group in groups])
+    neighbors = [[place] for place in range(len(groups))]
+    for a, b in near:
+        neighbors[a].append(b)
+        neighbors[b].append(a)
     findings = []
     kinds = [*pairs_of_splits(shown), *((name, name) for name in shown.scans)]
     for first, second in kinds:
-        partner: dict[int, int] = {}
-        for a, b in pairs:
-            for one, other in ((a, b), (b, a)):
-                if shown.places[one][0] == second and shown.places[other][0] == first and (first != second or one == b):
-                    partner.setdefault(one, other)
+        partner = partners(shown, groups, neighbors, first, second)
         if not partner:
             continue
         effect = leak(first, second, len(partner)) if first != second else "perhaps copies that were saved again"
@@ -246,6 +244,39 @@ def lookalikes(shown: Album) -> list[Finding]:
             )
         )
     return findings
+
+
+def by_look(shown: Album) -> list[list[int]]:
+    """Places of the photos with one hash, in order, those without one left out."""
+    groups: dict[bytes, list[int]] = {}
+    for place, photo in enumerate(shown.photos):
+        if photo.look:
+            groups.setdefault(photo.look, []).append(place)
+    return list(groups.values())
+
+
+def partners(
+    shown: Album, groups: Sequence[Sequence[int]], neighbors: Sequence[Sequence[int]], first: str, second: str
+) -> dict[int, int]:
+    """{photo of `second`: the first photo of `first` that looks like it without being equal}; within one split a photo
+    before it. Of a thousand equal photos two others are looked at, so copies cost no more than their number."""
+    chosen: list[list[int]] = []  # of each group the first two of `first` with different pixels
+    for group in groups:
+        different: dict[bytes, int] = {}
+        for place in group:
+            if shown.places[place][0] == first and len(different) < 2:
+                different.setdefault(shown.photos[place].pixels, place)
+        chosen.append(list(different.values()))
+    found: dict[int, int] = {}
+    for number, group in enumerate(groups):
+        others = sorted(place for near in neighbors[number] for place in chosen[near])
+        for one in (place for place in group if others and shown.places[place][0] == second):
+            pixels = shown.photos[one].pixels
+            unlike = (other for other in others if shown.photos[other].pixels != pixels)
+            partner = next(unlike, None)
+            if partner is not None and (first != second or partner < one):
+                found[one] = partner
+    return found
 
 
 def pairs_of_splits(shown: Album) -> list[tuple[str, str]]:

@@ -42,6 +42,7 @@ def write_to(run: Path) -> None:
         try:
             (run / FOLDER).mkdir(exist_ok=True)
             temporary = run / FOLDER / f".writing-{name}"
+            temporary.unlink(missing_ok=True)  # a link is not written through
             temporary.write_bytes(content)
             os.replace(temporary, run / FOLDER / name)
         except OSError:

@@ -18,6 +18,7 @@ from visiontl.errors import CheckpointError, ConfigError
 from visiontl.kit.words import plural
 from visiontl.processes import launch, ranks
 
+LOCK = ".lock"
 LIBRARIES = ("torch", "torchvision", "timm", "accelerate")
 
 
@@ -68,7 +69,7 @@ def run_folder(parent: Path, name: str) -> Path:
 
 
 def named_folder(parent: Path, name: str) -> Path:
-    """A new folder `parent/name`, the same on every rank; refused when it exists."""
+    """A new folder `parent/name`, the same on every rank; refused when it exists and a run wrote to it."""
     return ranks.on_main(lambda: _new_folder(parent, name, numbered=False))
 
 
@@ -83,6 +84,8 @@ def _new_folder(parent: Path, name: str, numbered: bool = True) -> Path:
         except FileExistsError:
             if not folder.exists():  # what exists is a folder above, or so it seems: a link to nothing
                 raise CheckpointError(f"{folder} cannot be made: {parent} is a link to nothing") from None
+            if not numbered and is_blank(folder):
+                return folder
             if not numbered:
                 raise CheckpointError(
                     f"{folder} exists already and is never overwritten; choose another run.name"
@@ -90,3 +93,26 @@ def _new_folder(parent: Path, name: str, numbered: bool = True) -> Path:
         except OSError as error:
             raise CheckpointError(f"{folder} cannot be made: {error.strerror or error}") from None
     raise CheckpointError(f"{parent / name}: a thousand folders of that name exist")
+<<<<<<< ours
+=======
+
+
+def is_blank(folder: Path) -> bool:
+    """Whether it is a folder that a run began and wrote nothing whole to: the disk was full, say, or it was killed."""
+    if not folder.is_dir() or folder.is_symlink():
+        return False
+    return all(name == LOCK or name.startswith(".writing-") for name in os.listdir(folder))
+
+
+def write_text(path: Path, text: str) -> None:
+    """A file that is whole or not there."""
+    temporary = path.with_name(f".writing-{path.name}")
+    try:
+        temporary.unlink(missing_ok=True)
+        with temporary.open("x", encoding="utf-8", errors="backslashreplace") as file:  # names need not be UTF-8
+            file.write(text)  # "x" goes through no link
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+>>>>>>> theirs

@@ -9,7 +9,6 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 from visiontl.config.resolve import Resolved, resolve
 from visiontl.config.write import config_hash, flat_config
@@ -18,16 +17,19 @@ from visiontl.processes import ranks
 from visiontl.report.console import Console
 from visiontl.report.run import Report
 from visiontl.runs import origin, store
+<<<<<<< ours
 from visiontl.runs.files import write_text
+=======
+from visiontl.runs.environment import LOCK, is_blank, write_text
+>>>>>>> theirs
 
 AUTO = "auto"
 FREE = ("run.", "loader.")  # what decides no number: it may change between a run and its continuation
 PLACE = ("run.folder", "run.name", "resume")
 ENDED = ("finished", "stopped early")
-LOCK = ".lock"
 UNREADABLE = "unreadable.txt"
 
-_held: dict[Path, IO[str]] = {}
+_held: dict[Path, int] = {}  # descriptors of the files that are locked
 
 
 class _Held(CheckpointError):
@@ -67,6 +69,20 @@ def require_run(folder: Path) -> None:
         raise CheckpointError(f"resume: {folder} is no run folder{hint}; `resume=auto` looks for one")
     if not (folder / "config.yaml").is_file():
         raise CheckpointError(f"resume: {folder} holds no config.yaml, so it is no run folder that could be continued")
+    require_plain(folder)
+
+
+def require_plain(folder: Path) -> None:
+    """Raise CheckpointError where something that a run writes to is a link, a pipe or a device: writing would change
+    what lies elsewhere, or wait for ever. (`model` and checkpoints are exchanged whole, never written through.)"""
+    for entry in sorted(os.scandir(folder), key=lambda one: one.name):
+        if entry.name == "model" or entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
+            continue
+        what = f"a link to {os.readlink(entry.path)}" if entry.is_symlink() else "neither a file nor a folder"
+        raise CheckpointError(
+            f"{entry.path}: is {what}; a run writes to plain files and folders of its own alone. Put what belongs "
+            "there in its place, or remove it"
+        )
 
 
 def outputs(run: Path) -> Path:
@@ -100,7 +116,7 @@ def require_writable(folder: Path) -> None:
 def require_free(parent: Path, name: str | None) -> None:
     """Raise CheckpointError where a new run, of that name or of none, cannot be made in the folder."""
     require_writable(parent)
-    if name is not None and os.path.exists(parent / name):
+    if name is not None and os.path.exists(parent / name) and not is_blank(parent / name):
         raise CheckpointError(f"{parent / name} exists already and is never overwritten; choose another run.name")
 
 
@@ -181,22 +197,24 @@ def ended_report(folder: Path, console: Console) -> Report:
 
 def lock(folder: Path) -> None:
     """Hold the folder for this process until it ends, however it ends. Raises CheckpointError when another one
-    holds it. Where the file system knows no locks, nothing is held."""
+    holds it, and for a folder that is no plain one. Where the file system knows no locks, nothing is held."""
     try:
         import fcntl
     except ImportError:  # no such locks on this system
         return
-    try:
-        file = (folder / LOCK).open("w")
+    require_plain(folder)
+    try:  # neither through a link nor into a pipe, should one have come since
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        file = os.open(folder / LOCK, flags, 0o644)
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be written to: {error.strerror or error}") from None
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
-        file.close()
+        os.close(file)
         raise _Held(f"{folder}: another process is training this run at this moment") from None
     except OSError:
-        file.close()
+        os.close(file)
         return
     _held[folder.resolve()] = file
 
@@ -204,7 +222,7 @@ def lock(folder: Path) -> None:
 def release(folder: Path) -> None:
     file = _held.pop(folder.resolve(), None)
     if file is not None:
-        file.close()
+        os.close(file)
 
 
 def is_locked(folder: Path) -> bool:
@@ -232,11 +250,6 @@ def resume_command(folder: Path) -> str:
     return command if local == world else f"{command} (with the options for several machines as before)"
 
 
-def _begun(folder: Path) -> bool:
-    """Whether a run wrote anything whole before it ended."""
-    return any(name != LOCK and not name.startswith(".writing-") for name in os.listdir(folder))
-
-
 def _newest(resolved: Resolved, console: Console) -> tuple[Path | None, bool]:
     section = resolved.config.run
     parent = Path(section.folder)
@@ -245,7 +258,7 @@ def _newest(resolved: Resolved, console: Console) -> tuple[Path | None, bool]:
     wanted, alike = config_hash(resolved), []
     for folder in folders:
         if not (folder / "config.yaml").is_file():
-            if named and folder.is_dir() and not _begun(folder):
+            if named and is_blank(folder):
                 if is_locked(folder):
                     raise CheckpointError(f"{folder}: another process is training this run at this moment")
                 shutil.rmtree(folder)

@@ -17,7 +17,7 @@ from visiontl import plugins
 from visiontl.config.resolve import Resolved, as_begun
 from visiontl.config.write import flat_config, to_yaml
 from visiontl.errors import ConfigError, did_you_mean, shortened
-from visiontl.kit.words import plural
+from visiontl.kit.words import count, plural
 from visiontl.report.console import Console
 from visiontl.report.values import json_value
 from visiontl.runs.files import METRICS, read_lines, write_text
@@ -34,7 +34,11 @@ class Metrics:
         self.waiting = b""
         self.main = accelerator.is_main_process
         if self.main:
-            before = [record for record in self.read(folder) if record["step"] <= step]
+            found, lost = _read(folder / METRICS)
+            if lost:
+                are = "is" if lost == 1 else "are"
+                console.warn(f"{folder / METRICS}: {count(lost, 'line')} that no run writes {are} left out")
+            before = [record for record in found if record["step"] <= step]
             kept = [record for record in before if not (due and record["step"] == step and record["kind"] == "val")]
             write_text(folder / METRICS, "".join(map(_line, kept)))
             self.file = (folder / METRICS).open("ab", buffering=0)
@@ -42,7 +46,11 @@ class Metrics:
     @staticmethod
     def read(folder: Path) -> list[dict[str, Any]]:
         """All whole lines of a run; one cut off by a kill, or that no run wrote, is passed over."""
+<<<<<<< ours
         return read_lines(folder)
+=======
+        return _read(folder / METRICS)[0]
+>>>>>>> theirs
 
     def add(self, kind: str, step: int, epoch: float, values: Mapping[str, float], **speed: float) -> None:
         if not self.main:
@@ -80,6 +88,23 @@ class Metrics:
             write_text(self.folder / "metrics.csv", table.getvalue())
         except OSError as error:
             self.console.warn(f"{self.folder / 'metrics.csv'} cannot be written ({error})")
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The records of a file, and how many of its whole lines are none: not what a kill cut off at the end."""
+    records: list[dict[str, Any]] = []
+    lost = 0
+    for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        step = record.get("step") if isinstance(record, dict) else None
+        if isinstance(record, dict) and type(step) is int and step >= 0 and isinstance(record.get("kind"), str):
+            records.append(record)
+        else:
+            lost += line.endswith(b"\n")
+    return records, lost
 
 
 def _line(record: Mapping[str, Any]) -> str:

@@ -22,7 +22,9 @@ def save_previews(folder: Path, step: int, shown: Pictures, console: Console) ->
     try:
         place.mkdir(exist_ok=True)
         for index, (_, picture) in enumerate(shown.items):
-            picture.convert("RGB").save(place / f"step-{step:08d}-{index:02d}.jpg", quality=90)
+            file = place / f"step-{step:08d}-{index:02d}.jpg"
+            file.unlink(missing_ok=True)  # a link is not written through
+            picture.convert("RGB").save(file, quality=90)
         words = {
             "title": str(shown.title),
             "caption": str(shown.caption),

@@ -1,0 +1,80 @@
+"""What work grows with: counted in calls of functions at two sizes, so that no clock decides."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from visiontl import plugins
+from visiontl.backbones import matching
+from visiontl.backbones.weights import make_backbone
+from visiontl.doctor import findings
+from visiontl.errors import WeightsError
+
+SMALL, LARGE = 500, 4000
+
+
+def calls(function) -> int:
+    """How many functions, Python's and C's, are called."""
+    counted = 0
+
+    def count(frame, event, argument):
+        nonlocal counted
+        counted += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return counted
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return make_backbone(plugins.backbone_entry("visiontl/tiny")[0], "none")[0]
+
+
+@pytest.mark.parametrize("form", ["{}.a.b.c.d", "x.{}.y", "m{}", "{}.weight", "a.b.c.{}"])
+def test_a_checkpoint_of_odd_names_takes_time_by_their_number(tiny, form):
+    def refused(number: int):
+        with pytest.raises(WeightsError):
+            matching.adopt(tiny, {form.format(i): torch.zeros(2) for i in range(number)}, "file", [])
+
+    small, large = (calls(lambda n=number: refused(n)) for number in (SMALL, LARGE))
+    assert large < 1.5 * small * LARGE / SMALL
+
+
+def copies(number: int) -> SimpleNamespace:
+    """`number` photos that show 20 pictures, a third of them saved anew each time."""
+    random = np.random.default_rng(0)
+    looks = [random.bytes(16) for _ in range(20)]
+    photos = [SimpleNamespace(look=looks[i % 20], pixels=b"%d" % (i if i % 3 == 0 else i % 20)) for i in range(number)]
+    places = [("train" if i < number // 2 else "val", i) for i in range(number)]
+    return SimpleNamespace(photos=photos, places=places, scans={"train": 0, "val": 0}, name=str)
+
+
+def test_copies_of_few_pictures_take_time_by_their_number():
+    small, large = (calls(lambda n=number: findings.lookalikes(copies(n))) for number in (SMALL, LARGE))
+    assert large < 1.5 * small * LARGE / SMALL
+
+
+def test_photos_that_look_alike_are_those_that_comparing_all_with_all_finds():
+    album = copies(90)
+    expected = {}
+    for name, first in (("val", "train"), ("train", "train"), ("val", "val")):
+        expected[name, first] = sum(
+            any(
+                other.look == one.look and other.pixels != one.pixels and album.places[j][0] == first and j < i
+                for j, other in enumerate(album.photos)
+            )
+            for i, one in enumerate(album.photos)
+            if album.places[i][0] == name
+        )
+    found = [int(finding.what.split()[1]) for finding in findings.lookalikes(album)]
+    assert found == [expected["val", "train"], expected["train", "train"], expected["val", "val"]]
+    assert min(found) >= 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from visiontl.backbones import matching
 from visiontl.backbones.weights import make_backbone
 from visiontl.doctor import findings
 from visiontl.errors import WeightsError
+from visiontl.kit import depths
 
 SMALL, LARGE = 500, 4000
 
@@ -78,3 +80,15 @@ def test_photos_that_look_alike_are_those_that_comparing_all_with_all_finds():
     found = [int(finding.what.split()[1]) for finding in findings.lookalikes(album)]
     assert found == [expected["val", "train"], expected["train", "train"], expected["val", "val"]]
     assert min(found) >= 10
+
+
+@pytest.mark.parametrize("shape", [(3000, 3000), (1, 9_000_000), (1700, 1700, 3)])
+def test_a_deep_picture_takes_no_memory_for_its_floats(shape):
+    values = np.random.default_rng(0).integers(0, 65536, shape, dtype=np.uint16)
+    tracemalloc.start()
+    made, levels = depths.in_8_bits(values, real=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert levels.white == 65535
+    assert np.array_equal(made[-1], (values[-1].astype(np.float64) * (255 / 65535)).round())
+    assert peak < values.size + 40 * depths.STRIP * (shape[0] > 1) + 40 * values[:1].size

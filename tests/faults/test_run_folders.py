@@ -10,7 +10,8 @@ import pytest
 import visiontl
 from tests.core.test_stopping import SETTINGS, files, stopped
 from visiontl.errors import CheckpointError, WeightsError
-from visiontl.runs import environment, folders
+from visiontl.runs import folders
+from visiontl.runs.files import write_text
 from visiontl.testing.case import Case
 
 
@@ -59,7 +60,7 @@ def test_a_file_that_is_half_written_is_no_way_out(tmp_path):
     outside = tmp_path / "outside"
     outside.write_text("precious")
     (tmp_path / ".writing-a.txt").symlink_to(outside)
-    environment.write_text(tmp_path / "a.txt", "new")
+    write_text(tmp_path / "a.txt", "new")
     assert (tmp_path / "a.txt").read_text() == "new"
     assert outside.read_text() == "precious"
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ from visiontl.kit.words import count
 Depth = str | int | tuple[float, float]
 
 BITS = (8, 10, 12, 14, 16)  # what cameras, scanners and microscopes give
+STRIP = 1 << 20  # values that are floats at one time
 LITTLE = 0.01  # share of black to white, below which a picture shows next to nothing
 OTHER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}  # the byte order that swaps both bytes
 
@@ -82,20 +83,29 @@ def levels(low: float, high: float, real: bool, depth: Depth) -> Levels:
 
 def in_8_bits(values: np.ndarray, real: bool) -> tuple[np.ndarray, Levels]:
     """(H, W) or (H, W, C) of any range -> uint8 of that shape, and how. Raises ValueError for what is not finite."""
-    if not np.isfinite(values).all():
+    if real and not all(np.isfinite(values[rows]).all() for rows in strips(values)):
         raise ValueError("pixel values that are not finite")
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     found = levels(low, high, real, _depth.get())
     span = found.white - found.black
     if not np.isfinite(span):  # beyond what floats can tell apart
         raise ValueError("pixel values too large to be told apart")
-    scaled = (values.astype(np.float64) - found.black) * (255 / span if span > 0 else 0)
-    return scaled.clip(0, 255).round().astype(np.uint8), found
+    made = np.empty(values.shape, dtype=np.uint8)
+    for rows in strips(values):
+        scaled = (values[rows].astype(np.float64) - found.black) * (255 / span if span > 0 else 0)
+        made[rows] = scaled.clip(0, 255).round()
+    return made, found
+
+
+def strips(values: np.ndarray) -> Iterator[slice]:
+    """Slices of rows: of a picture of 89 million pixels the floats of a few rows at a time, not 3 GB of them."""
+    rows = max(1, STRIP // max(1, values[:1].size))
+    return (slice(top, top + rows) for top in range(0, len(values), rows))
 
 
 def gray(image: Image.Image) -> tuple[Image.Image, Levels]:
     """A loaded image of one of Pillow's modes I, I;16 and F -> L."""
-    values, found = in_8_bits(np.asarray(image, dtype=np.float64), image.mode == "F")
+    values, found = in_8_bits(np.asarray(image), image.mode == "F")
     return Image.fromarray(values), found
 
 
@@ -123,10 +133,13 @@ def color(upper: Image.Image, again: Any, mode: str) -> tuple[Image.Image, Level
     one = mode == "LA;16B"  # both bytes of both values fit into four of 8 bits; else read the lower bytes in place of
     swapped = "RGBA" if one else mode[:-1] + OTHER[mode[-1]]  # the upper ones
     again.tile = [_with_raw_mode(tile, swapped) for tile in again.tile]
-    first, second = np.asarray(upper).astype(np.uint16), np.asarray(again).astype(np.uint16)  # (H, W, C) each
-    values = (second[..., :1] << 8) + second[..., 1:2] if one else (first[..., :3] << 8) + second[..., :3]
-    made, found = in_8_bits(np.broadcast_to(values, (*values.shape[:2], 3)), real=False)
-    image = Image.fromarray(made)
+    first, second = np.asarray(upper), np.asarray(again)  # (H, W, C) uint8 each
+    high, low = (second[..., :1], second[..., 1:2]) if one else (first[..., :3], second[..., :3])
+    values = high.astype(np.uint16)  # (H, W, 1 or 3)
+    values <<= 8
+    values += low
+    made, found = in_8_bits(values, real=False)
+    image = Image.fromarray(made[..., 0]).convert("RGB") if one else Image.fromarray(made)
     if upper.mode == "RGBA" or "transparency" in upper.info:
         image.putalpha(upper.convert("RGBA").getchannel("A"))
     return image, found

@@ -93,8 +93,6 @@ def _new_folder(parent: Path, name: str, numbered: bool = True) -> Path:
         except OSError as error:
             raise CheckpointError(f"{folder} cannot be made: {error.strerror or error}") from None
     raise CheckpointError(f"{parent / name}: a thousand folders of that name exist")
-<<<<<<< ours
-=======
 
 
 def is_blank(folder: Path) -> bool:
@@ -102,17 +100,3 @@ def is_blank(folder: Path) -> bool:
     if not folder.is_dir() or folder.is_symlink():
         return False
     return all(name == LOCK or name.startswith(".writing-") for name in os.listdir(folder))
-
-
-def write_text(path: Path, text: str) -> None:
-    """A file that is whole or not there."""
-    temporary = path.with_name(f".writing-{path.name}")
-    try:
-        temporary.unlink(missing_ok=True)
-        with temporary.open("x", encoding="utf-8", errors="backslashreplace") as file:  # names need not be UTF-8
-            file.write(text)  # "x" goes through no link
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
->>>>>>> theirs

@@ -9,24 +9,29 @@ from typing import Any
 METRICS = "metrics.jsonl"
 
 
-def read_lines(folder: Path) -> list[dict[str, Any]]:
-    """All whole lines of a run; one cut off by a kill, or that no run wrote, is passed over."""
-    path, records = folder / METRICS, list[dict[str, Any]]()
-    for line in path.read_bytes().splitlines() if path.exists() else ():
+def read_lines(folder: Path) -> tuple[list[dict[str, Any]], int]:
+    """The records of a run's numbers, and how many whole lines are none: not what a kill cut off at the end."""
+    path, records, lost = folder / METRICS, list[dict[str, Any]](), 0
+    for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():  # a pipe would be waited for
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
-            continue
-        if isinstance(record, dict) and isinstance(record.get("step"), int) and "kind" in record:
+            record = None
+        step = record.get("step") if isinstance(record, dict) else None
+        if isinstance(record, dict) and type(step) is int and step >= 0 and isinstance(record.get("kind"), str):
             records.append(record)
-    return records
+        else:
+            lost += line.endswith(b"\n")
+    return records, lost
 
 
 def write_text(path: Path, text: str) -> None:
     """A file that is whole or not there."""
     temporary = path.with_name(f".writing-{path.name}")
     try:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be UTF-8
+        temporary.unlink(missing_ok=True)
+        with temporary.open("x", encoding="utf-8", errors="backslashreplace") as file:  # names need not be UTF-8
+            file.write(text)  # "x" goes through no link
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

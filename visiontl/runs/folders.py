@@ -17,11 +17,8 @@ from visiontl.processes import ranks
 from visiontl.report.console import Console
 from visiontl.report.run import Report
 from visiontl.runs import origin, store
-<<<<<<< ours
+from visiontl.runs.environment import LOCK, is_blank
 from visiontl.runs.files import write_text
-=======
-from visiontl.runs.environment import LOCK, is_blank, write_text
->>>>>>> theirs
 
 AUTO = "auto"
 FREE = ("run.", "loader.")  # what decides no number: it may change between a run and its continuation

@@ -34,7 +34,7 @@ class Metrics:
         self.waiting = b""
         self.main = accelerator.is_main_process
         if self.main:
-            found, lost = _read(folder / METRICS)
+            found, lost = read_lines(folder)
             if lost:
                 are = "is" if lost == 1 else "are"
                 console.warn(f"{folder / METRICS}: {count(lost, 'line')} that no run writes {are} left out")
@@ -46,11 +46,7 @@ class Metrics:
     @staticmethod
     def read(folder: Path) -> list[dict[str, Any]]:
         """All whole lines of a run; one cut off by a kill, or that no run wrote, is passed over."""
-<<<<<<< ours
-        return read_lines(folder)
-=======
-        return _read(folder / METRICS)[0]
->>>>>>> theirs
+        return read_lines(folder)[0]
 
     def add(self, kind: str, step: int, epoch: float, values: Mapping[str, float], **speed: float) -> None:
         if not self.main:
@@ -88,23 +84,6 @@ class Metrics:
             write_text(self.folder / "metrics.csv", table.getvalue())
         except OSError as error:
             self.console.warn(f"{self.folder / 'metrics.csv'} cannot be written ({error})")
-
-
-def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The records of a file, and how many of its whole lines are none: not what a kill cut off at the end."""
-    records: list[dict[str, Any]] = []
-    lost = 0
-    for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
-        step = record.get("step") if isinstance(record, dict) else None
-        if isinstance(record, dict) and type(step) is int and step >= 0 and isinstance(record.get("kind"), str):
-            records.append(record)
-        else:
-            lost += line.endswith(b"\n")
-    return records, lost
 
 
 def _line(record: Mapping[str, Any]) -> str:

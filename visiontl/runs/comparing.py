@@ -87,7 +87,7 @@ def read_run(folder: Path, name: str) -> Compared:
         name=name,
         report=report,
         settings=flat(values),
-        metrics=read_lines(folder),
+        metrics=read_lines(folder)[0],
         answers=answers,
         better=directions(config) if config.is_file() else {},
         ended=ended,

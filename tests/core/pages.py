@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,26 +139,28 @@ def files_of_others(folder: Path) -> None:
     torch.save({"epoch": 3, "state_dict": {"layer.weight": torch.ones(2, 2)}}, folder / "checkpoint.pth")
 
 
+# what a page has beside animals, or in their place
 PREPARED: dict[str, Callable[[Path], None]] = {
     "README.md": readme,
     "backbones.md": files_of_others,
-    "classification.md": animals,
-    "commands.md": animals,
     "detection.md": birds,
     "face.md": people,
-    "python.md": animals,
     "segmentation.md": streets,
     "style.md": stars,
-    "task.md": animals,
 }
 
 
-def earlier(config: str, name: str, data: Sequence[str] = ()) -> list[str]:
-    """A run that a page uses and does not make: words of `visiontl train`."""
-    return ["train", config, f"run.name={name}", *data]
-
-
-# page -> what is trained before its first block
-EARLIER = {
-    "backbones.md": [earlier("classification/quickstart", "birds")],
-}
+def prepare(page: str, folder: Path) -> list[list[str]]:
+    """Fills the folder; words of `visiontl train` for each run that the page uses and does not make."""
+    PREPARED.get(page, animals)(folder)
+    text = "\n".join(block.text for block in blocks(page) if block.language in ("sh", "python"))
+    for name in re.findall(r"(?<![\w/*])[\w/-]+\.jpg", text):
+        if not (folder / name).exists():
+            picture(folder / name, 4)
+    made = set(re.findall(r"run\.name=([\w-]+)", text))
+    used = dict.fromkeys(re.findall(r"(?<!\w)runs/([\w-]+)", text))
+    missing = [name for name in used if name not in made and not name.startswith(("example", "samples"))]
+    return [
+        ["train", "classification/quickstart", f"run.name={name}", f"train.seed={seed}"]
+        for seed, name in enumerate(missing)
+    ]

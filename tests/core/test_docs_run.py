@@ -19,7 +19,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from matplotlib.figure import Figure as Drawing
 
-from tests.core.pages import EARLIER, PAGES, PREPARED, Block, blocks, commands
+from tests.core.pages import PAGES, Block, blocks, commands, prepare
 from visiontl import cli, plugins
 from visiontl.config import resolve as resolving
 from visiontl.errors import VisionTLError
@@ -76,7 +76,7 @@ def small(values: dict[str, Any]) -> dict[str, Any]:
     if section.get("data") == "samples":
         values["task"]["data"] = "example"
     values["backbone"] = {"name": "visiontl/tiny", "weights": "none", "image_size": 64}
-    values["train"] = {**values.get("train", {}), "epochs": 2, "batch_size": 8}
+    values["train"] = {**values.get("train", {}), "epochs": 1, "batch_size": 8}
     values["loader"] = {"workers": 0}
     return values
 
@@ -101,7 +101,13 @@ def folder(tmp_path, monkeypatch) -> Iterator[Path]:
             small(found.values)
         return found
 
+    override = resolving.apply_override
+
+    def one_epoch(values: Any, text: str, *more: Any, **named: Any) -> None:
+        override(values, "train.epochs=1" if text.startswith("train.epochs=") else text, *more, **named)
+
     monkeypatch.setattr(resolving, "_parsed", made_small)
+    monkeypatch.setattr(resolving, "apply_override", one_epoch)
     monkeypatch.setattr(Drawing, "savefig", unless_inline(Drawing.savefig))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -165,8 +171,7 @@ def write_files(page: list[Block]) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page))])
 def test_the_blocks_of_a_page_run(page, folder, capsys):
-    PREPARED.get(page, lambda folder: None)(folder)
-    for words in EARLIER.get(page, ()):
+    for words in prepare(page, folder):
         visiontl(words, page, capsys)
     found = list(blocks(page))
     write_files(found)

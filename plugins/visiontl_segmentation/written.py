@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from visiontl.kit.cells import marked
 from visiontl_segmentation.deciding import Decision, in_channel
 from visiontl_segmentation.levels import NEAR, levels_of
 from visiontl_segmentation.looks import Look
@@ -131,10 +132,12 @@ def table_of_values(meta: Mapping[str, Any]) -> str:
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["class", "value", "r", "g", "b"])
     if how["form"] == "color":
-        rows.writerows([name, "", *color] for name, color in zip(meta["classes"], how["values"], strict=True))
+        rows.writerows([marked(name), "", *color] for name, color in zip(meta["classes"], how["values"], strict=True))
         return text.getvalue()
     colors = dict(zip(how["values"], meta["colors"], strict=True)) | {value: color for value, *color in how["palette"]}
-    rows.writerows([name, value, *colors[value]] for name, value in zip(meta["classes"], how["values"], strict=True))
+    rows.writerows(
+        [marked(name), value, *colors[value]] for name, value in zip(meta["classes"], how["values"], strict=True)
+    )
     return text.getvalue()
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from visiontl.errors import DataError
+from visiontl.kit.cells import marked
 from visiontl.kit.names import compared
 from visiontl.report.values import json_value
 from visiontl.runs import folders
@@ -81,8 +82,11 @@ def in_words(record: Mapping[str, Any]) -> str:
 
 
 def write_csv(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Records as a table: nested mappings become dotted columns, lists JSON."""
-    rows = [flat(record) for record in records]
+    """Records as a table: nested mappings become dotted columns, lists JSON; no text is a formula."""
+    rows = [
+        {marked(key): marked(value) if isinstance(value, str) else value for key, value in flat(record).items()}
+        for record in records
+    ]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     temporary = path.with_name(f".writing-{path.name}")
     with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:

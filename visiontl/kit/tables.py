@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from visiontl.errors import DataError
 from visiontl.kit.absent import instead
+from visiontl.kit.cells import unmarked
 from visiontl.kit.folders import LONGEST, Folders, near, other_forms, read_text
 from visiontl.kit.names import compared
 from visiontl.kit.splits import WHOLE, split_of
@@ -53,12 +54,13 @@ class Listed(Generic[T]):
 
 
 def read_rows(path: Path) -> list[Row]:
-    """All rows that are not blank. The first line tells the delimiter. Raises DataError naming the file."""
+    """All rows that are not blank, cells without the mark of `cells.marked`. The first line tells the delimiter. Raises
+    DataError naming the file."""
     text = read_text(path, MOST)
     delimiter = max(DELIMITERS, key=text.partition("\n")[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+        rows = [(reader.line_num, [unmarked(cell.strip()) for cell in row]) for row in reader]
     except csv.Error as error:
         raise DataError(f"{path}: not a readable table (line {reader.line_num}: {error})") from None
     return [(line, row) for line, row in rows if any(row)]

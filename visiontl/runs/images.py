@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from visiontl.kit.cells import marked, unmarked
 from visiontl.report.compared import Answers
 from visiontl.runs.files import write_text
 
@@ -34,7 +35,8 @@ def write_images(folder: Path, split: str, names: Sequence[str], rows: Sequence[
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(["file", *columns])
     lines.writerows(
-        [str(name), *(one.get(column, "") for column in columns)] for name, one in zip(names, found, strict=True)
+        [marked(str(name)), *(one.get(column, "") for column in columns)]
+        for name, one in zip(names, found, strict=True)
     )
     write_text(images_file(folder, split), text.getvalue())
 
@@ -73,4 +75,4 @@ def read_images(folder: Path, split: str) -> Answers | None:
         raise ValueError(f"{path}: {error}") from None
     numbers = numbers.reshape(len(lines) - 1, len(lines[0]) - 1)
     columns = {name: numbers[:, i] for i, name in enumerate(lines[0][1:])}
-    return Answers(files=[line[0] for line in lines[1:]], columns=columns)
+    return Answers(files=[unmarked(line[0]) for line in lines[1:]], columns=columns)

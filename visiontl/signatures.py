@@ -133,3 +133,15 @@ def settle(described: Any, owner: str, steps: Mapping[str, tuple[Any, tuple[str,
             problems.append(problem)
     if problems:
         raise PluginError(f"{owner}: {'; '.join(problems)}")
+
+
+def settled(owner: str, field: str, steps: Mapping[str, Any], arguments: tuple[str, ...]) -> Mapping[str, Any]:
+    """As `settle`, for a field that maps names to functions: the mapping with what is lazy bound."""
+    named = {name: (step, f"{field}[{name!r}]") for name, step in steps.items()}
+    problems = [misfit(place, step, arguments) for step, place in named.values() if not isinstance(step, lazy)]
+    if said := "; ".join(problem for problem in problems if problem):
+        raise PluginError(f"{owner}: {said}")
+    return {
+        name: step.bound(owner, place, arguments) if isinstance(step, lazy) else step
+        for name, (step, place) in named.items()
+    }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from visiontl.errors import PluginError
-from visiontl.signatures import arguments_of, settle
+from visiontl.signatures import arguments_of, settle, settled
 
 if TYPE_CHECKING:
     import argparse
@@ -214,9 +214,16 @@ class RefuseStep(Protocol):
 
 class ExampleStep(Protocol):
     """Makes a small data set in the folder and returns the value of `task.data` that reads it.
-    `task.data: example` asks for it; quick start and conformance checks live on it."""
+    `task.data: example` asks for it; conformance checks live on it."""
 
     def __call__(self, folder: Path, /) -> Any: ...
+
+
+class SamplesStep(Protocol):
+    """Writes the sample data in one format; the keys of the `task:` section that read it: `data`, and what must stand
+    beside it. FOLDER/new holds photos of no split, to predict."""
+
+    def __call__(self, folder: Path, /) -> Mapping[str, Any]: ...
 
 
 class CheckStep(Protocol):
@@ -310,6 +317,8 @@ class Task:
     example: ExampleStep | None = None
     small: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Values of its config with which the task trains on its example in a second; conformance checks use them."""
+    samples: Mapping[str, SamplesStep] = field(default_factory=dict[str, SamplesStep])
+    """Format -> how it is written. The first is `task.data: samples`, which quick starts live on."""
     check: CheckStep | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Core config values that this task prefers where the file is silent: {"freeze.norm_stats": "fixed"}."""
@@ -324,5 +333,7 @@ class Task:
         wanted = {step: made for step, made in steps.items() if made is not None or step not in may_be_none}
         arguments = {step: (made, arguments_of(STEPS[step])) for step, made in wanted.items()}
         settle(self, f"task {self.name!r}", arguments)
+        formats = settled(f"task {self.name!r}", "samples", self.samples, arguments_of(SamplesStep))
+        object.__setattr__(self, "samples", formats)
         if len(self.best) != 2 or self.best[1] not in ("max", "min"):
             raise PluginError(f"task {self.name!r}: best is {self.best!r}; expected (score, 'max') or (score, 'min')")

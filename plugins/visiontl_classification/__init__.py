@@ -24,6 +24,9 @@ TASK = Task(
     report=lazy("visiontl_classification.charts:report"),
     check=lazy("visiontl_classification.checks:check"),
     example=lazy("visiontl_classification.example:example"),
+    samples={
+        name: lazy(f"visiontl_classification.samples:{name}") for name in ("folders", "table", "multi", "columns")
+    },
 )
 
 

@@ -21,6 +21,8 @@ from visiontl.config.yaml_text import Parsed, forbidden, parse_text
 from visiontl.errors import ConfigError, PluginError, VisionTLError, closest
 from visiontl.task import Task
 
+MADE = ("example", "samples")  # values of task.data that stand for data which the task makes on the spot
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -29,14 +31,14 @@ class Resolved:
     config: the core's sections; its `task` holds the name and the complete task section as JSON values.
     cfg: the validated task section, without the name; what the task's functions get.
     source: the file, or "mapping" for a config made in Python.
-    example: `task.data` is the word example: the run asks the task for a small data set made on the spot.
+    made: `task.data` is one of the words MADE: the run asks the task for a data set made on the spot.
     """
 
     config: Config
     task: Task
     cfg: BaseModel
     source: str
-    example: bool = False
+    made: str | None = None
 
 
 def resolve(config: str | Path | Mapping[str, Any] | Config | Resolved, overrides: Sequence[str] = ()) -> Resolved:
@@ -69,8 +71,9 @@ def resolve(config: str | Path | Mapping[str, Any] | Config | Resolved, override
     assert core is not None
     assert cfg is not None
     section = values.get("task")
-    example = isinstance(section, dict) and section.get("data") == "example"
-    return replace(_resolved(core, task, cfg, parsed.source), example=example)
+    data = section.get("data") if isinstance(section, dict) else None
+    made = data if isinstance(data, str) and data in MADE else None
+    return replace(_resolved(core, task, cfg, parsed.source), made=made)
 
 
 def task_name(config: str | Path) -> str:
@@ -79,11 +82,14 @@ def task_name(config: str | Path) -> str:
     return str(section.get("name")) if isinstance(section, dict) else ""
 
 
-def with_task_data(resolved: Resolved, data: Any) -> Resolved:
-    """The same run on other data: `task.data` replaced. Raises ConfigError for a task without that key."""
+def with_task_data(resolved: Resolved, data: Any, beside: Mapping[str, Any] | None = None) -> Resolved:
+    """The same run on other data: `task.data` replaced, and the keys beside it that belong to it.
+
+    Raises ConfigError for a task without that key.
+    """
     if "data" not in type(resolved.cfg).model_fields:
         raise ConfigError(f"task {resolved.task.name!r} has no key `data` that other data could be given to")
-    values = {**resolved.cfg.model_dump(), "data": data}
+    values = {**resolved.cfg.model_dump(), **(beside or {}), "data": data}
     problems = Problems(resolved.source, (("task",), resolved.task.config))
     cfg = validate(resolved.task.config, values, ("task",), problems)
     problems.raise_any()
@@ -225,7 +231,7 @@ def _longhand(values: Mapping[str, Any], keys: Keys, value: Any) -> Any:
     section = values["task"]
     name = section.get("name") if isinstance(section, dict) else None
     task = plugins.tasks().get(name) if isinstance(name, str) else None
-    if task is None or len(keys) == 1 or value == "example":  # no folder of that name, but a set made on the spot
+    if task is None or len(keys) == 1 or value in MADE:  # no folder of that name, but a set made on the spot
         return value
     return longhand(task.config, keys[1:], value)
 

@@ -1,4 +1,4 @@
-"""`task.data: example`: a small data set that the task makes on the spot."""
+"""`task.data: example` and `task.data: samples`: data sets that the task makes on the spot."""
 
 from __future__ import annotations
 
@@ -11,13 +11,23 @@ from visiontl.report.console import Console
 
 
 def with_example(resolved: Resolved, console: Console) -> Resolved:
-    """`task.data: example` -> a small data set made on the spot, beside the runs."""
-    if not resolved.example:
+    """A word in `task.data` -> the data set that it stands for, made on the spot beside the runs."""
+    word, task = resolved.made, resolved.task
+    if word is None:
         return resolved
-    make = resolved.task.example
-    if make is None:
-        raise DataError(f"task {resolved.task.name} makes no example data; give task.data a path")
-    folder = Path(resolved.config.run.folder) / f"example-{resolved.task.name}"
-    place = ranks.on_main(lambda: make(folder))
-    console.say(f"the data is a small example made on the spot, in {folder}; no real photos", keep=True)
-    return with_task_data(resolved, place)
+    folder = Path(resolved.config.run.folder) / f"{word}-{task.name}"
+    own = f"; task.data=./{word} is the folder of that name here" if Path(word).is_dir() else ""
+    if word == "example":
+        if task.example is None:
+            raise DataError(f"task {task.name} makes no example data; give task.data a path")
+        make = task.example
+        section = {"data": ranks.on_main(lambda: make(folder))}
+        said = "a small example made on the spot"
+    else:
+        if not task.samples:
+            raise DataError(f"task {task.name} makes no sample data; give task.data a path")
+        write = next(iter(task.samples.values()))
+        section = dict(ranks.on_main(lambda: write(folder)))
+        said = "samples drawn on the spot"
+    console.say(f"the data is {said}, in {folder}; no real photos{own}", keep=True)
+    return with_task_data(resolved, section.pop("data"), section)

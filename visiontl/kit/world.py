@@ -13,11 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from visiontl.kit.world_forms import Drawn, Light, Pose, cast, draw, drawn_light, lay, pose
-from visiontl.kit.world_grounds import finish, ground
-from visiontl.kit.world_kinds import CLUTTER, FORMS, between
+from visiontl.kit.drawn import paintings, photos, portraits
+from visiontl.kit.drawn.forms import Drawn, Light, Pose, cast, draw, drawn_light, lay, pose
+from visiontl.kit.drawn.grounds import finish, ground
+from visiontl.kit.drawn.kinds import CLUTTER, FORMS, between
+from visiontl.kit.drawn.portraits import Portrait
 
 SEED = 2026
+PAINTINGS = tuple(paintings.PAINTINGS)  # strokes, waves, shards, dots
 KINDS = tuple(FORMS)  # beetle, butterfly, fish, mushroom, snail, turtle
 UPRIGHT = ("fish", "mushroom", "snail")  # seen from the side; the others from above, turned anyhow
 
@@ -55,7 +58,6 @@ def scene(seed: int | Sequence[int], kinds: Sequence[str], size: tuple[int, int]
     several kinds fewer things may be. Raises KeyError for a kind that is not in KINDS.
     """
     rng = np.random.default_rng([SEED, *([seed] if isinstance(seed, int) else seed)])
-    width, height = size
     light = drawn_light(rng)
     picture = ground(rng, size)
     shortest = min(size)
@@ -76,10 +78,27 @@ def scene(seed: int | Sequence[int], kinds: Sequence[str], size: tuple[int, int]
             covers = hidden(covers, front, size)
     finish(rng, picture, light)
     things = tuple(
-        Thing(kind, bounds(mask), mask) for (kind, mask), all_of_it in zip(covers, whole, strict=True)
+        Thing(kind, bounds(mask), mask)
+        for (kind, mask), all_of_it in zip(covers, whole, strict=True)
         if mask.sum() > 0.3 * all_of_it and mask.sum() > 40
-    )  # fmt: skip
+    )
     return Scene(Image.fromarray(np.round(picture.clip(0, 255)).astype(np.uint8)), things)
+
+
+def portrait(person: int, view: int, side: int = 160) -> Portrait:
+    """One picture of one creature, (side, side) pixels, with its landmarks and the box of its head. person says who it
+    is: ears, eyes, coat and markings; view: direction, mood, light and place."""
+    return portraits.portrait(person, view, side)
+
+
+def photo(number: int, size: tuple[int, int] = (256, 192)) -> Image.Image:
+    """A landscape of (width, height) pixels like a photo, RGB: sky, hills, ground, things with their shadows."""
+    return photos.photo(number, size)
+
+
+def painting(name: str, side: int = 256) -> Image.Image:
+    """One of PAINTINGS, (side, side) pixels, RGB. Raises KeyError for another name."""
+    return paintings.painting(name, side)
 
 
 def places(rng: np.random.Generator, kinds: Sequence[str], size: tuple[int, int]) -> list[Pose]:
@@ -87,7 +106,7 @@ def places(rng: np.random.Generator, kinds: Sequence[str], size: tuple[int, int]
     width, height = size
     alone = len(kinds) == 1
     taken: list[tuple[float, float, float]] = []
-    made = []
+    made: list[Pose] = []
     for kind in kinds:
         radius = min(size) * (between(rng, 0.24, 0.4) if alone else between(rng, 0.14, 0.24))
         x, y = width / 2, height / 2
@@ -117,6 +136,7 @@ def scatter(
 
 
 def spread(drawn: Drawn, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool: what a thing covers of a picture of (width, height)."""
     mask = np.zeros((size[1], size[0]), bool)
     mask[drawn.slices()] = drawn.cover >= 0.5
     return mask
@@ -125,10 +145,12 @@ def spread(drawn: Drawn, size: tuple[int, int]) -> np.ndarray:
 def hidden(
     covers: Sequence[tuple[str, np.ndarray]], front: Drawn, size: tuple[int, int]
 ) -> list[tuple[str, np.ndarray]]:
+    """What is still seen of the things behind another one."""
     before = spread(front, size)
     return [(kind, mask & ~before) for kind, mask in covers]
 
 
 def bounds(mask: np.ndarray) -> Box:
+    """x1 y1 x2 y2 of a mask that is not empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

@@ -102,7 +102,7 @@ def lost_data(run: Path, place: Path) -> str | None:
     of `task.data`, or the first that looks like a path, as words like `auto` do not."""
     config = _config(run)
     texts = list(_texts(config.task.get("data"))) if config else []
-    made = "example" in texts  # on the spot
+    made = {"example", "samples"} & set(texts)  # on the spot
     if made or any(os.path.isabs(text) or "\0" in text or os.path.exists(place / text) for text in texts):
         return None
     return next((text for text in texts if os.path.dirname(text) or os.path.splitext(text)[1]), next(iter(texts), None))

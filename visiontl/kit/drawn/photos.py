@@ -8,16 +8,28 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from visiontl.kit.world_forms import Light, Part, cast, draw, drawn_light, lay, oval, pose, smooth
-from visiontl.kit.world_kinds import DARK, between
-from visiontl.kit.world_textures import COATS, EARTHS, Palette, cosine, hexes, picked, ramp, sine, tile
+from visiontl.kit.drawn.forms import Light, Part, cast, draw, drawn_light, lay, oval, pose, smooth
+from visiontl.kit.drawn.kinds import DARK, between
+from visiontl.kit.drawn.textures import COATS, EARTHS, Palette, cosine, hexes, picked, ramp, sine, tile, upwards
 
 SEED = 7117
-SKIES = [hexes(one) for one in ("4f8fd0 9cc6ea e6f0f4", "2f5f9a 7fa9d6 f2dcc0", "5a6f94 c98f8a f7cf9a", "6d8196 a9b7c2 dde3e4",
-                                "1f3f74 5f7fb8 f3b6a0", "3f9ab8 a6d8e0 f7f3e0")]  # fmt: skip
+SKIES = [
+    hexes(one)
+    for one in (
+        "4f8fd0 9cc6ea e6f0f4",
+        "2f5f9a 7fa9d6 f2dcc0",
+        "5a6f94 c98f8a f7cf9a",
+        "6d8196 a9b7c2 dde3e4",
+        "1f3f74 5f7fb8 f3b6a0",
+        "3f9ab8 a6d8e0 f7f3e0",
+    )
+]
 FAR = [hexes(one) for one in ("3f5f7a 7f9db4", "4a6a55 8fae90", "5f5470 a294b2", "6b5a4a b09a80")]
 LANDS = ("grass", "sand", "water", "pebbles", "litter", "stone")
-LEAVES = [hexes(one) for one in ("12280f 3f7a2c a9c95a", "2a1d0a b3661f f0b452", "10302a 2f7d60 9fd8a0", "33101a a83a3a f0967a")]
+LEAVES = [
+    hexes(one)
+    for one in ("12280f 3f7a2c a9c95a", "2a1d0a b3661f f0b452", "10302a 2f7d60 9fd8a0", "33101a a83a3a f0967a")
+]
 
 
 def photo(seed: int, size: tuple[int, int] = (256, 192)) -> Image.Image:
@@ -48,7 +60,7 @@ def photo(seed: int, size: tuple[int, int] = (256, 192)) -> Image.Image:
 
 def sky(rng: np.random.Generator, picture: np.ndarray, horizon: float) -> None:
     height, width = picture.shape[:2]
-    down = np.minimum(np.arange(height) * 255 / max(1.0, horizon), 255).astype(np.uint8)
+    down = np.minimum(upwards(height) * 255 / max(1.0, horizon), 255).astype(np.uint8)
     picture[:] = ramp(picked(rng, SKIES))[down][:, None, :]
     left, top, share = int(rng.integers(0, 300)), int(rng.integers(0, 300)), between(rng, 0.5, 1.1)
     box = (left, top, left + round(400 * share), top + round(260 * share))
@@ -61,19 +73,21 @@ def hills(rng: np.random.Generator, picture: np.ndarray, horizon: float, layer: 
     """A ridge, nearer ones darker and lower."""
     height, width = picture.shape[:2]
     high = height * (0.24 - 0.07 * layer) * between(rng, 0.5, 1.1)
-    x = np.arange(width) / width
+    x = upwards(width) / width
     ridge = np.zeros(width)
     for wave, weight in ((1.3, 0.5), (3.1, 0.28), (7.3, 0.14), (17.0, 0.08)):
         ridge += weight * (0.5 + 0.5 * sine(x * wave * between(rng, 0.7, 1.3) + float(rng.random())))
     edge = horizon - high * ridge
-    rows = np.arange(height)[:, None]
+    rows = upwards(height)[:, None]
     cover = (rows + 0.5 - edge[None, :]).clip(0, 1).astype(np.float32)
     cover[rows[:, 0] > horizon + 1] = 0
     left = int(rng.integers(0, 400))
     rough = np.asarray(tile("stone").resize((width, height), Image.Resampling.BILINEAR, box=(left, 0, left + 400, 300)))
     paint = ramp(colors)[rough].astype(np.float32)
     haze = np.float32(0.55 - 0.22 * layer)
-    paint += (picture[max(0, int(horizon) - 1)].mean(axis=0, dtype=np.float64).round().astype(np.float32) - paint) * haze
+    paint += (
+        picture[max(0, int(horizon) - 1)].mean(axis=0, dtype=np.float64).round().astype(np.float32) - paint
+    ) * haze
     picture += (paint - picture) * cover[..., None]
 
 
@@ -81,9 +95,9 @@ def floor(rng: np.random.Generator, picture: np.ndarray, horizon: float, land: s
     """The ground, finer towards the horizon: row y shows what lies 1 / (y - horizon) away."""
     height, width = picture.shape[:2]
     top = int(horizon)
-    down = (np.arange(top, height) + 0.5 - horizon + 3.0) / (height - horizon + 3.0)  # 0 at the horizon, 1 in front
+    down = (upwards(height - top) + (top + 3.5 - horizon)) / (height - horizon + 3.0)  # 0 at the horizon, 1 in front
     reach = 1.0 / down
-    x = (np.arange(width) / width - 0.5)[None, :] * reach[:, None] * 230 + 512
+    x = (upwards(width) / width - 0.5)[None, :] * reach[:, None] * 230 + 512
     y = np.broadcast_to(reach[:, None] * 200 + float(rng.integers(0, 512)), x.shape)
     values = np.asarray(tile(land))[np.floor(y).astype(np.int64) & 511, np.floor(x).astype(np.int64) & 511]
     near = down[:, None].clip(0, 1)
@@ -123,10 +137,10 @@ def tree(rng: np.random.Generator) -> list[Part]:
             line = [(-wide, y), (-wide * 0.4, y - 0.2), (0, y - 0.5), (wide * 0.4, y - 0.2), (wide, y), (0, y + 0.06)]
             made.append(Part(smooth(line, 2), colors, "grass", 1.6, 0.0, 0.8, 0.0, 0.45))
         return made
-    crown = []
+    crown: list[Part] = []
     for _ in range(int(rng.integers(4, 7))):
         x, y, size = between(rng, -0.3, 0.3), between(rng, -1.15, -0.62), between(rng, 0.2, 0.36)
-        around = np.arange(14) / 14
+        around = upwards(14) / 14
         radius = size * (0.85 + 0.3 * rng.random(14))
         line = np.stack([x + radius * cosine(around), y + radius * 0.9 * sine(around)], axis=1)
         crown.append(Part(smooth(line, 2), colors, "litter", 1.8, float(rng.random()), 1.0, 0.0, 0.5))
@@ -135,7 +149,7 @@ def tree(rng: np.random.Generator) -> list[Part]:
 
 def bush(rng: np.random.Generator) -> list[Part]:
     colors = picked(rng, LEAVES)
-    made = []
+    made: list[Part] = []
     for x in (-0.32, 0.3, 0.0):
         line = oval(x, -0.22, between(rng, 0.25, 0.4), between(rng, 0.22, 0.36), corners=18)
         made.append(Part(line, colors, "litter", 2.2, float(rng.random()), 1.0, 0.0, 0.5))
@@ -150,8 +164,16 @@ def rock(rng: np.random.Generator) -> list[Part]:
 def house(rng: np.random.Generator) -> list[Part]:
     wide, high = between(rng, 0.42, 0.65), between(rng, 0.5, 0.75)
     name = "bricks" if rng.random() < 0.55 else "wood"
-    wall = Part(np.array([(-wide, 0.02), (-wide, -high), (wide, -high), (wide, 0.02)]), picked(rng, EARTHS[name]), name, 1.1,
-                0.0, 0.25, 0.0, 0.2)  # fmt: skip
+    wall = Part(
+        np.array([(-wide, 0.02), (-wide, -high), (wide, -high), (wide, 0.02)]),
+        picked(rng, EARTHS[name]),
+        name,
+        1.1,
+        0.0,
+        0.25,
+        0.0,
+        0.2,
+    )
     peak = high + between(rng, 0.3, 0.5)
     roof_line = np.array([(-wide - 0.1, -high), (-wide * 0.3, -peak), (wide * 0.3, -peak), (wide + 0.1, -high)])
     roof = Part(roof_line, picked(rng, COATS), "scales", 1.5, 0.0, 0.3, 0.0, 0.25)
@@ -160,12 +182,14 @@ def house(rng: np.random.Generator) -> list[Part]:
     for x in (-0.55, 0.55):
         for edge, paint in ((0.125, ((238, 232, 220),)), (0.095, glass)):
             box = np.array([(-edge, -edge * 1.25), (edge, -edge * 1.25), (edge, edge * 1.25), (-edge, edge * 1.25)])
-            made.append(Part(box + (x * wide, -high * 0.6), paint, "clouds", 3.0, bulge=0))
+            made.append(Part(box + np.array([x * wide, -high * 0.6]), paint, "clouds", 3.0, bulge=0))
     door = np.array([(-0.08, 0.02), (-0.08, -0.32), (0.08, -0.32), (0.08, 0.02)])
     made.append(Part(door, picked(rng, COATS)[:2], "wood", 2.0, 0.25, 0.2, 0.0, 0.2))
     if rng.random() < 0.6:
         x = wide * 0.35
-        line = np.array([(x - 0.06, -high - 0.1), (x - 0.06, -peak - 0.16), (x + 0.06, -peak - 0.16), (x + 0.06, -high - 0.1)])
+        line = np.array(
+            [(x - 0.06, -high - 0.1), (x - 0.06, -peak - 0.16), (x + 0.06, -peak - 0.16), (x + 0.06, -high - 0.1)]
+        )
         made.insert(0, Part(line, picked(rng, EARTHS["bricks"]), "bricks", 2.0, 0.0, 0.3, 0.0, 0.2))
         made[0], made[1] = made[1], made[0]  # the wall stays first: its outline is the shadow's
     made.append(Part(oval(0.05, -0.15, 0.012, 0.012, corners=8), DARK, bulge=0))

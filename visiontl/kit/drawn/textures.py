@@ -6,8 +6,8 @@ numbers, sums, products and a table of sines that is rounded, so that processors
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
 
 import numpy as np
 from PIL import Image
@@ -26,6 +26,17 @@ def sine(turns: np.ndarray) -> np.ndarray:
 
 def cosine(turns: np.ndarray) -> np.ndarray:
     return sine(turns + 0.25)
+
+
+def direction(turn: float) -> tuple[float, float]:
+    """Cosine and sine of one angle in full turns."""
+    angle = np.array([turn])
+    return float(cosine(angle)[0]), float(sine(angle)[0])
+
+
+def upwards(number: int) -> np.ndarray:
+    """0, 1, ..., number - 1 as float64."""
+    return np.arange(number, dtype=np.float64)
 
 
 def noise(seed: int, cells: int, octaves: int = 4, cells_down: int | None = None) -> np.ndarray:
@@ -59,7 +70,7 @@ def cells_of(seed: int, number: int, jitter: float = 0.8) -> tuple[np.ndarray, n
     rng = np.random.default_rng([seed, number, 7])
     points = 0.5 + (rng.random((number, number, 2)) - 0.5) * jitter
     own = rng.random((number, number))
-    y, x = np.meshgrid(np.arange(SIDE) * (number / SIDE), np.arange(SIDE) * (number / SIDE), indexing="ij")
+    y, x = np.meshgrid(upwards(SIDE) * (number / SIDE), upwards(SIDE) * (number / SIDE), indexing="ij")
     row, column = y.astype(np.int64), x.astype(np.int64)
     first = np.full((SIDE, SIDE), 9.0)
     second, value = first.copy(), np.zeros((SIDE, SIDE))
@@ -77,12 +88,12 @@ def cells_of(seed: int, number: int, jitter: float = 0.8) -> tuple[np.ndarray, n
 
 def grid() -> tuple[np.ndarray, np.ndarray]:
     """x and y of a tile's pixels, 0..1, (512, 512) each."""
-    line = np.arange(SIDE) / SIDE
+    line = upwards(SIDE) / SIDE
     x, y = np.meshgrid(line, line)
     return x, y
 
 
-def smooth_step(values: np.ndarray, low: float, high: float) -> np.ndarray:
+def smooth_step(values: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np.ndarray:
     share = ((values - low) / (high - low)).clip(0, 1)
     return share * share * (3 - 2 * share)
 
@@ -227,10 +238,12 @@ def made_clouds() -> np.ndarray:
 SKINS = ("stripes", "bands", "spots", "eyes", "scales", "plates", "fur", "marble", "plain")  # of things
 GROUNDS = ("wood", "bricks", "grass", "cloth", "pebbles", "sand", "bark", "water", "litter", "stone")
 
-MAKERS = {name.removeprefix("made_"): made for name, made in list(globals().items()) if name.startswith("made_")}
+MAKERS: dict[str, Callable[[], np.ndarray]] = {
+    name.removeprefix("made_"): made for name, made in list(globals().items()) if name.startswith("made_")
+}
 
 
-@lru_cache(maxsize=None)
+@cache
 def tile(name: str) -> Image.Image:
     """A texture by its name, four copies of the tile side by side: (1024, 1024) pixels of mode L. Raises KeyError."""
     values = np.round(MAKERS[name]().clip(0, 1) * 255).astype(np.uint8)
@@ -252,25 +265,53 @@ def hexes(text: str) -> Palette:
     return tuple((int(one[:2], 16), int(one[2:4], 16), int(one[4:], 16)) for one in text.split())
 
 
-COATS = [hexes(text) for text in (
-    "2b1b12 b5651d f3d9a4", "1d1f2b c8402e f2c14e", "14213d 2a7f9e bfe3e0", "1b2a1f 4f7f3a d7d98c", "201a2b 7a4f9a e6c3e0",
-    "2a1714 9c2f2a f0a58a", "15252b 3f8f7f e4efc0", "241d16 7d6a55 e8dcc8", "101820 d98324 fff1c9", "1c1c22 5b6b8c d6deea",
-    "2b2414 a08a2c f4e9a1", "171a12 2f5d3a f2b84b", "22130f d1603d 2e86ab", "11151c e0b1a0 8d3b72", "1a1a1a 8a8d91 f5f5f0",
-    "0f2027 1f6f8b f6c667", "2d132c c72c41 ee9572", "0b132b 3a506b 5bc0be", "231709 6b4226 d9b382", "1e1e24 92140c fff8f0",
-)]  # fmt: skip
+COATS = [
+    hexes(text)
+    for text in (
+        "2b1b12 b5651d f3d9a4",
+        "1d1f2b c8402e f2c14e",
+        "14213d 2a7f9e bfe3e0",
+        "1b2a1f 4f7f3a d7d98c",
+        "201a2b 7a4f9a e6c3e0",
+        "2a1714 9c2f2a f0a58a",
+        "15252b 3f8f7f e4efc0",
+        "241d16 7d6a55 e8dcc8",
+        "101820 d98324 fff1c9",
+        "1c1c22 5b6b8c d6deea",
+        "2b2414 a08a2c f4e9a1",
+        "171a12 2f5d3a f2b84b",
+        "22130f d1603d 2e86ab",
+        "11151c e0b1a0 8d3b72",
+        "1a1a1a 8a8d91 f5f5f0",
+        "0f2027 1f6f8b f6c667",
+        "2d132c c72c41 ee9572",
+        "0b132b 3a506b 5bc0be",
+        "231709 6b4226 d9b382",
+        "1e1e24 92140c fff8f0",
+    )
+]
 
-EARTHS = {name: [hexes(one) for one in texts] for name, texts in {
-    "wood": ("3a2416 8a5a33 c99b66", "2e2622 75685a b7a68f", "4a2c1a a5673a e0b07a"),
-    "bricks": ("b9aea0 8e3b2b b5573f", "cfc9be 7d6f66 a2948a", "8f8a80 9a4a35 c98a6a", "d8d2c4 b08d57 cdb384"),
-    "grass": ("14230f 3f6b27 8fb04f", "1d2410 66702b b9b163", "0f2418 2d6a45 7fbf86"),
-    "cloth": ("3b2f4a 8c6f9c d9c6df", "1f3340 4f7d8c bcd6d8", "5a1f1f a84e45 e3b29f", "3b3a36 8b8778 dcd6c2", "20304f 5570a8 b9c8e8"),
-    "pebbles": ("2b2926 7d776c c9c2b2", "332a24 8c7560 d8c4a8", "20262b 66727a bcc8cc"),
-    "sand": ("7d6342 c2a36f ecd9ac", "6b5b50 a8947f dccbb4", "8a6f52 d1b38a f6e6c4"),
-    "bark": ("1d1610 5d4836 9c8368", "23201c 6b6459 aba392", "2a1a10 6f4427 a97c50"),
-    "water": ("0d2a3a 2b6b85 9fd0d6", "10302a 2f7568 a5d8c3", "17203f 3d5b9a b3c6ee"),
-    "litter": ("2a190e 8f5a27 d9a04e", "1f1a12 6b5a33 b6a36a", "301812 93402a d88a55"),
-    "stone": ("3a3a3c 85858a c9c9cc", "45403a 8f8778 cdc3b0", "2f353a 6d7a80 b4c0c2"),
-}.items()}  # fmt: skip
+EARTHS = {
+    name: [hexes(one) for one in texts]
+    for name, texts in {
+        "wood": ("3a2416 8a5a33 c99b66", "2e2622 75685a b7a68f", "4a2c1a a5673a e0b07a"),
+        "bricks": ("b9aea0 8e3b2b b5573f", "cfc9be 7d6f66 a2948a", "8f8a80 9a4a35 c98a6a", "d8d2c4 b08d57 cdb384"),
+        "grass": ("14230f 3f6b27 8fb04f", "1d2410 66702b b9b163", "0f2418 2d6a45 7fbf86"),
+        "cloth": (
+            "3b2f4a 8c6f9c d9c6df",
+            "1f3340 4f7d8c bcd6d8",
+            "5a1f1f a84e45 e3b29f",
+            "3b3a36 8b8778 dcd6c2",
+            "20304f 5570a8 b9c8e8",
+        ),
+        "pebbles": ("2b2926 7d776c c9c2b2", "332a24 8c7560 d8c4a8", "20262b 66727a bcc8cc"),
+        "sand": ("7d6342 c2a36f ecd9ac", "6b5b50 a8947f dccbb4", "8a6f52 d1b38a f6e6c4"),
+        "bark": ("1d1610 5d4836 9c8368", "23201c 6b6459 aba392", "2a1a10 6f4427 a97c50"),
+        "water": ("0d2a3a 2b6b85 9fd0d6", "10302a 2f7568 a5d8c3", "17203f 3d5b9a b3c6ee"),
+        "litter": ("2a190e 8f5a27 d9a04e", "1f1a12 6b5a33 b6a36a", "301812 93402a d88a55"),
+        "stone": ("3a3a3c 85858a c9c9cc", "45403a 8f8778 cdc3b0", "2f353a 6d7a80 b4c0c2"),
+    }.items()
+}
 
 
 def skin(rng: np.random.Generator) -> str:

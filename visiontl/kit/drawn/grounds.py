@@ -1,27 +1,34 @@
-"""What lies under things and what comes over the whole picture: a ground, light that falls off, shade, grain. Imports no
-torch."""
+"""What lies under things and what comes over the whole picture: a ground, light that falls off, shade, grain.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image
 
-from visiontl.kit.world_forms import Light
-from visiontl.kit.world_kinds import between
-from visiontl.kit.world_textures import EARTHS, GROUNDS, cosine, picked, ramp, sine, tile
+from visiontl.kit.drawn.forms import Light
+from visiontl.kit.drawn.kinds import between
+from visiontl.kit.drawn.textures import EARTHS, GROUNDS, direction, picked, ramp, tile
 
 
 def ground(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     """(H, W, 3) float32: a texture, turned and scaled, lighter and darker in places."""
     width, height = size
     name = GROUNDS[int(rng.integers(len(GROUNDS)))]
-    turn = np.float64(between(rng, -0.04, 0.04) if name in ("grass", "bricks") else rng.random())
+    turn = between(rng, -0.04, 0.04) if name in ("grass", "bricks") else float(rng.random())
     scale = between(rng, 0.7, 1.3) * 224 / max(size)
-    c, s = float(cosine(turn)) * scale, float(sine(turn)) * scale
+    c, s = (scale * one for one in direction(turn))
     middle = 512 + between(rng, -120, 120), 512 + between(rng, -120, 120)
     data = (
-        c, -s, middle[0] - c * width / 2 + s * height / 2, s, c, middle[1] - s * width / 2 - c * height / 2,
-    )  # fmt: skip
+        c,
+        -s,
+        middle[0] - c * width / 2 + s * height / 2,
+        s,
+        c,
+        middle[1] - s * width / 2 - c * height / 2,
+    )
     values = tile(name).transform(size, Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
     picture = ramp(picked(rng, EARTHS[name]))[np.asarray(values)].astype(np.float32)
     left, top = int(rng.integers(0, 400)), int(rng.integers(0, 400))
@@ -39,8 +46,8 @@ def finish(rng: np.random.Generator, picture: np.ndarray, light: Light) -> None:
     fall = np.float32(between(rng, 0.1, 0.5)) * (x[None, :] + y[:, None])
     shade = 1 + fall
     if rng.random() < 0.35:  # a shadow with a soft edge
-        turn = np.float64(rng.random())
-        a, b, c = float(cosine(turn)), float(sine(turn)), between(rng, -0.3, 0.3)
+        a, b = direction(float(rng.random()))
+        c = between(rng, -0.3, 0.3)
         across = np.arange(width, dtype=np.float32) / np.float32(width) - np.float32(0.5)
         down = np.arange(height, dtype=np.float32) / np.float32(height) - np.float32(0.5)
         side = across[None, :] * np.float32(a) + down[:, None] * np.float32(b) - np.float32(c)

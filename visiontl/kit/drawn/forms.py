@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageDraw
 
-from visiontl.kit.world_textures import Palette, cosine, ramp, sine, tile
+from visiontl.kit.drawn.textures import Palette, cosine, direction, ramp, sine, tile, upwards
 
 FINE = 2  # pictures are filled at this many times their size, and averaged
 
@@ -80,19 +80,19 @@ class Drawn:
 
 def pose(x: float, y: float, size: float, turn: float, stretch: float = 1.0, flip: bool = False) -> Pose:
     """turn: in full turns, clockwise; stretch: across over down, before the turn; flip: mirrored first."""
-    c, s = float(cosine(np.float64(turn))), float(sine(np.float64(turn)))
+    c, s = direction(turn)
     across = size * (-stretch if flip else stretch)
     down = size / stretch
     return Pose(x, y, np.array([[c * across, -s * down], [s * across, c * down]]))
 
 
 def drawn_light(rng: np.random.Generator) -> Light:
-    turn = np.float64(rng.random())
+    x, y = direction(float(rng.random()))
     warm = (rng.random() - 0.5) * 0.24
     level = 0.98 + 0.3 * rng.random()
     return Light(
-        float(cosine(turn)),
-        float(sine(turn)),
+        x,
+        y,
         0.35 + 0.4 * rng.random(),
         (level * (1 + warm), level, level * (1 - warm)),
         0.3 + 0.3 * rng.random(),
@@ -162,7 +162,7 @@ def textured(part: Part, shape: tuple[int, ...], place: Pose, corner: tuple[int,
     m = place.matrix
     det = m[0, 0] * m[1, 1] - m[0, 1] * m[1, 0]
     inverse = np.array([[m[1, 1], -m[0, 1]], [-m[1, 0], m[0, 0]]]) / det * (90 * part.scale)
-    c, s = float(cosine(np.float64(part.turn))), float(sine(np.float64(part.turn)))
+    c, s = direction(part.turn)
     inverse = np.array([[c, -s], [s, c]]) @ inverse
     dx, dy = corner[0] - place.x, corner[1] - place.y
     start_x = 512 + inverse[0, 0] * dx + inverse[0, 1] * dy
@@ -220,8 +220,8 @@ def smooth(points: Sequence[tuple[float, float]] | np.ndarray, rounds: int = 3) 
 
 
 def oval(x: float, y: float, rx: float, ry: float, turn: float = 0.0, corners: int = 36) -> np.ndarray:
-    around = np.arange(corners) / corners
-    c, s = float(cosine(np.float64(turn))), float(sine(np.float64(turn)))
+    around = upwards(corners) / corners
+    c, s = direction(turn)
     u, v = rx * cosine(around), ry * sine(around)
     return np.stack([x + c * u - s * v, y + s * u + c * v], axis=1)
 

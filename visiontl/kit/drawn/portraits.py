@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from visiontl.kit.world_forms import Light, Part, cast, draw, drawn_light, lay, oval, pose, smooth, strip
-from visiontl.kit.world_grounds import finish, ground
-from visiontl.kit.world_kinds import DARK, PALE, between
-from visiontl.kit.world_textures import COATS, Palette, cosine, hexes, picked, sine
+from visiontl.kit.drawn.forms import Part, cast, draw, drawn_light, lay, oval, pose, smooth, strip
+from visiontl.kit.drawn.grounds import finish, ground
+from visiontl.kit.drawn.kinds import DARK, PALE, between
+from visiontl.kit.drawn.textures import COATS, Palette, direction, hexes, picked
 
 SEED = 4051
 IRISES = [hexes(one) for one in ("1c3d2b 5fae6b", "14324f 5b9bd5", "4a2a08 d9962f", "2e1f14 8a5a34", "3d1450 b07ad1")]
@@ -22,7 +22,7 @@ SKINS = ("fur", "plain", "marble", "spots", "bands", "stripes")
 
 
 @dataclass(frozen=True)
-class Face:
+class Portrait:
     """image: RGB. landmarks: x, y in pixels of the eye on the left of the picture, the one on the right, the tip of
     the nose, the left and the right corner of the mouth. box: of the head without ears, x1 y1 x2 y2 in pixels."""
 
@@ -68,13 +68,13 @@ class Turned:
         stays in the plane through its middle."""
         x, y = points[:, 0], points[:, 1]
         z = np.sqrt(np.maximum(0.0, 1.0 - np.minimum(x * x + y * y * 0.9, 1.0))) * 0.9
-        c, s = float(cosine(np.float64(self.yaw))), float(sine(np.float64(self.yaw)))
+        c, s = direction(self.yaw)
         x, z = x * c + z * s, z * c - x * s
-        c, s = float(cosine(np.float64(self.pitch))), float(sine(np.float64(self.pitch)))
+        c, s = direction(self.pitch)
         return np.stack([x, y * c + z * s], axis=1)
 
 
-def face(person: int, view: int, side: int = 160) -> Face:
+def portrait(person: int, view: int, side: int = 160) -> Portrait:
     """One picture of one creature, (side, side) pixels: another direction, mood, light and place in each view."""
     traits = drawn_traits(np.random.default_rng([SEED, person]))
     rng = np.random.default_rng([SEED, person, view, 1])
@@ -82,9 +82,11 @@ def face(person: int, view: int, side: int = 160) -> Face:
     picture = far(ground(rng, (side, side)), 14)
     turned = Turned(between(rng, -0.085, 0.085), between(rng, -0.045, 0.05))
     place = pose(
-        side * between(rng, 0.46, 0.54), side * between(rng, 0.53, 0.57), side * between(rng, 0.285, 0.335),
+        side * between(rng, 0.46, 0.54),
+        side * between(rng, 0.53, 0.57),
+        side * between(rng, 0.285, 0.335),
         between(rng, -0.045, 0.045),
-    )  # fmt: skip
+    )
     body = draw(shoulders(traits), pose(place.x, place.y, side * 0.31, 0), light, (side, side))
     if body is not None:
         lay(picture, body)
@@ -94,14 +96,21 @@ def face(person: int, view: int, side: int = 160) -> Face:
     cast(picture, drawn, replace(light, shadow=0.35), side * 0.04)
     lay(picture, drawn)
     finish(rng, picture, light)
-    spots = np.array([(-traits.apart, traits.eye_height), (traits.apart, traits.eye_height), (0, NOSE),
-                      (-MOUTH, MOUTH_HEIGHT), (MOUTH, MOUTH_HEIGHT)])  # fmt: skip
+    spots = np.array(
+        [
+            (-traits.apart, traits.eye_height),
+            (traits.apart, traits.eye_height),
+            (0, NOSE),
+            (-MOUTH, MOUTH_HEIGHT),
+            (MOUTH, MOUTH_HEIGHT),
+        ]
+    )
     landmarks = place.placed(turned.flat(spots))
     edge = place.placed(outline(traits))
     low, high = np.floor(edge.min(axis=0)), np.ceil(edge.max(axis=0))
     box = (*(max(0, int(v)) for v in low), *(min(side, int(v)) for v in high))
     image = Image.fromarray(np.round(picture.clip(0, 255)).astype(np.uint8))
-    return Face(image, tuple((float(x), float(y)) for x, y in landmarks), box)  # type: ignore[arg-type]
+    return Portrait(image, tuple((float(x), float(y)) for x, y in landmarks), box)  # type: ignore[arg-type]
 
 
 NOSE, MOUTH, MOUTH_HEIGHT = 0.3, 0.22, 0.6  # on the front of the head, in radii
@@ -160,16 +169,22 @@ def head(traits: Traits, turned: Turned, rng: np.random.Generator) -> list[Part]
     base = Part(outline(traits), traits.coat, traits.skin, traits.skin_scale, traits.skin_turn, 1.15, 0.08, 0.45)
     front = [mark for kind, a, b in traits.markings for mark in marking(kind, a, b, traits)]
     return [
-        *(on_front(one) for one in ears(traits)), base,
+        *(on_front(one) for one in ears(traits)),
+        base,
         *(on_front(one) for one in (*front, *muzzle(traits, rng), *eyes(traits, turned, rng))),
-    ]  # fmt: skip
+    ]
 
 
 def ears(traits: Traits) -> list[Part]:
     size, apart = traits.ear_size, traits.ear_apart
     x, y = apart * traits.wide, -0.72
     if traits.ears == "pointed":
-        line = [(x - 0.36, y - 0.05), (x + 0.12 * size, y - 0.82 * size), (x + 0.22, y - 0.7 * size), (x + 0.42, y + 0.3)]
+        line = [
+            (x - 0.36, y - 0.05),
+            (x + 0.12 * size, y - 0.82 * size),
+            (x + 0.22, y - 0.7 * size),
+            (x + 0.42, y + 0.3),
+        ]
     elif traits.ears == "round":
         line = [(v[0], v[1]) for v in oval(x + 0.12, y - 0.12, 0.42 * size, 0.42 * size, corners=10)]
     elif traits.ears == "long":
@@ -181,9 +196,11 @@ def ears(traits: Traits) -> list[Part]:
     edge = smooth(line)
     middle = edge.mean(axis=0)
     inner = (edge - middle) * 0.58 + middle
-    made = []
+    made: list[Part] = []
     for side in (1.0, -1.0):
-        made.append(Part(edge * (side, 1), traits.coat, traits.skin, traits.skin_scale, traits.skin_turn, 0.9, 0.05, 0.4))
+        made.append(
+            Part(edge * (side, 1), traits.coat, traits.skin, traits.skin_scale, traits.skin_turn, 0.9, 0.05, 0.4)
+        )
         if traits.ears != "folded":
             made.append(Part(inner * (side, 1), ((120, 70, 70), (232, 176, 160)), "fur", 2.4, 0.0, 0.7, 0.0, 0.45))
     return made
@@ -191,63 +208,68 @@ def ears(traits: Traits) -> list[Part]:
 
 def marking(kind: str, a: float, b: float, traits: Traits) -> list[Part]:
     """Patches of the other coat; a and b (0..1) say how large and where, the same in every view."""
-    colors = traits.other
-    dark, light = (colors[0], colors[1]), (colors[1], colors[2])
-    both = (1.0, -1.0)
-    soft = {"bulge": 0.25, "gloss": 0.0, "rim": 0.0}
-    if kind == "mask":
-        line = oval(traits.apart, traits.eye_height + 0.02, 0.3 + 0.14 * a, 0.26 + 0.1 * b, 0.06 * (b - 0.5), 24)
-        return [Part(line * (side, 1), dark, "fur", 2.0, **soft) for side in both]
-    if kind == "blaze":
-        wide = 0.07 + 0.16 * a
-        line = [(-wide * 0.5, -1.0), (-wide, -0.3 - 0.3 * b), (-wide * 1.3, 0.3), (wide * 1.3, 0.3)]
-        return [Part(smooth([*line, (wide, -0.3 - 0.3 * b), (wide * 0.5, -1.0)]), light, "fur", 2.2, **soft)]
-    if kind == "tabby":
-        made = []
-        for i in range(2 + round(2 * a)):
-            x = 0.16 + (0.2 + 0.06 * b) * i
-            line = strip([(x * 0.7, -0.45 - 0.05 * i), (x, -0.7), (x * 1.15, -0.95 + 0.09 * i)], 0.03 + 0.05 * b, 0.03)
-            made += [Part(line * (side, 1), colors[:1], bulge=0) for side in both]
-        return made
-    if kind == "cheeks":
-        made = []
-        for i in range(2 + round(a)):
-            y = 0.18 + 0.24 * i
-            line = strip([(0.98, y - 0.12), (0.75, y), (0.55 - 0.1 * b, y + 0.02)], 0.06, 0.015)
-            made += [Part(line * (side, 1), colors[:1], bulge=0) for side in both]
-        return made
-    if kind == "freckles":
-        rng = np.random.default_rng([round(a * 1000), round(b * 1000)])
-        made = []
-        for _ in range(4 + round(5 * a)):
-            x, y, size = between(rng, -0.7, 0.7), between(rng, -0.85, 0.7), between(rng, 0.05, 0.12)
-            made.append(Part(oval(x, y, size, size, corners=16), dark, "fur", 2.0, **soft))
-        return made
-    if kind == "half":
-        side = 1.0 if a < 0.5 else -1.0
-        line = [(0.02, -1.0), (0.08, 0.0), (0.02, 0.98), (0.6, 0.78), (0.9, 0.2), (0.9, -0.3), (0.55, -0.82)]
-        return [Part(smooth(line) * (side, 1), colors, traits.skin, 1.8, b, 0.4, 0.0, 0.0)]
-    if kind == "rings":
-        made = []
-        for radius, tone in ((traits.eye + 0.16 + 0.06 * a, light), (traits.eye + 0.08, dark)):
-            line = oval(traits.apart, traits.eye_height, radius, radius, corners=24)
-            made += [Part(line * (side, 1), tone, "fur", 2.0, **soft) for side in both]
-        return made
+    dark, light = (traits.other[0], traits.other[1]), (traits.other[1], traits.other[2])
+    if kind in ("mask", "rings"):
+        rings = [(0.3 + 0.14 * a, 0.26 + 0.1 * b, dark)]
+        if kind == "rings":
+            rings = [(traits.eye + 0.16 + 0.06 * a,) * 2 + (light,), (traits.eye + 0.08,) * 2 + (dark,)]
+        lines = [(oval(traits.apart, traits.eye_height, rx, ry, corners=24), tone) for rx, ry, tone in rings]
+        return [patch(line * (side, 1), tone) for line, tone in lines for side in (1.0, -1.0)]
     if kind == "brow":
         lift = traits.eye_height - traits.eye - 0.16 - 0.1 * a
         line = strip([(0.14, lift + 0.1 * b), (traits.apart, lift - 0.05), (0.7, lift + 0.12)], 0.075, 0.03)
-        return [Part(line * (side, 1), light if b < 0.5 else dark, "fur", 2.0, **soft) for side in both]
-    line = smooth([(-0.5 - 0.2 * a, 0.62), (-0.3, 0.92), (0, 1.0), (0.3, 0.92), (0.5 + 0.2 * a, 0.62), (0, 0.5 - 0.2 * b)])
-    return [Part(line, light, "fur", 2.0, **soft)]
+        return [patch(line * (side, 1), light if b < 0.5 else dark) for side in (1.0, -1.0)]
+    if kind == "blaze":
+        wide = 0.07 + 0.16 * a
+        line = [(-wide * 0.5, -0.96), (-wide, -0.3 - 0.3 * b), (-wide * 1.3, 0.3), (wide * 1.3, 0.3)]
+        return [patch(smooth([*line, (wide, -0.3 - 0.3 * b), (wide * 0.5, -0.96)]), light)]
+    if kind == "half":
+        line = [(0.02, -0.96), (0.08, 0.0), (0.02, 0.98), (0.6, 0.78), (0.9, 0.2), (0.9, -0.3), (0.55, -0.78)]
+        side = 1.0 if a < 0.5 else -1.0
+        return [Part(smooth(line) * (side, 1), traits.other, traits.skin, 1.8, b, 0.4, 0.0, 0.0)]
+    if kind == "chin":
+        line = [(-0.5 - 0.2 * a, 0.62), (-0.3, 0.92), (0, 1.0), (0.3, 0.92), (0.5 + 0.2 * a, 0.62), (0, 0.5 - 0.2 * b)]
+        return [patch(smooth(line), light)]
+    if kind == "freckles":
+        rng = np.random.default_rng([round(a * 1000), round(b * 1000)])
+        spots = [
+            (between(rng, -0.7, 0.7), between(rng, -0.8, 0.7), between(rng, 0.05, 0.12))
+            for _ in range(4 + round(5 * a))
+        ]
+        return [patch(oval(x, y, size, size, corners=16), dark) for x, y, size in spots]
+    lines = tabby(a, b) if kind == "tabby" else cheeks(a, b)
+    return [Part(line * (side, 1), dark[:1], bulge=0) for line in lines for side in (1.0, -1.0)]
+
+
+def patch(line: np.ndarray, colors: Palette) -> Part:
+    """A spot of fur that lies flat on the head."""
+    return Part(line, colors, "fur", 2.0, 0.0, 0.25, 0.0, 0.0)
+
+
+def tabby(a: float, b: float) -> list[np.ndarray]:
+    """Stripes on the right half of the forehead."""
+    places = [0.14 + (0.17 + 0.05 * b) * i for i in range(2 + round(2 * a))]
+    return [
+        strip([(x * 0.7, -0.42), (x * 0.9, -0.62), (x, -0.86 + 0.3 * x * x)], 0.03 + 0.04 * b, 0.02) for x in places
+    ]
+
+
+def cheeks(a: float, b: float) -> list[np.ndarray]:
+    heights = [0.18 + 0.24 * i for i in range(2 + round(a))]
+    return [strip([(0.93 - 0.1 * y, y - 0.12), (0.74, y), (0.55 - 0.1 * b, y + 0.02)], 0.055, 0.015) for y in heights]
 
 
 def muzzle(traits: Traits, rng: np.random.Generator) -> list[Part]:
     size, nose = traits.muzzle, traits.nose
     pale = ((176, 150, 130), (250, 244, 234)) if traits.pale_muzzle else (traits.other[1], traits.other[2])
-    pads = [Part(oval(side * size * 0.45, 0.47, size * 0.58, size * 0.5, corners=28), pale, "fur", 2.4, 0.0, 0.8, 0.05, 0.25)
-            for side in (-1.0, 1.0)]  # fmt: skip
+    pads = [
+        Part(
+            oval(side * size * 0.45, 0.47, size * 0.58, size * 0.5, corners=28), pale, "fur", 2.4, 0.0, 0.8, 0.05, 0.25
+        )
+        for side in (-1.0, 1.0)
+    ]
     gap = between(rng, 0.0, 0.14)  # how far the mouth is open
-    made = []
+    made: list[Part] = []
     if gap > 0.05:
         line = [(-0.14, MOUTH_HEIGHT), (0, MOUTH_HEIGHT + 0.03), (0.14, MOUTH_HEIGHT), (0.0, MOUTH_HEIGHT + 0.14 + gap)]
         made.append(Part(smooth(line), ((60, 16, 20), (150, 52, 60)), "plain", 2.0, 0.0, 0.4, 0.1, 0.2))
@@ -259,7 +281,15 @@ def muzzle(traits: Traits, rng: np.random.Generator) -> list[Part]:
         for i in range(3):
             x, y = side * (0.24 + 0.05 * i), 0.42 + 0.07 * i
             made.append(Part(oval(x, y, 0.016, 0.016, corners=10), DARK, bulge=0))
-    tip = smooth([(-nose, NOSE - nose * 0.55), (nose, NOSE - nose * 0.55), (nose * 0.35, NOSE + nose * 0.5), (-nose * 0.35, NOSE + nose * 0.5)], 2)
+    tip = smooth(
+        [
+            (-nose, NOSE - nose * 0.55),
+            (nose, NOSE - nose * 0.55),
+            (nose * 0.35, NOSE + nose * 0.5),
+            (-nose * 0.35, NOSE + nose * 0.5),
+        ],
+        2,
+    )
     made.append(Part(tip, ((52, 30, 32), (120, 74, 76)) if traits.slit else DARK, "plain", 2.0, 0.0, 1.2, 0.8, 0.2))
     return made
 
@@ -268,15 +298,28 @@ def eyes(traits: Traits, turned: Turned, rng: np.random.Generator) -> list[Part]
     size, apart, y = traits.eye, traits.apart, traits.eye_height
     lid = between(rng, 0.0, 0.45)  # how far the lids are down
     look = np.array([between(rng, -0.25, 0.25), between(rng, -0.15, 0.2)]) * size * 0.5
-    made = []
+    made: list[Part] = []
     for side in (-1.0, 1.0):
         x = side * apart
         made.append(Part(oval(x, y, size * 1.14, size * 1.08, corners=28), DARK, bulge=0))
         made.append(Part(oval(x, y, size, size * 0.95, corners=28), PALE, bulge=0.5, gloss=0.1))
         ix, iy = x + look[0], y + look[1]
-        made.append(Part(oval(ix, iy, size * 0.74, size * 0.74, corners=26), traits.iris, "stripes", 3.0, 0.1, 0.6, 0.0, 0.5))
-        made.append(Part(oval(ix, iy, size * (0.2 if traits.slit else 0.42), size * 0.55 if traits.slit else size * 0.42,
-                              corners=22), ((8, 8, 10),), bulge=0))  # fmt: skip
+        made.append(
+            Part(oval(ix, iy, size * 0.74, size * 0.74, corners=26), traits.iris, "stripes", 3.0, 0.1, 0.6, 0.0, 0.5)
+        )
+        made.append(
+            Part(
+                oval(
+                    ix,
+                    iy,
+                    size * (0.2 if traits.slit else 0.42),
+                    size * 0.55 if traits.slit else size * 0.42,
+                    corners=22,
+                ),
+                ((8, 8, 10),),
+                bulge=0,
+            )
+        )
         made.append(Part(oval(ix - size * 0.24, iy - size * 0.26, size * 0.17, size * 0.17, corners=14), PALE, bulge=0))
         if lid > 0.12:
             drop = y - size * 1.1 + 2.0 * size * lid

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from visiontl.kit.world_forms import Part, mirrored, oval, smooth, strip
-from visiontl.kit.world_textures import COATS, EARTHS, SKINS, Palette, cosine, picked, sine
+from visiontl.kit.drawn.forms import Part, mirrored, oval, smooth, strip
+from visiontl.kit.drawn.textures import COATS, EARTHS, SKINS, Palette, cosine, picked, sine, upwards
 
 DARK, PALE = ((24, 20, 18),), ((240, 236, 226),)
 
@@ -27,7 +27,7 @@ def coat(rng: np.random.Generator) -> tuple[Palette, Palette, str]:
 def beetle(rng: np.random.Generator) -> list[Part]:
     colors, second, skin = coat(rng)
     wide, long = between(rng, 0.5, 0.68), between(rng, 0.66, 0.82)
-    legs = []
+    legs: list[Part] = []
     for side in (-1, 1):
         for y, reach, back in ((-0.25, 0.95, -0.35), (0.05, 1.02, 0.1), (0.35, 0.95, 0.55)):
             knee = (side * reach * 0.72, y + back * 0.35 - 0.06)
@@ -39,12 +39,23 @@ def beetle(rng: np.random.Generator) -> list[Part]:
     head = Part(oval(0, -0.78, wide * 0.42, 0.2), DARK, gloss=0.5)
     neck = Part(
         smooth([(-wide * 0.75, -0.38), (-wide * 0.62, -0.72), (wide * 0.62, -0.72), (wide * 0.75, -0.38)]),
-        second[:2] if rng.random() < 0.5 else colors[:2], "plain", 2.0, gloss=0.5,
-    )  # fmt: skip
+        second[:2] if rng.random() < 0.5 else colors[:2],
+        "plain",
+        2.0,
+        gloss=0.5,
+    )
     shell = Part(
-        smooth([(0, -0.5), (-wide * 0.85, -0.46), (-wide * 1.1, 0.1), (-wide * 0.75, long * 0.9), (-0.02, long * 1.12)]),
-        colors, skin, between(rng, 1.2, 2.4), between(rng, -0.06, 0.06), 1.2, 0.6, 0.45,
-    )  # fmt: skip
+        smooth(
+            [(0, -0.5), (-wide * 0.85, -0.46), (-wide * 1.1, 0.1), (-wide * 0.75, long * 0.9), (-0.02, long * 1.12)]
+        ),
+        colors,
+        skin,
+        between(rng, 1.2, 2.4),
+        between(rng, -0.06, 0.06),
+        1.2,
+        0.6,
+        0.45,
+    )
     seam = Part(strip([(0, -0.46), (0, long)], 0.016, 0.012, 0), DARK, bulge=0)
     return [*legs, *feelers, head, neck, shell, mirrored(shell), seam]
 
@@ -82,13 +93,34 @@ def fish(rng: np.random.Generator) -> list[Part]:
     colors, second, skin = coat(rng)
     high, tail = between(rng, 0.36, 0.58), between(rng, 0.3, 0.5)
     fins = [
-        Part(smooth([(-0.5, 0), (-0.98, -tail), (-1.1, -tail * 0.9), (-0.85, 0.02), (-1.1, tail), (-0.95, tail)]),
-             second, "stripes", 2.2, 0.25, 0.4, 0.1),
-        Part(smooth([(-0.35, -high * 0.6), (-0.25, -high - between(rng, 0.2, 0.42)), (0.3, -high - 0.12), (0.4, -0.2)]),
-             second, "stripes", 2.2, 0.05, 0.4, 0.1),
-        Part(smooth([(-0.1, high * 0.5), (-0.35, high + between(rng, 0.12, 0.3)), (0.1, high * 0.95)]),
-             second, "stripes", 2.2, 0.05, 0.4, 0.1),
-    ]  # fmt: skip
+        Part(
+            smooth([(-0.5, 0), (-0.98, -tail), (-1.1, -tail * 0.9), (-0.85, 0.02), (-1.1, tail), (-0.95, tail)]),
+            second,
+            "stripes",
+            2.2,
+            0.25,
+            0.4,
+            0.1,
+        ),
+        Part(
+            smooth([(-0.35, -high * 0.6), (-0.25, -high - between(rng, 0.2, 0.42)), (0.3, -high - 0.12), (0.4, -0.2)]),
+            second,
+            "stripes",
+            2.2,
+            0.05,
+            0.4,
+            0.1,
+        ),
+        Part(
+            smooth([(-0.1, high * 0.5), (-0.35, high + between(rng, 0.12, 0.3)), (0.1, high * 0.95)]),
+            second,
+            "stripes",
+            2.2,
+            0.05,
+            0.4,
+            0.1,
+        ),
+    ]
     body = [(1.0, 0.02), (0.72, -high * 0.6), (0.25, -high * 1.12), (-0.35, -high * 0.72), (-0.75, -0.1)]
     body += [(-0.75, 0.1), (-0.35, high * 0.72), (0.25, high * 1.1), (0.75, high * 0.6)]
     side = Part(smooth(body), colors, skin, between(rng, 1.1, 2.0), between(rng, -0.05, 0.05), 1.1, 0.4, 0.4)
@@ -110,13 +142,20 @@ def mushroom(rng: np.random.Generator) -> list[Part]:
     stem_line += [(foot * 0.75 + lean, 0.6), (foot * 0.8, 0.0)]
     pale = ((150, 132, 112), (246, 240, 226)) if rng.random() < 0.5 else second[1:]
     stem = Part(smooth(stem_line, 2), pale, "fur", 2.0, 0.0, 1.1, 0.1, 0.35)
-    ring = Part(smooth([(-foot * 1.3, 0.3), (0, 0.2), (foot * 1.3, 0.3), (foot * 1.1, 0.4), (0, 0.46), (-foot, 0.4)]),
-                pale, "fur", 2.5, 0.0, 0.8, 0.1)  # fmt: skip
+    ring = Part(
+        smooth([(-foot * 1.3, 0.3), (0, 0.2), (foot * 1.3, 0.3), (foot * 1.1, 0.4), (0, 0.46), (-foot, 0.4)]),
+        pale,
+        "fur",
+        2.5,
+        0.0,
+        0.8,
+        0.1,
+    )
     under = Part(oval(0, 0.0, wide * 0.93, 0.17), (second[0], second[1]), "stripes", 2.6, 0.0, 0.3, 0.0, 0.5)
     top = [(-wide, 0.06), (-wide * 0.96, -high * 0.42), (-wide * 0.45, -high), (wide * 0.45, -high)]
     top += [(wide * 0.96, -high * 0.42), (wide, 0.06), (wide * 0.5, -0.06), (-wide * 0.5, -0.06)]
     cap = Part(smooth(top), colors, skin, between(rng, 1.0, 2.0), between(rng, -0.1, 0.1), 1.2, 0.45, 0.4)
-    warts = []
+    warts: list[Part] = []
     for _ in range(int(rng.integers(0, 9))):
         x, y = wide * between(rng, -0.7, 0.7), -high * between(rng, 0.1, 0.85)
         if (x / wide) ** 2 + (y / high) ** 2 < 0.62:
@@ -130,7 +169,7 @@ def snail(rng: np.random.Generator) -> list[Part]:
     foot = [(-1.05, 0.72), (-0.75, 0.48), (0.2, 0.35), (0.55, 0.05), (0.62, -0.2), (0.86, -0.22), (0.98, 0.02)]
     foot += [(0.85, 0.45), (0.6, 0.74), (-0.4, 0.78)]
     slug = Part(smooth(foot), second, "fur" if rng.random() < 0.5 else "plain", 2.2, 0.1, 1.1, 0.35, 0.35)
-    horns = []
+    horns: list[Part] = []
     for x, tip in ((0.7, between(rng, 0.6, 0.72)), (0.84, between(rng, 0.95, 1.08))):
         horns.append(Part(strip([(x, -0.12), (x + 0.02, -0.35), (tip, -0.62)], 0.045, 0.026), second[1:2]))
         horns.append(Part(oval(tip, -0.63, 0.05, 0.05, corners=16), DARK, gloss=0.6))
@@ -138,7 +177,7 @@ def snail(rng: np.random.Generator) -> list[Part]:
     scale, turn = between(rng, 1.2, 2.2), float(rng.random())
     shell = [Part(oval(x, y, size * 1.02, size * 0.96), colors, skin, scale, turn, 1.2, 0.5, 0.45)]
     turns = 2.6
-    places = np.arange(60) / 59
+    places = upwards(60) / 59
     radius = size * (1 - places) * 0.93 + 0.03
     around = places * turns + between(rng, 0, 0.2)
     coil = np.stack([x + radius * cosine(around), y + radius * 0.95 * sine(around)], axis=1)
@@ -149,7 +188,7 @@ def snail(rng: np.random.Generator) -> list[Part]:
 def turtle(rng: np.random.Generator) -> list[Part]:
     colors, second, skin = coat(rng)
     wide, long = between(rng, 0.56, 0.68), between(rng, 0.66, 0.78)
-    limbs = []
+    limbs: list[Part] = []
     lift = between(rng, -0.15, 0.15)
     for side in (-1, 1):
         front = [(side * 0.4, -0.35), (side * 0.75, -0.72 + lift), (side * 0.98, -0.62 + lift), (side * 0.88, -0.4)]
@@ -158,19 +197,32 @@ def turtle(rng: np.random.Generator) -> list[Part]:
             limbs.append(Part(smooth(line), second, "scales", 2.6, 0.1 * side, 0.9, 0.15))
     tail = Part(smooth([(-0.08, long * 0.85), (0.0, long + 0.36), (0.08, long * 0.85)]), second, "plain", 2.0)
     head = [
-        Part(smooth([(-0.13, -long * 0.8), (-0.19, -1.0), (-0.1, -1.2), (0.1, -1.2), (0.19, -1.0), (0.13, -long * 0.8)]),
-             second, "scales", 2.6, 0.0, 1.0, 0.2),
+        Part(
+            smooth([(-0.13, -long * 0.8), (-0.19, -1.0), (-0.1, -1.2), (0.1, -1.2), (0.19, -1.0), (0.13, -long * 0.8)]),
+            second,
+            "scales",
+            2.6,
+            0.0,
+            1.0,
+            0.2,
+        ),
         Part(oval(-0.12, -1.06, 0.04, 0.05, corners=14), DARK, gloss=0.8),
         Part(oval(0.12, -1.06, 0.04, 0.05, corners=14), DARK, gloss=0.8),
-    ]  # fmt: skip
+    ]
     rim = Part(smooth(oval(0, 0, wide * 1.06, long * 1.05, corners=18), 1), colors[:2], "bands", 2.6, 0.0, 0.8, 0.3)
     shell = [Part(oval(0, 0, wide * 0.93, long * 0.93), colors, skin, between(rng, 1.1, 1.8), 0.0, 1.2, 0.45, 0.4)]
     line = colors[:1]
     rows = np.array([-0.62, -0.22, 0.2, 0.6]) * long
     for y in rows:  # the plates: a column of hexagons, and seams to the rim
         for side in (-1, 1):
-            shell.append(Part(strip([(0, y), (side * wide * 0.36, y - 0.05), (side * wide * 0.88, y * 1.15)],
-                                    0.022, 0.014, 0), line, bulge=0, gloss=0))  # fmt: skip
+            shell.append(
+                Part(
+                    strip([(0, y), (side * wide * 0.36, y - 0.05), (side * wide * 0.88, y * 1.15)], 0.022, 0.014, 0),
+                    line,
+                    bulge=0,
+                    gloss=0,
+                )
+            )
     for side in (-1, 1):
         zig = [(side * wide * (0.3 + 0.1 * (i % 2)), (i / 6 - 0.5) * 1.62 * long) for i in range(7)]
         shell.append(Part(strip(zig, 0.018, 0.018, 0), line, bulge=0, gloss=0))
@@ -191,7 +243,7 @@ FORMS: dict[str, Callable[[np.random.Generator], list[Part]]] = {
 
 
 def pebble(rng: np.random.Generator) -> list[Part]:
-    around = np.arange(8) / 8
+    around = upwards(8) / 8
     radius = 0.55 + 0.4 * rng.random(8)
     line = np.stack([radius * cosine(around), radius * 0.8 * sine(around)], axis=1)
     name = ("stone", "pebbles", "sand")[int(rng.integers(3))]
@@ -226,8 +278,11 @@ def leaf(rng: np.random.Generator) -> list[Part]:
     for i in range(4):
         y = -0.55 + 0.32 * i
         for side in (-1, 1):
-            parts.append(Part(strip([(0, y + 0.12), (side * wide * 0.7, y - 0.1)], 0.014, 0.006, 0), colors[:1],
-                              bulge=0, gloss=0))  # fmt: skip
+            parts.append(
+                Part(
+                    strip([(0, y + 0.12), (side * wide * 0.7, y - 0.1)], 0.014, 0.006, 0), colors[:1], bulge=0, gloss=0
+                )
+            )
     return parts
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
-from visiontl.kit.world_textures import cells_of, hexes, noise, ramp, sine, smooth_step, tile
+from visiontl.kit.drawn.textures import cells_of, direction, hexes, noise, ramp, sine, smooth_step, tile, upwards
 
 SEED = 9091
 SEA = hexes("0b1f3f 1f4f82 5b93b8 bcd3d0 f4ecd6")
@@ -25,9 +25,9 @@ def painting(name: str, side: int = 256) -> Image.Image:
 def waves() -> Image.Image:
     """Rows of crests with foam, over each other, as in woodcuts."""
     side = 512
-    x = np.arange(side) / side
-    picture = ramp(((233, 222, 196), (205, 200, 180)))[np.minimum(np.arange(side), 255)][:, None].repeat(side, 1)
-    rows = np.arange(side)[:, None]
+    x = upwards(side) / side
+    picture = ramp(((233, 222, 196), (205, 200, 180)))[np.minimum(upwards(side), 255)][:, None].repeat(side, 1)
+    rows = upwards(side)[:, None]
     rng = np.random.default_rng(SEED)
     paper = np.asarray(tile("fur").crop((0, 0, side, side)), dtype=np.int64)
     for level in range(11):
@@ -90,12 +90,14 @@ def strokes() -> Image.Image:
         u, v = (1 - swirl) * u - swirl * dy / away, (1 - swirl) * v + swirl * dx / away
         length = float(np.sqrt(u * u + v * v)) + 1e-6
         u, v, reach, thick = u / length, v / length, 10 + 12 * rng.random(), 2.2 + 2.6 * rng.random()
-        rings = 0.5 + 0.5 * float(sine(np.float64(away / 46)))
+        rings = 0.5 + 0.5 * direction(away / 46)[1]
         value = (1 - swirl) * tone[int(y), int(x)] * 0.75 + swirl * (0.35 + 0.65 * rings) + 0.22 * (rng.random() - 0.5)
         color = tuple(int(one) for one in colors[int(min(max(value, 0), 1) * 255)])
         ends = [(-1, 0.5), (-0.6, 1), (0.6, 1), (1, 0.5), (1, -0.5), (0.6, -1), (-0.6, -1), (-1, -0.5)]
-        pen.polygon([(round(x + u * a * reach - v * b * thick), round(y + v * a * reach + u * b * thick)) for a, b in ends],
-                    fill=color)  # fmt: skip
+        pen.polygon(
+            [(round(x + u * a * reach - v * b * thick), round(y + v * a * reach + u * b * thick)) for a, b in ends],
+            fill=color,
+        )
     return image.reduce(2)
 
 
@@ -104,7 +106,7 @@ def shards() -> Image.Image:
     number = 7
     near, far, value = cells_of(SEED + 4, number, 1.0)
     _, _, second = cells_of(SEED + 5, 4, 1.0)
-    line = np.arange(512) / 512
+    line = upwards(512) / 512
     turn = np.stack([value * 3.7, value * 3.7 + 0.25])
     u, v = sine(turn)
     slope = (line[None, :] * u + line[:, None] * v) * 6
@@ -113,8 +115,8 @@ def shards() -> Image.Image:
     color = ramp(CLAY)[mixed.astype(np.uint8)].astype(np.float64) * (0.55 + 0.65 * shade[..., None])
     edge = smooth_step(far - near, 0.0, 0.045)[..., None]
     paper = (np.asarray(tile("cloth").crop((0, 0, 512, 512)), dtype=np.float64)[..., None] - 128) * 0.12
-    return Image.fromarray(np.round((color * (0.2 + 0.8 * edge) + paper).clip(0, 255)).astype(np.uint8)).reduce(2)
+    whole: np.ndarray = color * (0.2 + 0.8 * edge) + paper
+    return Image.fromarray(np.round(whole.clip(0, 255)).astype(np.uint8)).reduce(2)
 
 
 PAINTINGS: dict[str, Callable[[], Image.Image]] = {"strokes": strokes, "waves": waves, "shards": shards, "dots": dots}
-

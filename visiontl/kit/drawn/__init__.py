@@ -1,0 +1,1 @@
+"""How the sample world of `visiontl.kit.world` is drawn."""

@@ -1,8 +1,11 @@
 """visiontl: plugin-based, multi-task vision transfer learning.
 
-    visiontl.train(config)                      one run, from a file, a mapping or a Config
-    visiontl.evaluate(run)                      scores of a finished run
-    visiontl.load(run).predict("photo.jpg")     its model, on new images
+    result = visiontl.train("classification/quickstart", "train.epochs=5")
+    result                          a notebook shows its scores and curves; result.show() is the whole report
+    visiontl.evaluate(result)       scores of a finished run
+    model = visiontl.load(result)   its model; or of a run folder: visiontl.load("runs/photos")
+    model.predict("photo.jpg")      on a path, a folder, a list, PIL, NumPy, torch
+    model.show("photo.jpg")         the photo with what was predicted
 
 Names are imported at first use, so `import visiontl` costs no torch.
 """
@@ -21,6 +24,9 @@ _PLACES = {
     "load_backbone": "visiontl.engine.model",
     "save_model": "visiontl.engine.model",
     "Predictor": "visiontl.engine.predict",
+    "Prediction": "visiontl.engine.answers",
+    "Predictions": "visiontl.engine.answers",
+    "Result": "visiontl.engine.results",
     "Console": "visiontl.report.console",
     "all_gather": "visiontl.processes.ranks",
     "seeded": "visiontl.processes.seeds",
@@ -53,9 +59,11 @@ __all__ = sorted(_PLACES)
 if TYPE_CHECKING:
     from visiontl.backbone import Backbone, Features, OriginalHead
     from visiontl.config.schema import Section
+    from visiontl.engine.answers import Prediction, Predictions
     from visiontl.engine.evaluate import evaluate
     from visiontl.engine.model import load_backbone, save_model
     from visiontl.engine.predict import Predictor, load
+    from visiontl.engine.results import Result
     from visiontl.engine.train import train
     from visiontl.entry import BackboneEntry, Weights
     from visiontl.errors import BackboneError, ConfigError, DataError, TrainingError, VisionTLError
@@ -73,11 +81,16 @@ if not TYPE_CHECKING:  # a type checker sees the imports above, and says so of a
 
     def __getattr__(name: str) -> Any:
         if name not in _PLACES:
-            raise AttributeError(f"visiontl has no attribute {name!r}")
+            from visiontl.errors import closest
+
+            near = closest(name, _PLACES, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else "; dir(visiontl) lists the names"
+            raise AttributeError(f"visiontl has no attribute {name!r}{hint}", name=name)
         value = getattr(importlib.import_module(_PLACES[name]), name)
         globals()[name] = value
         return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    """The public names, for completion: no helpers, no modules that happen to be imported."""
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__") and name.endswith("__"))])

@@ -14,9 +14,13 @@ RESPELLED = {
 
 
 class VisionTLError(Exception):
-    """The base of all errors that are the user's to mend. The command line prints it without a trace."""
+    """The base of all errors that are the user's to mend. The command line and notebooks print it without a trace."""
 
     exit_code = 2
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython prints in the place of its trace; `%tb` and `%debug` still have that."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 class ConfigError(VisionTLError):

@@ -46,14 +46,6 @@ def test_nothing_readable_is_an_error_that_names_a_list(tmp_path):
     assert "page.jpg" in (tmp_path / "out" / "unreadable.json").read_text()
 
 
-def test_what_is_no_photo_is_refused_in_words(tmp_path):
-    report = visiontl.train(Case("brightness", tmp_path).resolved("train.epochs=1"))
-    predictor = visiontl.load(report["run"])
-    for given, kind in (([np.zeros((8, 8, 3), dtype=np.uint8)], "ndarray"), (None, "NoneType"), (5, "int")):
-        with pytest.raises(visiontl.DataError, match=f"a photo is a path or a PIL image; got {kind}"):
-            predictor.predict(given)
-
-
 def test_a_prediction_takes_one_line_whatever_the_file_is_called():
     assert in_words({"file": "new\nline.jpg", "label": "ant"}) == r"'new\nline.jpg': label ant"
 

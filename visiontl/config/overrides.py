@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,6 +16,28 @@ from visiontl.config.yaml_text import dump_value, parse_value
 from visiontl.errors import ConfigError
 
 EXAMPLES = {"override": "train.epochs=5", "option": "threshold=0.5"}
+
+
+def in_words(overrides: Sequence[str | Mapping[str, Any]] | Mapping[str, Any]) -> list[str]:
+    """`a.b=c` words, and from Python mappings {"a.b": c} -> words alone, in the same order. A value that is a mapping
+    replaces what stood there, as `a.b={...}` does."""
+    words: list[str] = []
+    for one in [overrides] if isinstance(overrides, str | Mapping) else overrides:
+        words += [f"{key}={_as_word(value)}" for key, value in one.items()] if isinstance(one, Mapping) else [one]
+    return words
+
+
+def _as_word(value: Any) -> str:
+    """A value as `parse_value` reads it back; plain text as it is."""
+    plain = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if isinstance(plain, str):
+        try:
+            if plain == plain.strip() and parse_value(plain) == plain:
+                return plain
+        except ConfigError:
+            pass
+        return json.dumps(plain)
+    return dump_value(to_jsonable_python(plain))
 
 
 def apply_override(

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from visiontl import plugins
 from visiontl.config import ready
-from visiontl.config.overrides import apply_override
+from visiontl.config.overrides import apply_override, in_words
 from visiontl.config.problems import Keys, Problems, longhand, shown, validate
 from visiontl.config.schema import Config
 from visiontl.config.yaml_text import Parsed, forbidden, parse_text
@@ -41,8 +41,10 @@ class Resolved:
     made: str | None = None
 
 
-def resolve(config: str | Path | Mapping[str, Any] | Config | Resolved, overrides: Sequence[str] = ()) -> Resolved:
-    """A config file, mapping, Config or Resolved, with overrides `a.b=c` -> a validated run.
+def resolve(
+    config: str | Path | Mapping[str, Any] | Config | Resolved, overrides: Sequence[str | Mapping[str, Any]] = ()
+) -> Resolved:
+    """A config file, mapping, Config or Resolved, with overrides `a.b=c` or {"a.b": c} -> a validated run.
 
     Raises ConfigError with all mistakes at once.
     """
@@ -53,7 +55,7 @@ def resolve(config: str | Path | Mapping[str, Any] | Config | Resolved, override
     problems.places.update(parsed.places)
     problems.lines += [f"{place}: {text}" for place, text in parsed.problems]
     values = parsed.values
-    for override in overrides:
+    for override in in_words(overrides):
         apply_override(values, override, problems, longhand=lambda keys, value: _longhand(values, keys, value))
 
     task = _find_task(values, problems)

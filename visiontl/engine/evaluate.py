@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from visiontl.config.overrides import in_words
 from visiontl.config.resolve import Resolved, resolve, with_task_data
 from visiontl.engine import scan
 from visiontl.engine.device import current_device, place
@@ -15,6 +16,7 @@ from visiontl.engine.init import warm_start
 from visiontl.engine.model import Built, load_model, model_folder, resolve_run, through_json
 from visiontl.engine.predictions import out_folder
 from visiontl.engine.reporting import describe, report_items, write, write_rows
+from visiontl.engine.results import Result
 from visiontl.engine.rows import gather_rows, say_scores, score_rows
 from visiontl.engine.start import build, pretrained_backbone, read_data
 from visiontl.errors import DataError
@@ -46,16 +48,16 @@ def evaluate(
     run: str | Path | Resolved,
     data: str | Path | None = None,
     splits: Sequence[str] | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str | Mapping[str, Any]] | Mapping[str, Any] = (),
     out: str | Path | None = None,
-) -> dict[str, Any]:
+) -> Result:
     """Scores of a run on its own val and test splits, or on other data in the model's class order.
 
     run: a run folder; or a config, whose model is then measured as it is built, before any training.
     Returns the report, also written (report.json, report.html), with a line for each image (rows.jsonl), to a new
     folder: `out`, or one in the run; of a `model/` alone beside it.
     """
-    began = datetime.now()
+    began, overrides = datetime.now(), in_words(overrides)
     current_device()  # starts the process group
     console = Console(main=ranks.rank() == 0)
     place = None if out is None else ranks.on_main(lambda: out_folder(Path(out)).absolute())
@@ -69,7 +71,7 @@ def evaluate(
 
 def measure(
     subject: Subject, splits: Sequence[str] | None, console: Console, began: datetime, out: Path | None = None
-) -> dict[str, Any]:
+) -> Result:
     """Rows, scores and report of the splits; by default of all that were not trained on."""
     built, config = subject.built, subject.built.resolved.config
     task, cfg = built.resolved.task, built.resolved.cfg
@@ -101,7 +103,7 @@ def measure(
             write_text(folder / folders.UNREADABLE, left_out)
         console.say(f"report: {write(folder, report, items)}")
     ranks.barrier()
-    return report.to_json()
+    return Result(report.to_json())
 
 
 def subject_of_config(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from PIL import Image
 from pydantic import BaseModel
 
 from visiontl.config import overrides
+from visiontl.engine.answers import Drawing, Prediction, Predictions, display_of, facts_of
 from visiontl.engine.device import place, to_device
 from visiontl.engine.model import Built, load_model
+from visiontl.engine.photos import Given, Photo, as_image, sorted_out
 from visiontl.engine.predictions import (
     Written,
     in_words,
@@ -28,8 +30,9 @@ from visiontl.engine.predictions import (
 from visiontl.engine.rows import in_fp32
 from visiontl.errors import ConfigError, DataError
 from visiontl.kit import depths
+from visiontl.kit.drawing import sheet
 from visiontl.kit.folders import find_images
-from visiontl.kit.images import open_image, to_rgb
+from visiontl.kit.images import open_image
 from visiontl.kit.words import count
 from visiontl.processes import launch
 from visiontl.report.console import Console
@@ -39,7 +42,8 @@ from visiontl.runs.files import write_text
 from visiontl.runs.store import MANIFEST
 from visiontl.task import Task
 
-Photo = str | Path | Image.Image
+SHEET, COLUMNS, CELL = 48, 4, 320  # photos of a sheet, those in a row, pixels of the longer side of each
+KEPT = 64  # pictures from memory that the predictions of one call keep to be shown
 
 
 class Predictor:
@@ -65,17 +69,57 @@ class Predictor:
         """Within the block pictures of more than 8 bits are read as in training."""
         return depths.reading(self.built.resolved.config.data.depth)
 
-    def predict(self, photos: Photo | Sequence[Photo], **options: Any) -> Any:
-        """One photo (path or PIL image) -> one dict; several -> a list of dicts, in their order.
+    def predict(self, photos: Any, **options: Any) -> Any:
+        """One photo -> a dict (`Prediction`); several -> a list of dicts (`Predictions`), in their order.
 
-        options: what the task offers (`visiontl predict RUN --help` lists them). Raises DataError for a file
-        that is no picture.
+        photos: a path; a PIL image of any mode; a NumPy array (H, W), (H, W, 3) or (H, W, 4); a torch tensor (3, H, W),
+        (1, H, W) or (4, H, W). Arrays and tensors hold uint8, floats of 0 to 1, or uint16. Several are a folder, a
+        glob, a list of any of these, or a batch (B, H, W, C) or (B, C, H, W).
+        options: what the task offers (`visiontl predict RUN --help` lists them). Raises DataError for what is no
+        photo, of several with its place; a file of a folder or a glob that cannot be read is said and passed over
+        (`.failed`).
         """
-        made = parse_options(self.built.resolved.task, options)
-        if isinstance(photos, str | Path | Image.Image) or not isinstance(photos, Iterable):
-            [prediction] = self.stream([photos], made)
-            return prediction
-        return list(self.stream(photos, made))
+        given = sorted_out(photos)
+        found = self._predicted(given, options)
+        return found[0] if given.one else found
+
+    def show(self, photos: Any, **options: Any) -> Image.Image:
+        """The photo with what is predicted, as a PIL image; of several photos, as `predict` takes them, one sheet."""
+        given = sorted_out(photos)
+        if isinstance(given.photos, Sized) and len(given.photos) > SHEET:
+            raise DataError(
+                f"show draws at most {SHEET} photos on a sheet; got {len(given.photos)}: show fewer of them"
+            )
+        pictures = [one.picture() for one in self._predicted(given, options)]
+        if given.one and pictures[0] is not None:
+            return pictures[0]
+        small = [one.copy() for one in pictures[:SHEET] if one is not None]
+        for one in small:
+            one.thumbnail((CELL, CELL))
+        return sheet([small[i : i + COLUMNS] for i in range(0, len(small), COLUMNS)])
+
+    def __repr__(self) -> str:
+        """`Predictor(classification, visiontl/tiny, 3 classes, val accuracy 0.9530)`"""
+        return f"Predictor({', '.join(facts_of(self.built))})"
+
+    def _repr_html_(self) -> str:
+        return display_of(self.built)
+
+    def _predicted(self, given: Given, options: Mapping[str, Any]) -> Predictions:
+        task, depth = self.built.resolved.task, self.built.resolved.config.data.depth
+        made, sources, failed = parse_options(task, options), deque[Any](), dict[str, str]()
+
+        def images() -> Iterator[Image.Image]:
+            for source, image in with_sources(given, failed):
+                sources.append(source)
+                yield image
+
+        answers = self.stream(images(), made)
+        drawings = (Drawing(task.draw, self.meta, sources.popleft(), depth) for _ in itertools.count())
+        found = Predictions(map(Prediction, answers, drawings), failed)
+        if not found:
+            raise DataError(next(iter(failed.values()), "no photos: what was given is empty"))
+        return found
 
     def stream(self, photos: Iterable[Photo], options: BaseModel | None) -> Iterator[dict[str, Any]]:
         """Predictions one by one, in the photos' order; a batch is read when it is needed."""
@@ -114,15 +158,22 @@ def placed(built: Built, console: Console) -> Accelerator:
     return place(built.resolved.config.train, built.model, built.backbone, console).accelerator
 
 
-def as_image(photo: Photo) -> Image.Image:
-    """A path or PIL image -> RGB, turned as its EXIF orientation says."""
-    if isinstance(photo, Image.Image):
-        return to_rgb(photo)
-    if isinstance(photo, str | Path):
-        return open_image(photo)
-    raise DataError(
-        f"a photo is a path or a PIL image; got {type(photo).__name__} (Image.fromarray makes one of an array)"
-    )
+def with_sources(given: Given, failed: dict[str, str]) -> Iterator[tuple[str | Path | Image.Image | None, Image.Image]]:
+    """(what a photo can be shown from again, the photo as RGB): a file, or the picture itself of the first KEPT. What a
+    folder holds and cannot be read is said, and added to `failed`."""
+    if given.found:
+        console, files = Console(), deque[tuple[Path, Image.Image]]()
+        for note in given.notes:
+            console.say(note)
+        for _ in readable(list(given.photos), files, failed, console):
+            yield files.popleft()
+        return
+    for index, photo in enumerate(given.photos):
+        try:
+            image = as_image(photo)
+        except DataError as error:
+            raise DataError(str(error) if given.one else f"photos[{index}]: {error}") from None
+        yield (photo if isinstance(photo, str | Path) else image if index < KEPT else None), image
 
 
 def parse_options(task: Task, values: Mapping[str, Any]) -> BaseModel | None:

@@ -11,6 +11,7 @@ from typing import Any
 from visiontl.config.resolve import Resolved
 from visiontl.engine.predict import load
 from visiontl.engine.prepare import Run, set_up
+from visiontl.engine.results import Result
 from visiontl.processes import ranks
 from visiontl.task import SampleDataset
 
@@ -30,7 +31,7 @@ class FirstImages:
         return self.split[key]
 
 
-def rehearse(resolved: Resolved, perform: Callable[[Run], dict[str, Any]]) -> dict[str, Any]:
+def rehearse(resolved: Resolved, perform: Callable[[Run], Result]) -> Result:
     """perform: trains a run that is set up, and returns its report, as this does; the run folder is gone afterwards."""
     section = resolved.config.train
     size = section.eval_batch_size or section.batch_size

@@ -25,6 +25,7 @@ from visiontl.engine.order import images_of, training_keys
 from visiontl.engine.prepare import Run, set_up
 from visiontl.engine.rehearse import rehearse
 from visiontl.engine.reporting import describe, report_items, write
+from visiontl.engine.results import Result
 from visiontl.engine.rows import say_scores, score_rows
 from visiontl.engine.saving import best_is_whole, resume, write_best
 from visiontl.engine.watch import Watch, check_gradients, check_scale, check_weights
@@ -47,10 +48,12 @@ from visiontl.runs.origin import Asked, as_started
 from visiontl.runs.previews import read_previews
 
 
-def train(config: str | Path | Mapping[str, Any] | Resolved, *overrides: str, dry_run: bool = False) -> dict[str, Any]:
+def train(
+    config: str | Path | Mapping[str, Any] | Resolved, *overrides: str | Mapping[str, Any], dry_run: bool = False
+) -> Result:
     """One whole run. Returns the report that is also written to the run folder (report.json, report.html).
 
-    config: a file, a mapping or a resolved config; overrides: "train.epochs=5" ...
+    config: a file, a mapping or a resolved config; overrides: "train.epochs=5" ..., or {"train.epochs": 5}
     dry_run: one batch of everything (train, evaluate, save, load, predict), in a folder that is removed.
     """
     resolved = resolve(config, overrides)
@@ -62,7 +65,7 @@ def train(config: str | Path | Mapping[str, Any] | Resolved, *overrides: str, dr
         resolved = with_example(resolved, console)
         folder, ended = ranks.on_main(lambda: folders.choose(resolved, console))
         if ended:
-            return ranks.on_main(lambda: folders.ended_report(folder, console)).to_json()
+            return Result(ranks.on_main(lambda: folders.ended_report(folder, console)).to_json())
         begun = nullcontext() if folder is None else as_started(Asked(folder), console)
         with begun as asked:
             core = resolved.config.model_copy(update={"resume": str(asked.run) if asked else None})
@@ -237,7 +240,7 @@ def replayed(run: Run, ids: list[int], epoch: int) -> AbstractContextManager[Non
 # ------------------------------------------------------------------------------------------------------------ the end
 
 
-def finish(run: Run, ledger: Ledger) -> dict[str, Any]:
+def finish(run: Run, ledger: Ledger) -> Result:
     """Score val and test once with the best weights, and write the report."""
     progress, kept = ledger.progress, run.kept
     if progress.best is not None:
@@ -272,7 +275,7 @@ def finish(run: Run, ledger: Ledger) -> dict[str, Any]:
 
     ranks.on_main(conclude)
     finish_trackers(run.accelerator, run.console)
-    return report.to_json()
+    return Result(report.to_json())
 
 
 def report_of(run: Run, ledger: Ledger, scores: Mapping[str, Mapping[str, Any]]) -> Report:

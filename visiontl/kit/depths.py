@@ -46,6 +46,11 @@ def reading(depth: Depth) -> Generator[None]:
         _depth.reset(token)
 
 
+def current() -> Depth:
+    """The value of `data.depth` by which pictures are read here."""
+    return _depth.get()
+
+
 @dataclass(frozen=True, slots=True)
 class Levels:
     """How a picture of more than 8 bits was read. low, high: of its values; black, white: what became 0 and 255."""
@@ -126,9 +131,8 @@ def color(upper: Image.Image, again: Any, mode: str) -> tuple[Image.Image, Level
 
     Where that is 16 bits, it is `upper` as it is.
     """
-    depth = _depth.get()
     highest = int(np.asarray(upper)[..., :3].max(initial=0))  # of the upper 8 bits
-    if depth == 16 or (depth == "auto" and highest >= 1 << BITS[-2] - 8):
+    if _upper_serves(highest):
         return upper, Levels(0, highest * 257, 0, 65535, own=False)
     one = mode == "LA;16B"  # both bytes of both values fit into four of 8 bits; else read the lower bytes in place of
     swapped = "RGBA" if one else mode[:-1] + OTHER[mode[-1]]  # the upper ones
@@ -143,6 +147,20 @@ def color(upper: Image.Image, again: Any, mode: str) -> tuple[Image.Image, Level
     if upper.mode == "RGBA" or "transparency" in upper.info:
         image.putalpha(upper.convert("RGBA").getchannel("A"))
     return image, found
+
+
+def color_in_8_bits(values: np.ndarray) -> tuple[np.ndarray, Levels]:
+    """(H, W, 3) uint16 in memory -> uint8, and how: as `color` reads a file that holds these values."""
+    highest = int(values.max(initial=0)) >> 8
+    if _upper_serves(highest):
+        return (values >> 8).astype(np.uint8), Levels(0, highest * 257, 0, 65535, own=False)
+    return in_8_bits(values, real=False)
+
+
+def _upper_serves(highest: int) -> bool:
+    """Whether the upper 8 of 16 bits are the picture. highest: of them, in the whole picture."""
+    depth = _depth.get()
+    return depth == 16 or (depth == "auto" and highest >= 1 << BITS[-2] - 8)
 
 
 def _raw_mode(tile: Any) -> str:

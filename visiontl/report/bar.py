@@ -25,6 +25,7 @@ class Bar:
     total: updates when all is done, None where unknown. step: how many are done. epochs: of the whole run; each has
     total / epochs updates. what: names a short bar ('val').
     write: where lines go, None where a terminal draws the bar. every: updates between two lines.
+    seen: is called after each update, where a notebook draws the bar.
     images_per_second: over the last updates, without the first one and without time spent in bars inside.
     """
 
@@ -35,6 +36,7 @@ class Bar:
     epochs: int | None = None
     what: str = ""
     write: Callable[[str], None] | None = None
+    seen: Callable[[], None] | None = None
     values: Mapping[str, float] = field(default_factory=dict[str, float])
     began: float = field(default_factory=lambda: time.perf_counter())
     paused: float = 0.0  # seconds spent in bars inside this one
@@ -55,6 +57,8 @@ class Bar:
         if self.write is not None and not self.what and (step % max(1, self.every) == 0 or step == self.total):
             self._written = step
             self.write(self.line())
+        if self.seen is not None:
+            self.seen()
 
     @property
     def images_per_second(self) -> float | None:

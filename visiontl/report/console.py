@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from visiontl.report.bar import Bar
 from visiontl.report.formats import cell, clean, columns_wide, is_number
+from visiontl.report.live import LiveLines, display
 from visiontl.report.outlet import Outlet
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ class Console:
     """Where one run speaks. Processes other than the main one print nothing.
 
     notes: every sentence said with keep=True and every warning, each once; the report keeps them.
-    plain: lines of text for a log file; otherwise `rich` draws on a terminal.
+    plain: lines of text for a log file; otherwise `rich` draws on a terminal. In a notebook the lines of progress are
+    one display that changes.
     What cannot be written is lost, and noted once; no run ends for it.
     """
 
@@ -35,6 +37,8 @@ class Console:
         self._bars: list[Bar] = []
         self._rich: RichConsole | None = None
         self._live: LiveBars | None = None
+        show = display() if main and self.plain and stream is None else None
+        self._lines = None if show is None else LiveLines(show, self._refused)
 
     def say(self, text: str, keep: bool = False) -> None:
         """A sentence. keep: also one of the report's notes."""
@@ -80,7 +84,7 @@ class Console:
         epochs: of the whole run; each has total / epochs updates.
         what: names a short bar ('val'), which in a log file is one line, and only after 10 seconds.
         """
-        write = self.write if self.plain else None
+        write = self.write if self.plain and self._lines is None else None
         bar = Bar(total, start, unit, every, epochs, what, write)
         outer = self._bars[-1] if self._bars else None
         self._bars.append(bar)
@@ -89,14 +93,18 @@ class Console:
                 yield bar
         finally:
             self._bars.remove(bar)
-            if last := bar.last_line():
+            if self._lines is None and (last := bar.last_line()):
                 self.write(last)
             if outer is not None:
                 outer.paused += time.perf_counter() - bar.began
 
     @contextmanager
     def _drawn(self, bar: Bar) -> Generator[None]:
-        """The bar on the terminal, where there is one."""
+        """The bar on the terminal, where there is one, or in the notebook."""
+        if self._lines is not None:
+            with self._lines.drawn(bar):
+                yield
+            return
         if self.plain or not self.main:
             yield
             return

@@ -562,8 +562,8 @@ def test_a_mistyped_ready_config_is_named(tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("given", [{"train.epochs": 5}, 5, ["train.epochs=5"], None])
-def test_an_override_from_python_that_is_no_text_is_refused_in_words(tmp_path, given):
+@pytest.mark.parametrize("given", [5, ["train.epochs=5"], None])
+def test_an_override_from_python_that_is_neither_text_nor_mapping_is_refused_in_words(tmp_path, given):
     (line,) = problems_of(write(tmp_path, GOOD), [given])
     assert line == f"override {given!r}: a.b=value was expected, such as train.epochs=5"
 

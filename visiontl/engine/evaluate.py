@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -45,7 +46,7 @@ class Subject:
 
 
 def evaluate(
-    run: str | Path | Resolved,
+    run: str | os.PathLike[str] | Resolved,
     data: str | Path | None = None,
     splits: Sequence[str] | None = None,
     overrides: Sequence[str | Mapping[str, Any]] | Mapping[str, Any] = (),
@@ -58,13 +59,14 @@ def evaluate(
     folder: `out`, or one in the run; of a `model/` alone beside it.
     """
     began, overrides = datetime.now(), in_words(overrides)
+    run = run if isinstance(run, Resolved) else Path(run)
     current_device()  # starts the process group
     console = Console(main=ranks.rank() == 0)
     place = None if out is None else ranks.on_main(lambda: out_folder(Path(out)).absolute())
     with liveness.watched():
-        if isinstance(run, Resolved) or Path(run).is_file():
+        if isinstance(run, Resolved) or run.is_file():
             return measure(subject_of_config(run, data, overrides, console), splits, console, began, place)
-        asked = Asked(Path(run), None if data is None else str(data), overrides)
+        asked = Asked(run, None if data is None else str(data), overrides)
         with as_started(asked, console) as asked:
             return measure(subject_of_run(asked, console), splits, console, began, place)
 

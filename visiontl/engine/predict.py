@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, suppress
@@ -148,9 +149,9 @@ class Predictor:
             yield prediction
 
 
-def load(run: str | Path) -> Predictor:
+def load(run: str | os.PathLike[str]) -> Predictor:
     """The model of a run folder, or of its `model/` folder alone, on the best device. Needs no training data."""
-    built = load_model(run)
+    built = load_model(Path(run))
     return Predictor(built, placed(built, Console(main=False)))
 
 

@@ -19,6 +19,7 @@ from visiontl.engine.predictions import out_folder
 from visiontl.engine.reporting import describe, report_items, write, write_rows
 from visiontl.engine.results import Result
 from visiontl.engine.rows import gather_rows, say_scores, score_rows
+from visiontl.engine.splits import choose_splits
 from visiontl.engine.start import build, pretrained_backbone, read_data
 from visiontl.errors import DataError
 from visiontl.kit import memory
@@ -31,7 +32,7 @@ from visiontl.runs.environment import run_folder
 from visiontl.runs.files import write_text
 from visiontl.runs.images import write_images
 from visiontl.runs.origin import Asked, as_started
-from visiontl.task import Data, SampleDataset
+from visiontl.task import Data
 
 
 @dataclass(frozen=True)
@@ -144,16 +145,3 @@ def subject_of_run(asked: Asked, console: Console) -> Subject:
     for line in found.notes:
         console.say(line, keep=True)
     return Subject(built, found, folders.outputs(run), "evaluate", run if data is None else None)
-
-
-def choose_splits(available: Mapping[str, SampleDataset], wanted: Sequence[str] | None) -> dict[str, SampleDataset]:
-    """The asked-for splits; by default all that were not trained on."""
-    if wanted:
-        unknown = [name for name in wanted if name not in available]
-        if unknown:
-            raise DataError(f"no split {', '.join(unknown)} here; there is {', '.join(available)}")
-        return {name: available[name] for name in wanted}
-    chosen = {name: split for name, split in available.items() if name != "train"}
-    if not chosen:
-        raise DataError("there is neither a val nor a test split; name one with --split, such as --split train")
-    return chosen

@@ -14,7 +14,7 @@ from visiontl.report.formats import cell, duration, is_number
 from visiontl.report.live import display
 from visiontl.report.run import Report
 from visiontl.report.tables import compared_scores, score_table
-from visiontl.runs.metrics import Metrics
+from visiontl.runs.files import read_lines
 
 PAGE = 900  # pixels, the height of the whole report in a cell
 BRIEF = 4  # scores of a split in one line
@@ -131,8 +131,8 @@ def curves(result: Result) -> str:
     if not result.run.is_dir():
         return ""
     try:
-        records = Metrics.read(result.run)
-    except (OSError, VisionTLError):
+        records, _ = read_lines(result.run)
+    except OSError:
         return ""
     train = [one for one in records if one.get("kind") == "train"]
     val = [one for one in records if one.get("kind") == "val"]

@@ -1,4 +1,4 @@
-"""The curves of a run: loss and its parts, scores of each evaluation, learning rate, gradient norm."""
+"""The curves of a run: loss and its parts, scores of each evaluation, learning rate, gradient norm, speed, memory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from visiontl.report.figures import BLUE, CYCLE, GRAY
-from visiontl.report.formats import is_number
+from visiontl.report.figures import BLUE, CYCLE, GRAY, SOFT
+from visiontl.report.formats import is_number, scientific
 from visiontl.report.items import Figure
 from visiontl.report.run import Best, Training
 
@@ -18,8 +18,8 @@ POINTS = 1500  # points of a curve; longer ones are averaged in equal groups
 SMOOTHED = 40  # points from which on a running mean is drawn over a noisy curve
 TOGETHER = 6  # curves of one figure
 APART = 4  # figures of scores that are no shares
-SIZE = (5.6, 3.3)  # inches (width, height)
-_NOT_SCORES = frozenset({"step", "epoch", "kind", "seconds", "images_per_second", "lr", "grad_norm"})
+SIZE = (4.7, 2.9)  # inches (width, height)
+_NOT_SCORES = frozenset({"step", "epoch", "kind", "seconds", "images_per_second", "memory", "lr", "grad_norm"})
 
 Record = Mapping[str, Any]  # a line of metrics.jsonl
 Points = tuple[list[float], list[float]]  # (steps, values)
@@ -29,12 +29,13 @@ Points = tuple[list[float], list[float]]  # (steps, values)
 class Plot:
     """What one figure shows. edges: (step, epoch) where a freezing phase begins, after the first.
 
-    how: noisy: long curves get a running mean; marked: each point is seen; small: an axis in powers of ten.
+    how: noisy: long curves get a running mean; marked: each point is seen; small: an axis in powers of ten; level:
+    an axis from 0.
     """
 
     title: str
     curves: Mapping[str, Points]
-    how: Literal["noisy", "marked", "small"]
+    how: Literal["noisy", "marked", "small", "level"]
     edges: Sequence[tuple[float, int]]
     best: Best | None = None
 
@@ -59,7 +60,9 @@ def training_figures(training: Training | None, metrics: Sequence[Record]) -> li
             for key in others[:APART]
         ),
         Plot("Learning rate of the head", {"lr": points(train, "lr")}, "small", edges),
-        Plot("Gradient norm", {"grad_norm": points(train, "grad_norm")}, "noisy", edges),
+        Plot("Gradient norm", {"gradient norm": points(train, "grad_norm")}, "noisy", edges),
+        Plot("Images per second", {"images per second": above_zero(points(train, "images_per_second"))}, "level", edges),
+        Plot("Memory, GB", {"memory": gigabytes(points(train, "memory"))}, "level", edges),
     ]
     return [
         Figure(plot.title, functools.partial(draw, plot), size=SIZE)
@@ -84,13 +87,32 @@ def draw(plot: Plot, ax: Any) -> None:
         ax.plot([best.step], [best.value], color=BLUE, label="best", **ring)
     _draw_edges(plot.edges, ax)
     if plot.how == "small":
-        ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useOffset=False)
+        ax.yaxis.set_major_formatter(lambda value, _: rate(value))
+    if plot.how == "level":
+        ax.set_ylim(bottom=0)
     ax.set_title(plot.title)
     ax.set_xlabel("step (optimizer updates)")
     ax.locator_params(axis="x", integer=True)
     ax.grid(axis="y")
-    if len(ax.get_legend_handles_labels()[1]) > 1:
+    names = ax.get_legend_handles_labels()[1]
+    if len(names) > 1 or (plot.how == "noisy" and names != [plot.title.lower()]):
         ax.legend()
+
+
+def rate(value: float) -> str:
+    """0.001 -> '0.001', 0.00001 -> '1e-5'."""
+    return f"{value:.3g}" if value == 0 or abs(value) >= 1e-3 else scientific(value, 1).replace(".0e", "e")
+
+
+def above_zero(found: Points) -> Points:
+    """Without the points where nothing was measured yet."""
+    kept = [(x, y) for x, y in zip(*found, strict=True) if y > 0]
+    return [x for x, _ in kept], [y for _, y in kept]
+
+
+def gigabytes(found: Points) -> Points:
+    """Megabytes -> gigabytes."""
+    return found[0], [y / 1000 for y in found[1]]
 
 
 def _draw_edges(edges: Sequence[tuple[float, int]], ax: Any) -> None:
@@ -106,7 +128,7 @@ def _draw_edges(edges: Sequence[tuple[float, int]], ax: Any) -> None:
             rotation=90,
             va="top",
             fontsize=7.5,
-            color="#666666",
+            color=SOFT,
         )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 import re
 import tempfile
@@ -13,17 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from visiontl.report.curves import training_figures
-from visiontl.report.figures import render_figure
+from visiontl.report.figures import render_figure, themed
 from visiontl.report.formats import cell, clean, duration, human
+from visiontl.report.headline import WARNINGS, how_good, what_went_wrong
 from visiontl.report.items import Figure, Pictures, Table
+from visiontl.report.pictures import picture_grid
 from visiontl.report.run import BackboneFacts, Report
 from visiontl.report.tables import compared_scores, nested_tables, phase_tables, score_table, task_table
 
-THUMBNAIL = 420  # pixels, longer side of a picture inside the report
-PICTURE = 2000  # pixels, longer side of a picture's file
-TINY = 64  # pixels, longer side up to which a picture is shown with its pixels seen
-SHOWN = 60  # pictures of one grid inside the report; the others are files only
 MANY_ROWS = 15  # a longer table starts folded
+WIDE = 7  # columns from which on a table stands alone in its row
+SECTIONS = (
+    ("scores", "Scores"),
+    ("task", "Results"),
+    ("curves", "Training"),
+    ("trainability", "What trains"),
+    ("notes", "Notes"),
+    ("environment", "Environment"),
+    ("config", "Config"),
+)
 
 Item = Figure | Table | Pictures
 
@@ -33,17 +39,63 @@ def write_report(
     report: Report,
     metrics: Sequence[Mapping[str, Any]] = (),
     items: Iterable[Item] = (),
+    training: Iterable[Item] = (),
 ) -> Path:
     """Writes folder/report.html, and each figure and picture as a file into folder/pictures/.
 
-    metrics: the records of metrics.jsonl. items: what the task's `report` gave. One that cannot be drawn becomes a
-    note, never a failure. Raises OSError where the folder cannot be written to.
+    metrics: the records of metrics.jsonl. items: what the task's `report` gave; training: what stands with the curves.
+    One that cannot be drawn becomes a note, never a failure. Raises OSError where the folder cannot be written to.
     """
+    problems: list[str] = []
+    names: set[str] = set()
+    shown = shown_items(items, folder / "pictures", problems, names)
+    seen = shown_items(training, folder / "pictures", problems, names)
+    curves = drawn_curves(report, metrics, problems)
+    notes = [*report.notes, *problems]
+    warnings = [note.removeprefix("warning: ") for note in notes if note.startswith("warning:")]
+    plain = [note for note in notes if not note.startswith("warning:")]
+    scores = compared_scores(report)
+    values: dict[str, Any] = {
+        "good": how_good(report),
+        "wrong": what_went_wrong(report, warnings, len(plain)),
+        "facts": _facts(report),
+        "score_table": score_table(scores),
+        "nested_tables": nested_tables(scores),
+        "items": shown,
+        "curves": curves,
+        "seen": seen,
+        "phases": phase_tables(report.training.trainability if report.training else ()),
+        "warnings": warnings[WARNINGS:],
+        "notes": plain,
+        "environment": _environment(report),
+    }
+    there = {
+        "scores": values["score_table"] or values["nested_tables"],
+        "task": shown,
+        "curves": curves or seen,
+        "trainability": values["phases"],
+        "notes": plain or values["warnings"],
+        "environment": values["environment"],
+        "config": report.config,
+    }
+    page = render(
+        "report.html.j2",
+        report=report,
+        title=_title(report),
+        started=_moment(report.started),
+        links=[(place, name) for place, name in SECTIONS if there[place]],
+        many_rows=MANY_ROWS,
+        **values,
+    )
+    path = folder / "report.html"
+    write_file(path, page.encode("utf-8", "backslashreplace"))
+    return path
+
+
+def render(template: str, **values: Any) -> str:
+    """A page of templates/, everything in it escaped."""
     from jinja2 import Environment, FileSystemLoader
 
-    problems: list[str] = []
-    shown = shown_items(items, folder / "pictures", problems)
-    curves = drawn_curves(report, metrics, problems)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -51,27 +103,7 @@ def write_report(
         lstrip_blocks=True,
         finalize=_visible,
     )
-    notes = [*report.notes, *problems]
-    scores = compared_scores(report)
-    page = environment.get_template("report.html.j2").render(
-        report=report,
-        title=_title(report),
-        started=_moment(report.started),
-        best=_best(report),
-        facts=_facts(report),
-        score_table=score_table(scores),
-        nested_tables=nested_tables(scores),
-        curves=curves,
-        phases=phase_tables(report.training.trainability if report.training else ()),
-        items=shown,
-        warnings=[note.removeprefix("warning: ") for note in notes if note.startswith("warning:")],
-        notes=[note for note in notes if not note.startswith("warning:")],
-        environment=_environment(report),
-        many_rows=MANY_ROWS,
-    )
-    path = folder / "report.html"
-    _write(path, page.encode("utf-8", "backslashreplace"))
-    return path
+    return environment.get_template(template).render(**values).lstrip()
 
 
 def drawn_curves(report: Report, metrics: Sequence[Mapping[str, Any]], problems: list[str]) -> list[str]:
@@ -79,16 +111,19 @@ def drawn_curves(report: Report, metrics: Sequence[Mapping[str, Any]], problems:
     curves: list[str] = []
     for figure in training_figures(report.training, metrics):
         try:
-            curves.append(render_figure(figure, f"curve{len(curves)}-"))
+            curves.append(themed(render_figure(figure, f"curve{len(curves)}-")))
         except Exception as error:  # a curve is worth less than the report
             problems.append(f"warning: figure '{figure.title}' could not be drawn: {_why(error)}")
     return curves
 
 
-def shown_items(items: Iterable[Any], folder: Path, problems: list[str]) -> list[dict[str, Any]]:
-    """The task's items, ready for the template, their files written. Adds to the problems what could not be drawn."""
+def shown_items(
+    items: Iterable[Any], folder: Path, problems: list[str], names: set[str] | None = None
+) -> list[dict[str, Any]]:
+    """The task's items, ready for the template, their files written. Adds to the problems what could not be drawn, and
+    to the names of files those that are taken now."""
     shown: list[dict[str, Any]] = []
-    names: set[str] = set()
+    names = set[str]() if names is None else names
     for item in items:
         title = str(item.title) if isinstance(item, Item) else "of the task"
         try:
@@ -105,51 +140,14 @@ def _shown(item: Any, folder: Path, names: set[str], problems: list[str]) -> dic
         name = slug(item.title, names)
         svg = render_figure(item, f"{name}-")
         # A file of its own is XML, which allows no control characters and needs a declared namespace.
-        _write(folder / f"{name}.svg", svg.encode("utf-8", "replace"))
-        return {"kind": "figure", "svg": svg}
+        write_file(folder / f"{name}.svg", svg.encode("utf-8", "replace"))
+        return {"kind": "figure", "svg": themed(svg)}
     if isinstance(item, Table):
-        return {"kind": "table", "table": task_table(item)}
+        return {"kind": "table", "table": task_table(item), "whole": len(item.columns) >= WIDE}
     if isinstance(item, Pictures):
-        return _pictures(item, folder, slug(item.title, names), problems)
+        name = slug(item.title, names)
+        return picture_grid(item, folder, name, write_file, lambda text: problems.append(f"warning: {text}"))
     raise TypeError(f"expected a Figure, Table or Pictures of visiontl, got {type(item).__name__}")
-
-
-def _pictures(item: Pictures, folder: Path, name: str, problems: list[str]) -> dict[str, Any]:
-    shown: list[dict[str, Any]] = []
-    width = len(str(len(item.items)))
-    for index, (caption, image) in enumerate(item.items):
-        try:
-            image = _plain_mode(image)
-            large = image.copy()
-            large.thumbnail((PICTURE, PICTURE))
-            data = io.BytesIO()
-            large.save(data, "PNG")
-            _write(folder / f"{name}-{index + 1:0{width}}.png", data.getvalue())
-            if len(shown) < SHOWN:
-                tiny = max(image.size) <= TINY
-                shown.append({"caption": str(caption), "uri": _thumbnail(large), "tiny": tiny})
-        except Exception as error:
-            problems.append(f"warning: picture {index + 1} of '{item.title}' could not be drawn: {_why(error)}")
-    return {"kind": "pictures", "pictures": shown, "left_out": max(0, len(item.items) - SHOWN)}
-
-
-def _plain_mode(image: Any) -> Any:
-    """A PIL image in a mode that both PNG and a browser know."""
-    mode = image.mode if image.mode in ("L", "RGB", "RGBA", "P") else "RGB"
-    return image if image.mode == mode else image.convert(mode)
-
-
-def _thumbnail(image: Any) -> str:
-    """Data URI of a JPEG with a longer side of at most THUMBNAIL pixels; PNG if tiny or see-through."""
-    image = image.copy()
-    tiny = max(image.size) <= TINY
-    if image.mode == "P":
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    kind = "PNG" if tiny or image.mode == "RGBA" else "JPEG"
-    data = io.BytesIO()
-    image.save(data, kind, **({"quality": 82} if kind == "JPEG" else {}))
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
 def slug(text: str, taken: set[str] | None = None) -> str:
@@ -199,14 +197,6 @@ def _environment(report: Report) -> list[tuple[str, str]]:
     return [(key, text) for key, text in rows if text]
 
 
-def _best(report: Report) -> dict[str, str] | None:
-    best = report.training.best if report.training else None
-    if best is None or best.value is None:
-        return None
-    where = f"epoch {best.epoch:.4g}, step {best.step}"
-    return {"score": best.score.replace("_", " "), "value": cell(best.value), "where": where}
-
-
 def _title(report: Report) -> str:
     return re.split(r"[/\\]", report.run.rstrip("/\\"))[-1] or report.task or "report"
 
@@ -228,7 +218,7 @@ def _why(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """The whole file or none: written beside it, then moved into its place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from visiontl.errors import CheckpointError
 from visiontl.report.values import json_value
@@ -74,6 +74,31 @@ class Best:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ranked:
+    """The score that says how good a model is, and which way is better."""
+
+    score: str
+    better: Literal["max", "min"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trivial:
+    """What the ranked score is for the answer that needs no training. answer: in words."""
+
+    answer: str
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """What to try next. why: what was measured. command: to be pasted into a shell."""
+
+    what: str
+    why: str
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Training:
     """What a run has to say beyond an evaluation. Its fields stand beside the report's in report.json.
 
@@ -95,7 +120,9 @@ class Report:
 
     visiontl: its version. run: the folder. started: local date and time, ISO 8601. seconds: spent, None before the
     end. data: images per split. scores: {split: the task's scores}. config: YAML, as resolved.
-    training: None for an evaluation.
+    training: None for an evaluation. ranked: None where no score is one number. trivial: by split. mistakes: images
+    answered wrongly, by split, where a task tells them. left_out: images that could not be read, by split. classes:
+    {class: how often it is in the training data}. Those that are empty are left out of report.json.
     """
 
     visiontl: str
@@ -113,15 +140,20 @@ class Report:
     notes: Sequence[str] = ()
     scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     training: Training | None = None
+    ranked: Ranked | None = None
+    trivial: Mapping[str, Trivial] = field(default_factory=dict[str, Trivial])
+    mistakes: Mapping[str, int] = field(default_factory=dict[str, int])
+    left_out: Mapping[str, int] = field(default_factory=dict[str, int])
+    classes: Mapping[str, float] = field(default_factory=dict[str, float])
+    suggestions: Sequence[Suggestion] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As report.json holds it: JSON values alone, None for what is not finite. Training's fields stand beside
         the others. Raises PluginError for a score that JSON cannot hold, with its place."""
         values: dict[str, Any] = _fields(self)
         training: dict[str, Any] = values.pop("training") or {}
-        if not training.get("scores_at_start", True):
-            del training["scores_at_start"]
-        return {name: json_value(value, name) for name, value in (values | training).items()}
+        known = {name: value for name, value in (values | training).items() if value or name not in _LEFT_OUT}
+        return {name: json_value(value, name) for name, value in known.items()}
 
     def to_text(self) -> str:
         """The text of report.json."""
@@ -159,6 +191,7 @@ class Report:
 
 
 _TRAINING = [one.name for one in dataclasses.fields(Training)]
+_LEFT_OUT = {"scores_at_start", "ranked", "trivial", "mistakes", "left_out", "classes", "suggestions"}  # where empty
 _NOTHING: dict[str, Any] = {
     **dict.fromkeys(("visiontl", "run", "task", "status", "started", "command", "config"), ""),
     "seed": None,
@@ -172,6 +205,9 @@ def _fields(value: Any) -> Any:
     """A dataclass as {name: value}, those within it too; everything else as it is."""
     if dataclasses.is_dataclass(value):
         return {one.name: _fields(getattr(value, one.name)) for one in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        found = cast(Mapping[Any, Any], value)
+        return {key: _fields(one) if dataclasses.is_dataclass(one) else one for key, one in found.items()}
     if isinstance(value, list | tuple):
         return [_fields(item) for item in value]  # type: ignore[reportUnknownVariableType]
     return value

@@ -13,7 +13,7 @@ import pytest
 from visiontl import plugins
 from visiontl.config.resolve import ranked, resolve
 from visiontl.config.write import config_hash, to_plain
-from visiontl.engine.best import doubts, evaluate_val, picking, split_rows
+from visiontl.engine.best import evaluate_val, picking, split_rows, worth
 from visiontl.engine.ledger import Ledger
 from visiontl.engine.saving import Progress
 from visiontl.engine.train import finish, fit
@@ -163,13 +163,13 @@ def test_a_run_that_never_beat_its_start_or_the_trivial_answer_says_so(tmp_path,
         assert note in printed
 
     def said(value: float, step: int, rows: list | None = IMAGE) -> int:
-        return len(doubts(run, Progress(step=8, best={"score": "mae", "value": value, "step": step}), rows))
+        return len(worth(run, Progress(step=8, best={"score": "mae", "value": value, "step": step}), rows)[0])
 
     assert (said(0.4, 4), said(0.4, 0), said(0.5, 4), said(0.4999, 4), said(0.5, 4, None)) == (0, 1, 1, 0, 0)
-    assert doubts(run, Progress(step=8, best={"score": "mae", "value": None, "step": 8}), None) == []
+    assert worth(run, Progress(step=8, best={"score": "mae", "value": None, "step": 8}), None)[0] == []
     task = dataclasses.replace(task, trivial=lambda cfg, rows, meta: 1 / 0)
-    run.resolved = dataclasses.replace(run.resolved, task=task)
-    [line] = doubts(run, Progress(step=8, best={"score": "mae", "value": 0.4, "step": 8}), ["image"])
+    run.built = dataclasses.replace(run.built, resolved=dataclasses.replace(run.resolved, task=task))
+    [line] = worth(run, Progress(step=8, best={"score": "mae", "value": 0.4, "step": 8}), ["image"])[0]
     assert line == "what a trivial answer scores on val is not known: ZeroDivisionError: division by zero"
 
 

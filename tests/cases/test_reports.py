@@ -13,10 +13,21 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from visiontl.engine.best import split_rows
-from visiontl.engine.reporting import Photos, report_items, write_rows
+from visiontl.engine.reporting import (
+    MOST_SAMPLES,
+    Photos,
+    as_picture,
+    class_counts,
+    report_items,
+    shown_in_training,
+    side_by_side,
+    write_rows,
+)
+from visiontl.engine.train import fit, training_batches
 from visiontl.errors import DataError
 from visiontl.kit.charts import chosen_pictures, file_of
 from visiontl.report.formats import cell
+from visiontl.report.items import Figure
 from visiontl.report.tables import LINES, nested_tables
 from visiontl.testing import Case
 
@@ -84,6 +95,57 @@ def test_pictured_mistakes_name_their_files(tmp_path, task):
     for item in shown:
         for words, _ in item.items:
             assert any(str(name) in words for name in split.names), (item.title, words)
+
+
+@pytest.mark.parametrize("task", ["classification", "detection", "segmentation", "face", "style"])
+def test_the_pictures_of_training_are_those_of_its_first_batch(tmp_path, task):
+    """What the loop's own loader hands to the model first, made anew after training, where chance stands as it did."""
+    run = Case(task, tmp_path).run("train.epochs=1", limit=1)
+    first = next(iter(training_batches(run, 0)))
+    fit(run)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index]
+    [shown] = shown_in_training(run)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == np.random.get_state()[1].tolist()  # type: ignore[index]
+    assert len(shown.items) == len(first["id"]) <= MOST_SAMPLES
+    assert run.data.train is not None
+    for (words, picture), image, id in zip(shown.items, first["image"], first["id"].tolist(), strict=True):
+        assert words == str(run.data.train.names[id])
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+        assert pixels.shape[1:] == image.shape[1:]
+        scale = 255 if image.is_floating_point() else 1
+        assert (pixels.float() - image.float() * scale).abs().max() <= 0.5
+
+
+def test_pictures_of_training_that_cannot_be_made_end_no_run(tmp_path, monkeypatch):
+    run = Case("brightness", tmp_path).run("train.epochs=1", limit=1)
+    monkeypatch.setattr("visiontl.engine.reporting.as_picture", lambda image: 1 / 0)
+    assert shown_in_training(run) == []
+    assert any("the training pictures could not be shown: ZeroDivisionError" in note for note in run.console.notes)
+
+
+def test_a_tensor_becomes_a_picture_whatever_its_channels():
+    one = torch.tensor([[[0.0, 0.5], [1.0, 2.0]]])  # (1, 2, 2), and beyond 1
+    assert np.array(as_picture(one))[:, :, 1].tolist() == [[0, 128], [255, 255]]
+    five = torch.arange(5, dtype=torch.uint8)[:, None, None].expand(5, 2, 3)
+    assert as_picture(five).size == (3, 2)
+    assert set(as_picture(five).tobytes()) == {0}
+    three = torch.arange(3, dtype=torch.uint8)[:, None, None].expand(3, 1, 1)
+    assert as_picture(three).getpixel((0, 0)) == (0, 1, 2)
+
+
+def test_items_of_several_splits_stand_side_by_side():
+    names = {"val": ["A (val)", "B (val)", "only (val)"], "test": ["A (test)", "B (test)", "C (test)"]}
+    items = {split: [Figure(name, lambda ax: None) for name in titles] for split, titles in names.items()}
+    assert [item.title for item in side_by_side(items)] == [
+        "A (val)", "A (test)", "B (val)", "B (test)", "only (val)", "C (test)",
+    ]  # fmt: skip
+
+
+def test_class_counts_are_read_where_a_task_tells_them():
+    assert class_counts({"classes": ["a", "b"], "counts": [3, 0]}) == {"a": 3, "b": 0}
+    for meta in ({}, {"classes": ["a"]}, {"classes": ["a"], "counts": [1, 2]}, {"classes": {"a": 1}, "counts": [1]}):
+        assert class_counts(meta) == {}
 
 
 def test_a_photo_that_is_gone_is_counted_and_a_name_stays_one_line():

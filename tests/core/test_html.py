@@ -34,6 +34,7 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.section = ""
         self.text: dict[str, str] = {}
+        self.script = ""
         self.feed(text)
         self.close()
         assert self.open == []
@@ -54,7 +55,9 @@ class Page(HTMLParser):
             self.text[self.section] += " "
 
     def handle_data(self, data: str) -> None:
-        if not {"style", "title"} & set(self.open):
+        if "script" in self.open:
+            self.script += data
+        elif not {"style", "title"} & set(self.open):
             self.text[self.section] = self.text.get(self.section, "") + data
 
     def count(self, tag: str) -> int:
@@ -167,12 +170,50 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Page, str]:
 def test_all_sections_are_there(written: tuple[Path, Page, str]) -> None:
     _, page, _ = written
     ids = [attrs["id"] for tag, attrs in page.tags if tag in ("section", "header")]
-    assert ids == ["headline", "scores", "notes", "curves", "trainability", "task", "environment", "config"]
+    assert ids == ["headline", "scores", "task", "curves", "trainability", "notes", "environment", "config"]
+    assert [attrs["href"] for tag, attrs in page.tags if tag == "a"][:7] == [f"#{name}" for name in ids[1:]]
     headline = page.text["headline"]
     for text in ("classification", "flowers-1", "stopped early", "0.9421", "train 2,440, val 612", "1:02:03"):
         assert text in headline
     for text in ("timm/resnet18", "a1_in1k", "11.7 M", "gradual: 2 epochs", "12345", "epoch 2, step 20"):
         assert text in headline
+    assert "accuracy on val best weights" in headline
+
+
+def test_the_first_screen_compares_and_says_what_went_wrong_and_what_to_try(tmp_path: Path) -> None:
+    more = {
+        "ranked": {"score": "accuracy", "better": "max"},
+        "scores_at_start": {"val": {"accuracy": 0.11}},
+        "trivial": {"val": {"answer": "the most frequent class (<b>)", "value": 0.3}},
+        "mistakes": {"val": 35},
+        "left_out": {"train": 1},
+        "suggestions": [{"what": "Train longer.", "why": "<i>", "command": f"visiontl train {EVIL}"}],
+        "notes": [f"warning: number {index}" for index in range(6)],
+    }
+    text = write_report(tmp_path, full_report() | more).read_text(encoding="utf-8")
+    page = Page(text)
+    words = " ".join(page.text["headline"].split())
+    for part in (
+        "accuracy on val best weights, epoch 2, step 20, higher is better",
+        "val0.9421 test0.9383 val before training0.1100 val, trivial answer0.3000",
+        "Trivial answer: the most frequent class (<b>).",
+        "35 of 612 images of val were answered wrongly.",
+        "1 image of train cannot be read and took no part.",
+        "Warning: number 0",
+        f"Train longer. <i>visiontl train {EVIL}",
+        "2 more warnings",
+    ):
+        assert part in words, (part, words)
+    assert "number 4" not in page.text["headline"]
+    assert "number 4" in page.text["notes"]
+    widths = re.findall(r'style="width: ([\d.]+)%"', text)
+    assert widths == ["94.2", "93.8", "11.0", "30.0"]  # a share is a share of the whole bar
+    measured = {"ranked": {"score": "loss", "better": "min"}, "scores": {"test": {"loss": 8.0}}, "status": "evaluated"}
+    trivial = {"trivial": {"test": {"answer": "none", "value": 16.0}}}
+    text = write_report(tmp_path, measured | trivial).read_text(encoding="utf-8")
+    assert "loss on test lower is better" in " ".join(Page(text).text["headline"].split())
+    assert re.findall(r'style="width: ([\d.]+)%"', text) == ["50.0", "100.0"]
+    assert "No warning was given, and no image was left out." in text
 
 
 @pytest.mark.parametrize(
@@ -201,15 +242,18 @@ def test_scores_stand_per_split_and_big_things_are_left_out(written: tuple[Path,
     assert words[words.index("undefined") + 1] == "-"
     assert "infinite" in words
     assert "31337" not in text.replace(",", "")  # lists stay in report.json
-    assert "<h3>Deep (val)</h3>" in text  # nested dicts are tables
+    assert "<details><summary>Deep (val)" in text  # nested dicts are tables, folded: the task's own items show them
     assert "41,338" in text
-    assert "<details><summary>Many" in text  # 20 rows start folded, 2 do not
-    assert "<h3>Per class</h3>" in text
+    assert "<details><summary>Many" in text
+    assert "<details><summary>Per class" in text
 
 
 def test_names_are_escaped_everywhere(written: tuple[Path, Page, str]) -> None:
     _, page, text = written
-    assert page.count("script") == 0
+    own = (Path(pages.__file__).parent / "templates/page.js").read_text(encoding="utf-8")
+    assert page.count("script") == 1  # the page's own, with nothing of a run in it
+    assert page.script.strip() == own.strip()
+    assert not re.search(r"innerHTML|eval|fetch|http", own)
     assert "<b>" not in text
     assert "&lt;script&gt;" in text
     for section in ("scores", "task", "environment", "config"):
@@ -222,7 +266,7 @@ def test_the_file_stands_alone(written: tuple[Path, Page, str]) -> None:
     for tag, attrs in page.tags:
         for name in ("src", "href", "xlink:href", "action", "poster", "data"):
             assert (attrs.get(name) or "#").startswith(("#", "data:image/")), (tag, attrs)
-    assert not {"link", "script", "iframe", "object", "embed"} & {tag for tag, _ in page.tags}
+    assert not {"link", "iframe", "object", "embed"} & {tag for tag, _ in page.tags}
     assert "@import" not in text
     assert not re.search(r"url\((?!#)", text)
 
@@ -246,7 +290,7 @@ def test_curves_show_what_the_records_hold(written: tuple[Path, Page, str]) -> N
 
 def test_phases_are_folded_but_the_first(written: tuple[Path, Page, str]) -> None:
     _, page, text = written
-    section = text[text.index('<section id="trainability">') : text.index('<section id="task">')]
+    section = text[text.index('<section id="trainability">') : text.index('<section id="notes">')]
     assert re.findall(r"<details( open)?>", section) == [" open", ""]
     assert "500 of 1.5 k parameters train" in page.text["trainability"]
     assert "1.25e-4" in page.text["trainability"]
@@ -254,7 +298,7 @@ def test_phases_are_folded_but_the_first(written: tuple[Path, Page, str]) -> Non
 
 def test_what_cannot_be_drawn_is_named(written: tuple[Path, Page, str]) -> None:
     _, page, _ = written
-    notes = page.text["notes"]
+    notes = page.text["headline"] + page.text["notes"]
     assert "7 files <b>skipped</b>" in notes
     assert "the split is stratified" in notes
     assert "figure 'Broken' could not be drawn: ValueError: no <b>data</b>" in notes
@@ -264,12 +308,42 @@ def test_what_cannot_be_drawn_is_named(written: tuple[Path, Page, str]) -> None:
     assert "Warning: the split" not in notes
 
 
+def test_a_legend_lies_below_and_colors_follow_the_page(written: tuple[Path, Page, str]) -> None:
+    folder, _, text = written
+    assert "stroke: var(--plot-1, #1f5f8b)" in text
+    assert "var(" not in (folder / "pictures/evil-labels.svg").read_text(encoding="utf-8")  # no page around it
+    for name in re.findall(r"var\((--[\w-]+)", text):
+        assert text.count(f"{name}:") == 2, name  # light and dark
+
+    def drawn(ax: Any) -> None:
+        for index in range(9):
+            ax.plot([0, 1], [index, index], label=f"a name of {index}")
+        ax.legend(loc="center")
+
+    svg = render_figure(Figure("Many names", drawn))
+    bottom = max(float(y) for y in re.findall(r'id="xtick_\d+">.*?y="([\d.]+)"', svg, re.DOTALL))
+    legend = svg[svg.index('id="legend_1"') :]
+    assert legend.count("a name of") >= 9
+    assert min(float(y) for y in re.findall(r'<text[^>]*y="([\d.]+)"', legend)) > bottom - 30
+
+
 def test_pictures_are_bounded_inside_and_kept_as_files(written: tuple[Path, Page, str]) -> None:
     folder, page, _ = written
     sources = [attrs["src"] or "" for tag, attrs in page.tags if tag == "img"]
     sizes = [Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).size for source in sources]
-    assert sizes == [(420, 210), (32, 32)]
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert sizes == [(900, 450), (32, 32)]  # few pictures, so larger ones
+    files = [attrs["data-file"] for _, attrs in page.tags if "data-file" in attrs]
+    assert files == [
+        "pictures/errors-1.png",
+        "pictures/errors-2.png",
+    ]  # what a click enlarges, where they lie beside it
+    many = [("x", Image.new("RGB", (3000, 1500)))] * 13
+    text = write_report(folder / "many", {}, (), [Pictures("Many", many)]).read_text(encoding="utf-8")
+    first = re.search(r"data:image/jpeg;base64,([^\"]+)", text)
+    assert first is not None
+    assert Image.open(io.BytesIO(base64.b64decode(first[1]))).size == (420, 210)
+    there = [path for path in folder.rglob("*") if path.is_file() and "many" not in path.parts]
+    names = sorted(path.relative_to(folder).as_posix() for path in there)
     assert names == [
         "pictures/errors-1.png",
         "pictures/errors-2.png",

@@ -9,13 +9,13 @@ from typing import Any
 from visiontl.config.resolve import ranked
 from visiontl.engine.ledger import Ledger
 from visiontl.engine.prepare import Run
-from visiontl.engine.reporting import Photos
+from visiontl.engine.reporting import Photos, trivial_answer
 from visiontl.engine.rows import gather_rows, scalars, score_rows
 from visiontl.engine.saving import Progress
 from visiontl.errors import TrainingError, closest
 from visiontl.processes import ranks
 from visiontl.report.formats import cell
-from visiontl.report.values import json_value
+from visiontl.report.run import Trivial
 from visiontl.runs.previews import save_previews
 from visiontl.task import SampleDataset
 
@@ -122,38 +122,37 @@ def patience_is_over(run: Run, ledger: Ledger) -> bool:
 # ----------------------------------------------------------------------------------------------------- what it is worth
 
 
-def say_worth(run: Run, ledger: Ledger, rows: Sequence[Any] | None) -> None:
+def say_worth(run: Run, ledger: Ledger, rows: Sequence[Any] | None) -> Trivial | None:
     """Warn where training brought nothing: the best weights are those of the start, or val never beat the answer that
-    needs no training. rows: of val; None where there is no val split."""
-    for line in ranks.on_main(lambda: doubts(run, ledger.progress, rows)):
+    needs no training. rows: of val; None where there is no val split. Returns what that answer is worth on val."""
+    lines, trivial = ranks.on_main(lambda: worth(run, ledger.progress, rows))
+    for line in lines:
         run.console.warn(line)
+    return trivial
 
 
-def doubts(run: Run, progress: Progress, rows: Sequence[Any] | None) -> list[str]:
-    """Sentences on the best weights, none where training was worth it."""
+def worth(run: Run, progress: Progress, rows: Sequence[Any] | None) -> tuple[list[str], Trivial | None]:
+    """Sentences on the best weights, none where training was worth it; and what the trivial answer is worth on val,
+    where that is known."""
     best, found = progress.best, list[str]()
     key, direction = picking(run, progress)
     if best is None and rows is not None:
         found.append(f"no evaluation gave val {key}, so no score picked the weights: model/ holds the last ones")
     if best is None or best["value"] is None:
-        return found
+        return found, None
     value = best["value"]
     if best["step"] == 0 and progress.step > 0:
         found.append(
             f"the best weights are those of the start: no evaluation while training beat val {key} {cell(value)}, "
             "which the model had before the first update; model/ holds the untrained start"
         )
-    if rows is None or run.resolved.task.trivial is None:
-        return found
     try:
-        words, trivial = run.resolved.task.trivial(run.resolved.cfg, rows, run.built.meta)
-        scores = json_value(run.resolved.task.score(run.resolved.cfg, trivial, run.built.meta), "score", keep_nan=True)
+        trivial = None if rows is None else trivial_answer(run.built, rows, key)
     except Exception as error:  # the task's own code; what it adds is worth less than the run that stands
-        return [*found, f"what a trivial answer scores on val is not known: {type(error).__name__}: {error}"]
-    reached = scalars(scores).get(key)
-    if reached is not None and reached == reached and not exceeds(value, reached, direction):
+        return [*found, f"what a trivial answer scores on val is not known: {type(error).__name__}: {error}"], None
+    if trivial is not None and not exceeds(value, trivial.value, direction):
         found.append(
-            f"val {key} never beat the trivial answer: {words} scores {cell(reached)} there, the best weights "
-            f"{cell(value)}; the model has learned nothing that this score can see"
+            f"val {key} never beat the trivial answer: {trivial.answer} scores {cell(trivial.value)} there, the best "
+            f"weights {cell(value)}; the model has learned nothing that this score can see"
         )
-    return found
+    return found, trivial

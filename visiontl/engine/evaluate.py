@@ -16,7 +16,7 @@ from visiontl.engine.device import current_device, place
 from visiontl.engine.init import warm_start
 from visiontl.engine.model import Built, load_model, model_folder, resolve_run, through_json
 from visiontl.engine.predictions import out_folder
-from visiontl.engine.reporting import describe, report_items, write, write_rows
+from visiontl.engine.reporting import describe, report_items, side_by_side, trivial_on, write, write_rows
 from visiontl.engine.results import Result
 from visiontl.engine.rows import gather_rows, say_scores, score_rows
 from visiontl.engine.splits import choose_splits
@@ -84,14 +84,15 @@ def measure(
         folders.compare_lists(subject.lists, {name: split.names for name, split in found.splits().items()}, console)
     placement = place(config.train, built.model, built.backbone, console)
     folder = out or run_folder(subject.parent, subject.name)
-    scores, items = {}, []
+    scores, shown, trivial = {}, {}, {}
     chosen = choose_splits(found.splits(), splits)
     for name, split in chosen.items():
         rows = gather_rows(placement.accelerator, built, split, console, name)
         scores[name] = score_rows(built, rows)
         say_scores(console, f"{name}: {count(len(split), 'image')}", scores[name])
         if ranks.rank() == 0:
-            items += report_items(built, rows, split, name)
+            shown[name] = report_items(built, rows, split, name)
+            trivial |= trivial_on(built, rows, name, console)
             write_rows(folder, name, split.names, rows)
             write_images(folder, name, split.names, rows)
     report = replace(
@@ -100,11 +101,12 @@ def measure(
         seconds=round((datetime.now() - began).total_seconds(), 2),
         notes=tuple(console.notes),
         scores=scores,
+        trivial=trivial,
     )
     if ranks.rank() == 0:
         if left_out := scan.unreadable_lines(found):
             write_text(folder / folders.UNREADABLE, left_out)
-        console.say(f"report: {write(folder, report, items)}")
+        console.say(f"report: {write(folder, report, side_by_side(shown))}")
     ranks.barrier()
     return Result(report.to_json())
 

@@ -4,25 +4,54 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+from PIL import Image
+
 from visiontl import __version__
-from visiontl.config.resolve import as_begun
+from visiontl.config.resolve import as_begun, ranked, resolve
 from visiontl.config.write import to_yaml
 from visiontl.engine.device import Placement
+from visiontl.engine.ledger import Ledger
+from visiontl.engine.loader import Batches, Failure, Remaining
 from visiontl.engine.model import Built
+from visiontl.engine.order import fetched
+from visiontl.engine.prepare import Run
+from visiontl.errors import VisionTLError
+from visiontl.freezing import policies
+from visiontl.kit.words import count
+from visiontl.processes.seeds import seeded
 from visiontl.report import page
-from visiontl.report.run import BackboneFacts, Loaded, Portion, Report
+from visiontl.report.advice import advice
+from visiontl.report.console import Console
+from visiontl.report.formats import is_number
+from visiontl.report.items import Pictures
+from visiontl.report.run import (
+    BackboneFacts,
+    Best,
+    Loaded,
+    PhaseRows,
+    Portion,
+    Ranked,
+    Report,
+    Suggestion,
+    Training,
+    Trivial,
+)
 from visiontl.report.values import json_value
 from visiontl.runs.environment import command_line
 from visiontl.runs.files import write_text
+from visiontl.runs.metrics import Metrics
 from visiontl.task import SampleDataset
 
 LONG = 1024  # values of an array in rows.jsonl
+MOST_SAMPLES = 16  # training pictures shown
 
 
 @dataclass(frozen=True)
@@ -59,7 +88,91 @@ def describe(built: Built, folder: Path, placement: Placement, images: Mapping[s
             loaded=share_loaded(built),
         ),
         config=to_yaml(as_begun(built.resolved), comments=False),
+        ranked=ranked_score(built),
     )
+
+
+def ranked_score(built: Built, key: str | None = None) -> Ranked:
+    """The score that says how good a model is: key, or train.best, or the task's default."""
+    known = ranked(built.resolved.task, built.resolved.cfg)
+    chosen = next(name for name in (key, built.resolved.config.train.best, *known) if name in known)
+    return Ranked(score=chosen, better="max" if known[chosen] == "max" else "min")
+
+
+def report_of(
+    run: Run, ledger: Ledger, scores: Mapping[str, Mapping[str, Any]], trivial: Trivial | None = None
+) -> Report:
+    """The report of a run that has ended, with what to try next. trivial: what is known of val's."""
+    progress, splits = ledger.progress, run.data.splits()
+    training = Training(
+        policy=policies.describe(run.resolved.config.freeze.policy),
+        cached_features=sorted(run.caches),
+        trainability=[PhaseRows(epoch=epoch, rows=run.trainability(modes)) for epoch, modes in run.phases],
+        steps=progress.step,
+        best=None if progress.best is None else Best(**progress.best),
+        scores_at_start=progress.start or {},
+    )
+    lengths = {name: len(split) for name, split in splits.items()}
+    lost = {name: len(split.bad) for name, split in splits.items() if isinstance(split, Remaining) and split.bad}
+    report = replace(
+        describe(run.built, run.folder, run.placement, lengths, run.began),
+        status=ledger.status,
+        seconds=round(progress.seconds, 2),
+        notes=tuple(run.console.notes),
+        scores=scores,
+        training=training,
+        ranked=ranked_score(run.built, progress.best["score"] if progress.best else None),
+        trivial={} if trivial is None else {"val": trivial},
+        left_out=lost,
+        classes=class_counts(run.built.meta),
+    )
+    return replace(report, suggestions=advised(report, Metrics.read(run.folder)))
+
+
+def advised(report: Report, metrics: Sequence[Mapping[str, Any]]) -> list[Suggestion]:
+    """What to try next; what the config of the run would refuse is left out."""
+
+    def runs(one: Suggestion) -> bool:
+        words = shlex.split(one.command)
+        if "train" not in words:
+            return True
+        given = words[words.index("train") + 1 :]
+        try:
+            resolve(given[0], given[1:])
+        except (VisionTLError, OSError):
+            return False
+        return True
+
+    return [one for one in advice(report, metrics) if runs(one)]
+
+
+def class_counts(meta: Mapping[str, Any]) -> dict[str, float]:
+    """{class: how often it is in the training data}, where a task's meta tells `classes` and `counts`."""
+    names, counts = meta.get("classes"), meta.get("counts")
+    if not isinstance(names, list) or not isinstance(counts, list) or len(names) != len(counts):
+        return {}
+    return {str(name): number for name, number in zip(names, counts, strict=True) if is_number(number)}
+
+
+def trivial_answer(built: Built, rows: Sequence[Any], key: str) -> Trivial | None:
+    """What a score is on a split's rows for the answer that needs no training; None where the task knows none, or no
+    finite number comes of it. Raises what the task's own code raises."""
+    task, cfg = built.resolved.task, built.resolved.cfg
+    if task.trivial is None:
+        return None
+    words, given = task.trivial(cfg, rows, built.meta)
+    value = json_value(task.score(cfg, given, built.meta), "score").get(key)
+    return Trivial(answer=words, value=float(value)) if is_number(value) else None
+
+
+def trivial_on(built: Built, rows: Sequence[Any], split: str, console: Console) -> dict[str, Trivial]:
+    """{split: the same}; what a task's code cannot tell is said, and no reason to end an evaluation."""
+    try:
+        found = trivial_answer(built, rows, ranked_score(built).score)
+    except Exception as error:
+        console.warn(f"what a trivial answer scores on {split} is not known: {type(error).__name__}: {error}")
+        return {}
+    return {} if found is None else {split: found}
 
 
 def share_loaded(built: Built) -> Loaded | None:
@@ -81,6 +194,48 @@ def report_items(built: Built, rows: Sequence[Any], split: SampleDataset, name: 
         return []
     items = task.report(built.resolved.cfg, rows, built.meta, Photos(split))
     return [replace(item, title=f"{item.title} ({name})") for item in items]
+
+
+def side_by_side(items: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """The items of several splits, what is the same of each of them side by side."""
+    groups: dict[str, list[Any]] = {}
+    for split, found in items.items():
+        for item in found:
+            groups.setdefault(str(item.title).removesuffix(f" ({split})"), []).append(item)
+    return [item for group in groups.values() for item in group]
+
+
+def shown_in_training(run: Run) -> list[Any]:
+    """The pictures of the first training batch as the model was shown them, augmented, made anew from their samples: a
+    function of the seed, so nothing that training draws is touched. What cannot be made is said."""
+    task, cfg, meta = run.resolved.task, run.resolved.cfg, run.built.meta
+    split, seed = run.data.train, run.resolved.config.train.seed
+    if split is None:
+        return []
+    ids = fetched(run.orders(0).group(0)[0], 0)
+    taken = ids[:MOST_SAMPLES]
+    try:
+        with seeded(seed):  # chance goes on afterwards as if nothing had been drawn
+            batch = Batches(split, task.collate, cfg, meta, seed, training=True)[taken, 0, 0]
+        if isinstance(batch, Failure):
+            raise batch.error
+        pictures = [as_picture(image) for image in batch["image"]]
+        names = [str(split.names[id]) for id in taken]
+    except Exception as error:  # the task's own code; a report must not end a run that succeeded
+        run.console.warn(f"the training pictures could not be shown: {type(error).__name__}: {error}")
+        return []
+    words = f"The first {count(len(pictures), 'image')} of the first training batch, after augmentation and resizing."
+    return [Pictures("What the model is shown in training", list(zip(names, pictures, strict=True)), words)]
+
+
+def as_picture(image: Any) -> Image.Image:
+    """(C, H, W) uint8 or 0..1 -> PIL, RGB; of an image with 2 or more than 3 channels the first alone, in gray."""
+    pixels = image.detach().cpu()
+    if pixels.is_floating_point():
+        pixels = (pixels.float().clamp(0, 1) * 255).round()
+    pixels = pixels.to(torch.uint8)
+    pixels = pixels if len(pixels) == 3 else pixels[:1].expand(3, -1, -1)
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
 
 
 def write_rows(folder: Path, split: str, names: Sequence[str], rows: Sequence[Any]) -> None:
@@ -105,8 +260,15 @@ def described(value: Any) -> Any:
     return value
 
 
-def write(folder: Path, report: Report, items: Sequence[Any], metrics: Sequence[Mapping[str, Any]] = ()) -> Path:
-    """report.html with all that there is to show, then report.json. Returns the page."""
-    written = page.write_report(folder, report, metrics, items)
+def write(
+    folder: Path,
+    report: Report,
+    items: Sequence[Any],
+    metrics: Sequence[Mapping[str, Any]] = (),
+    training: Sequence[Any] = (),
+) -> Path:
+    """report.html with all that there is to show, then report.json. training: what stands with the curves. Returns the
+    page."""
+    written = page.write_report(folder, report, metrics, items, training)
     write_text(folder / "report.json", report.to_text())  # last: it is what says that a run has ended
     return written

@@ -24,15 +24,15 @@ from visiontl.engine.optim import in_steps, lr_factor, set_lr
 from visiontl.engine.order import images_of, training_keys
 from visiontl.engine.prepare import Run, set_up
 from visiontl.engine.rehearse import rehearse
-from visiontl.engine.reporting import describe, report_items, write
+from visiontl.engine.reporting import report_items, report_of, shown_in_training, side_by_side, write
 from visiontl.engine.results import Result
 from visiontl.engine.rows import say_scores, score_rows
 from visiontl.engine.saving import best_is_whole, resume, write_best
+from visiontl.engine.usage import memory_used
 from visiontl.engine.watch import Watch, check_gradients, check_scale, check_weights
 from visiontl.engine.workers import explained
 from visiontl.engine.wrapping import load_model_state, wrap
 from visiontl.errors import CheckpointError
-from visiontl.freezing import policies
 from visiontl.freezing.apply import set_gradients, set_training
 from visiontl.freezing.layout import trainable
 from visiontl.freezing.policies import Mode
@@ -40,7 +40,6 @@ from visiontl.kit.words import count
 from visiontl.processes import liveness, ranks, signals
 from visiontl.processes.seeds import STEP, mix, seed_generators
 from visiontl.report.console import Console
-from visiontl.report.run import Best, PhaseRows, Report, Training
 from visiontl.runs import folders, store
 from visiontl.runs.images import write_images
 from visiontl.runs.metrics import Metrics, finish_trackers, start_trackers
@@ -165,7 +164,9 @@ def fit(run: Run) -> Ledger:
                 watch.check()
                 check_scale(accelerator.scaler, progress.step)
                 values = {**ledger.averages(), "lr": config.optim.lr * factor, "grad_norm": float(norm)}
-                ledger.write("train", values, images_per_second=bar.images_per_second or 0.0)
+                ledger.write(
+                    "train", values, images_per_second=bar.images_per_second or 0.0, memory=memory_used(device)
+                )
                 warn_of_no_loss(values, progress.step, run.console)
             bar.update(progress.step, images=images, values=values)
 
@@ -253,17 +254,19 @@ def finish(run: Run, ledger: Ledger) -> Result:
         ranks.on_main(lambda: write_best(run, scores.get("val")))
     for name, split in splits.items():
         say_scores(run.console, f"{name}: {count(len(split), 'image')}, best weights", scores[name])
-    say_worth(run, ledger, rows.get("val"))
+    trivial = say_worth(run, ledger, rows.get("val"))
     for line in plugins.failures():
         run.console.warn(line)
-    report = report_of(run, ledger, scores)
+    seen = shown_in_training(run) if ranks.rank() == 0 else []
+    report = ranks.on_main(lambda: report_of(run, ledger, scores, trivial))
 
     def conclude() -> None:
-        items = [item for name, split in splits.items() for item in report_items(run.built, rows[name], split, name)]
+        shown = {name: report_items(run.built, rows[name], split, name) for name, split in splits.items()}
+        items = [*read_previews(run.folder), *side_by_side(shown)]
         try:
             for name, split in splits.items():
                 write_images(run.folder, name, split.names, rows[name])
-            page = write(run.folder, report, [*read_previews(run.folder), *items], Metrics.read(run.folder))
+            page = write(run.folder, report, items, Metrics.read(run.folder), seen)
         except OSError as error:
             raise CheckpointError(
                 f"{run.folder}: the report cannot be written ({error}); the model is kept: make room, then "
@@ -276,27 +279,6 @@ def finish(run: Run, ledger: Ledger) -> Result:
     ranks.on_main(conclude)
     finish_trackers(run.accelerator, run.console)
     return Result(report.to_json())
-
-
-def report_of(run: Run, ledger: Ledger, scores: Mapping[str, Mapping[str, Any]]) -> Report:
-    """The report of a run that has ended."""
-    progress, images = ledger.progress, {name: len(split) for name, split in run.data.splits().items()}
-    training = Training(
-        policy=policies.describe(run.resolved.config.freeze.policy),
-        cached_features=sorted(run.caches),
-        trainability=[PhaseRows(epoch=epoch, rows=run.trainability(modes)) for epoch, modes in run.phases],
-        steps=progress.step,
-        best=None if progress.best is None else Best(**progress.best),
-        scores_at_start=progress.start or {},
-    )
-    return replace(
-        describe(run.built, run.folder, run.placement, images, run.began),
-        status=ledger.status,
-        seconds=round(progress.seconds, 2),
-        notes=tuple(run.console.notes),
-        scores=scores,
-        training=training,
-    )
 
 
 def load_best(run: Run, model: nn.Module) -> None:

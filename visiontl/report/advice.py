@@ -180,8 +180,8 @@ class Measured:
         assert self.training.best is not None
         name = self.training.best.score.replace("_", " ")
         return (
-            f"val {name} was best at step {steps[values.index(max(values))]:,.0f} ({cell(abs(self.score))}) and went to "
-            f"{cell(abs(end))}, while the training loss fell by another {since:.0%}."
+            f"val {name} was best at step {steps[values.index(max(values))]:,.0f} ({cell(abs(self.score))}) and went "
+            f"to {cell(abs(end))}, while the training loss fell by another {since:.0%}."
         )
 
     @cached_property
@@ -271,7 +271,10 @@ def no_better_than_trivial(run: Measured) -> Iterator[Suggestion]:
         return
     worse = best.value <= trivial.value if ranked.better == "max" else best.value >= trivial.value
     if worse:
-        why = f"The trivial answer scores {cell(trivial.value)}, the model {cell(best.value)}: labels or files may be wrong."
+        why = (
+            f"The trivial answer scores {cell(trivial.value)}, the model {cell(best.value)}: labels or files may be "
+            "wrong."
+        )
         yield Suggestion(what="Look at the data first.", why=why, command=run.doctor())
 
 
@@ -348,7 +351,8 @@ def unequal_classes(run: Measured) -> Iterator[Suggestion]:
     if place is None:
         return
     most, least = max(counts, key=lambda name: counts[name]), min(counts, key=lambda name: counts[name])
-    why = f"Class {most!r} is {counts[most] / counts[least]:.0f} times as frequent as class {least!r} in the training data."
+    times = counts[most] / counts[least]
+    why = f"Class {most!r} is {times:.0f} times as frequent as class {least!r} in the training data."
     command = run.again("balanced", f"{place}=balanced")
     yield Suggestion(what="Weigh the classes.", why=why, command=command)
 

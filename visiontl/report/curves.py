@@ -61,7 +61,9 @@ def training_figures(training: Training | None, metrics: Sequence[Record]) -> li
         ),
         Plot("Learning rate of the head", {"lr": points(train, "lr")}, "small", edges),
         Plot("Gradient norm", {"gradient norm": points(train, "grad_norm")}, "noisy", edges),
-        Plot("Images per second", {"images per second": above_zero(points(train, "images_per_second"))}, "level", edges),
+        Plot(
+            "Images per second", {"images per second": above_zero(points(train, "images_per_second"))}, "level", edges
+        ),
         Plot("Memory, GB", {"memory": gigabytes(points(train, "memory"))}, "level", edges),
     ]
     return [

@@ -117,4 +117,4 @@ def _counts(report: Report) -> Iterator[str]:
         of = f" of {images:,}" if images else ""
         yield f"{wrong:,}{of} images of {split} were answered wrongly."
     for split, gone in report.left_out.items():
-        yield f"{gone:,} {'image' if gone == 1 else 'images'} of {split} could not be read and {'was' if gone == 1 else 'were'} left out."
+        yield f"{gone:,} {'image' if gone == 1 else 'images'} of {split} cannot be read and took no part."

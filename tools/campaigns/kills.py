@@ -52,7 +52,7 @@ VARIANTS = {
         "train.checkpoint_every=2 steps",
     ],
 }
-TIMES = ("images_per_second", "seconds")  # what may differ between two runs of the same numbers
+TIMES = ("images_per_second", "memory", "seconds")  # what may differ between two runs of the same numbers
 
 
 @dataclass(frozen=True)

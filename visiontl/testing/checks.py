@@ -336,7 +336,7 @@ def checkpoint_folder(report: dict[str, Any]) -> str:
 
 def _metrics(folder: Any) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines]
+    return [{key: value for key, value in line.items() if key not in ("images_per_second", "memory")} for line in lines]
 
 
 def _equal(a: Any, b: Any) -> bool:

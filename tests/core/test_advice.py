@@ -43,7 +43,9 @@ def records(loss: Callable[[float], float | None], score: Callable[[float], floa
     return [*train, *val]
 
 
-def suggested(metrics: Sequence[dict[str, Any]], stages: Sequence[StageRow] = WHOLE, /, **more: Any) -> list[Suggestion]:
+def suggested(
+    metrics: Sequence[dict[str, Any]], stages: Sequence[StageRow] = WHOLE, /, **more: Any
+) -> list[Suggestion]:
     scores = [(record["accuracy"], record["step"]) for record in metrics if "accuracy" in record]
     value, step = max(scores, key=lambda one: one[0])
     training = Training(

@@ -113,6 +113,9 @@ class AnyRank:
 
     def __init__(self) -> None:
         self.group: Any = dist.new_group(backend="gloo") if active() else None
+        if self.group is not None:
+            # a slow rank may still be connecting, and fails where the group is closed at once, without a step between
+            dist.barrier(group=self.group)
         self.votes = torch.zeros(1, dtype=torch.int32)
         self.work: Any = None
 

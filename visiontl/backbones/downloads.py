@@ -17,6 +17,7 @@ from torch import Tensor
 
 from visiontl.backbones.files import read_file
 from visiontl.errors import VisionTLError, WeightsError, first_line
+from visiontl.kit.statements import sound
 from visiontl.spec import ImageSpec
 
 HUB = "hf-hub:"
@@ -93,22 +94,26 @@ def downloaded(repository: str) -> tuple[dict[str, Tensor], ImageSpec | None]:
         config = hub_file(repository, "config.json")
     if config is None:
         return dict(state), None
-    return dict(state), hub_spec(json.loads(config.read_text(encoding="utf-8")))
+    try:
+        return dict(state), hub_spec(json.loads(config.read_text(encoding="utf-8")))
+    except (ValueError, RecursionError) as error:  # not JSON, or no specification
+        raise WeightsError(f"{HUB}{repository}: its config.json ({config}): {first_line(error)}") from None
 
 
-def hub_spec(config: Mapping[str, Any]) -> ImageSpec | None:
-    """The input specification in a model's config.json on the hub; None where it states none."""
-    stated = config.get("pretrained_cfg", config)
-    if not {"input_size", "mean", "std"} <= set(stated):
+def hub_spec(config: Any) -> ImageSpec | None:
+    """The input specification in a model's config.json on the hub; None where it states none. Raises ValueError for
+    one that is none, saying why."""
+    if not isinstance(config, Mapping):
+        raise ValueError(f"holds a {type(config).__name__}; a mapping was expected")
+    stated: Any = config.get("pretrained_cfg", config)
+    if not isinstance(stated, Mapping) or not {"input_size", "mean", "std"} <= set(stated):
         return None
-    interpolation = stated.get("interpolation", "bicubic")
-    return ImageSpec(
-        size=tuple(stated["input_size"][1:]),
-        mean=tuple(stated["mean"]),
-        std=tuple(stated["std"]),
-        interpolation=interpolation if interpolation in ("bilinear", "nearest", "lanczos") else "bicubic",
-        crop=float(stated.get("crop_pct") or 0.875),
-    )
+    size, mean, std = (tuple(v) if isinstance(v, list) else v for v in map(stated.get, ("input_size", "mean", "std")))
+    if not isinstance(size, tuple) or len(size) != 3:
+        raise ValueError(f"input_size is {stated['input_size']!r:.80}; expected channels, height and width")
+    interpolation, crop = stated.get("interpolation", "bicubic"), stated.get("crop_pct") or 0.875
+    known = interpolation if interpolation in ("bilinear", "nearest", "lanczos") else "bicubic"
+    return sound(ImageSpec(size=size[1:], mean=mean, std=std, interpolation=known, crop=crop))
 
 
 @contextmanager

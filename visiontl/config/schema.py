@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
 
 
 class Section(BaseModel):
@@ -51,8 +51,8 @@ class PreprocessingConfig(Section):
     interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] | None = Field(
         default=None, description="how images are resized"
     )
-    mean: list[float] | None = Field(default=None, description="per channel, of pixels 0..1")
-    std: list[float] | None = Field(default=None, description="per channel, of pixels 0..1")
+    mean: list[FiniteFloat] | None = Field(default=None, description="per channel, of pixels 0..1")
+    std: list[FiniteFloat] | None = Field(default=None, description="per channel, of pixels 0..1")
 
     @model_validator(mode="after")
     def positive_deviation(self) -> PreprocessingConfig:

@@ -18,6 +18,7 @@ from visiontl.config.write import to_yaml
 from visiontl.config.yaml_text import parse_text
 from visiontl.errors import CheckpointError, DataError
 from visiontl.freezing.layout import backbone_prefix
+from visiontl.kit.statements import sound
 from visiontl.report.values import json_value
 from visiontl.runs import folders, store
 from visiontl.runs.recent import no_such_run
@@ -124,7 +125,7 @@ def read_spec(folder: Path) -> ImageSpec:
     """preprocessing.json of an exported model. Raises CheckpointError for one that states no preprocessing."""
     values = store.read_json(folder, "preprocessing.json")
     try:
-        return ImageSpec.from_json(values)
+        return sound(ImageSpec.from_json(values))
     except (LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / 'preprocessing.json'}: {error}; was it written by another version?") from None
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from visiontl import __version__
 from visiontl.errors import CheckpointError
+from visiontl.kit.statements import sound
 from visiontl.runs import store
 from visiontl.spec import ImageSpec
 
@@ -62,7 +63,7 @@ def read_state(folder: Path) -> dict[str, Any]:
         )
     try:
         _State.model_validate(state)
-        ImageSpec.from_json(state["preprocessing"])
+        sound(ImageSpec.from_json(state["preprocessing"]))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

@@ -10,16 +10,18 @@ import numpy as np
 from PIL import Image
 
 from visiontl import Figure, Pictures, Table
-from visiontl.kit.charts import chosen_pictures, draw_bars, ends, file_of, short, spread
+from visiontl.kit.charts import chosen_pictures, class_balance, draw_bars, file_of, short, spread, worst_bars
+from visiontl.kit.drawing import class_color
 from visiontl.kit.words import count, plural
 from visiontl_detection import coco_scores, errors
 from visiontl_detection.config import DetectionConfig
-from visiontl_detection.drawing import draw_rows
+from visiontl_detection.drawing import beside
 
+DASHES = ("-", "--", "-.")  # of curves: neighbors differ by more than their color
 CURVES = 10  # classes with a curve of their own
 BARS = 40  # classes that a bar chart can be read with
 WORST, ORDINARY = 12, 6  # pictures
-SIDE = 1000  # pixels, longer side of a picture; as many as these at most are held at once
+SIDE = 700  # pixels, longer side of a picture; as many as these at most are held at once
 THRESHOLDS = np.linspace(0, 1, 101)
 
 MEANING = {
@@ -41,24 +43,35 @@ def report(
     """image: id -> photo; row number i is the image with id i."""
     names, threshold = meta["classes"], cfg.operating_point
     matches = errors.match(rows, cfg.detections)
+    pictures = _pictures(cfg, rows, meta, image, matches)
     if not len(matches.true_label):
-        return [_alarms(matches, names, threshold, len(rows)), *_pictures(cfg, rows, meta, image, matches)]
+        return [_alarms(matches, names, threshold, len(rows)), *pictures]
     evaluated = coco_scores.evaluate(rows, len(names), cfg.evaluator, areas=("all",), most=cfg.detections)
     lines = _class_lines(matches, coco_scores.class_precision(evaluated), names, threshold)
+    values = [(name, precision) for name, _, precision, *_ in lines]
     return [
+        *pictures,
+        *_errors(matches, threshold),
+        worst_bars("Average precision by class", values, "AP (mean over the IoUs .50 to .95, as COCO has it)", BARS),
+        _class_table(lines, len(names), threshold),
         _curves(matches, names),
         _thresholds(matches, threshold),
-        _bars(lines),
-        _class_table(lines, len(names), threshold),
-        *_errors(matches, threshold),
-        *_pictures(cfg, rows, meta, image, matches),
+        *_balance(matches, meta),
     ]
+
+
+def _balance(matches: errors.Matches, meta: Mapping[str, Any]) -> list[Figure]:
+    """None for a model that does not say what it was trained on."""
+    if len(meta.get("counts", ())) != len(meta["classes"]) or not any(meta["counts"]):
+        return []
+    here = np.bincount(matches.true_label, minlength=len(meta["classes"])).tolist()
+    return [class_balance(meta["classes"], meta["counts"], here, "boxes")]
 
 
 def _curves(matches: errors.Matches, names: Sequence[str]) -> Figure:
     number = np.bincount(matches.true_label, minlength=len(names))
     shown: list[int] = [k for k in np.argsort(-number, kind="stable")[:CURVES].tolist() if number[k]]
-    curves = [(short(names[k]), *errors.class_curve(matches, k)) for k in shown]
+    curves = [(k, short(names[k]), *errors.class_curve(matches, k)) for k in shown]
     left_out = np.count_nonzero(number) - len(shown)
     return Figure(
         "Precision and recall by class",
@@ -69,20 +82,20 @@ def _curves(matches: errors.Matches, names: Sequence[str]) -> Figure:
     )
 
 
-def draw_curves(axes: Any, curves: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> None:
-    """curves: name, recall and precision."""
-    colors = [f"C{i % 6}" for i in range(len(curves))]
-    for i, (name, recall, precision) in enumerate(curves):
+def draw_curves(axes: Any, curves: Sequence[tuple[int, str, np.ndarray, np.ndarray]]) -> None:
+    """curves: class, name, recall and precision. A class has its own color in every split."""
+    for k, name, recall, precision in curves:
         place = np.searchsorted(recall, errors.RECALLS, side="left")  # 101 points draw the same curve as 100,000
         reached = place < len(recall)
         x, y = errors.RECALLS[reached], precision[place[reached]]
-        axes.plot(x, y, label=name, color=colors[i], linestyle="-" if i < 6 else "--", drawstyle="steps-pre")
+        color = [level / 255 for level in class_color(k)]
+        axes.plot(x, y, label=name, color=color, linestyle=DASHES[k % len(DASHES)], drawstyle="steps-pre")
     axes.set_xlim(0, 1.01)
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
     axes.grid()
-    axes.legend(loc="lower left")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def _thresholds(matches: errors.Matches, threshold: float) -> Figure:
@@ -110,7 +123,7 @@ def draw_thresholds(axes: Any, precision: np.ndarray, recall: np.ndarray, f1: np
 def _class_lines(
     matches: errors.Matches, precision: np.ndarray, names: Sequence[str], threshold: float
 ) -> list[tuple[str, int, float, float, float | None, float]]:
-    """Of each class with a true box, best AP first: name, boxes, AP, AP50, precision (None without a detection) and
+    """Of each class with a true box, worst AP first: name, boxes, AP, AP50, precision (None without a detection) and
     recall at the threshold."""
     kept = matches.score >= threshold
     judged = np.bincount(matches.label[kept & (matches.outcome != errors.IGNORED)], minlength=len(names))
@@ -127,7 +140,7 @@ def _class_lines(
         )
         for k in np.flatnonzero(number).tolist()
     ]
-    return sorted(lines, key=lambda line: -line[2])
+    return sorted(lines, key=lambda line: line[2])
 
 
 def _class_table(lines: Sequence[tuple[Any, ...]], classes: int, threshold: float) -> Table:
@@ -139,7 +152,7 @@ def _class_table(lines: Sequence[tuple[Any, ...]], classes: int, threshold: floa
             (name, boxes, *(value if value is None else f"{value:.3f}" for value in values))
             for name, boxes, *values in lines
         ],
-        f"Precision and recall are at score {threshold:g} and an IoU of 0.5."
+        f"The worst first. Precision and recall are at score {threshold:g} and an IoU of 0.5."
         + (f" Not listed: {absent} without a box in this split." if absent else ""),
     )
 
@@ -161,19 +174,6 @@ def _alarms(matches: errors.Matches, names: Sequence[str], threshold: float, ima
         rows,
         f"No image of this split has an object, so there is no average precision. Detections from score {threshold:g} "
         f"on; {clean} of {count(images, 'image')} without any.",
-    )
-
-
-def _bars(lines: Sequence[tuple[Any, ...]]) -> Figure:
-    shown, caption = ends(lines, BARS), ""
-    if len(lines) > BARS:
-        half = BARS // 2
-        caption = f" The {half} best and the {half} worst; the {len(lines) - BARS} between them are in the table."
-    return Figure(
-        "Average precision by class",
-        partial(draw_bars, names=[line[0] for line in shown], values=[line[2] for line in shown], label="AP"),
-        "Mean over the IoUs .50 to .95, as COCO has it." + caption,
-        (6.0, 1.0 + 0.26 * len(shown)),
     )
 
 
@@ -205,25 +205,38 @@ def _pictures(
     image: Callable[[int], Image.Image],
     matches: errors.Matches,
 ) -> list[Pictures]:
-    """The images with most errors, and a few from the middle of the order."""
+    """The images with most errors, those with the surest ones, and a few from the middle of the order."""
     threshold = cfg.operating_point
     wrong = errors.per_image(matches, threshold, len(rows))  # (N,)
     order = np.argsort(-wrong, kind="stable")
     worst = order[:WORST][wrong[order[:WORST]] > 0].tolist()
-    others = spread(order[len(worst) :].tolist(), ORDINARY)
+    surest = _surest(matches, threshold)
+    sure = [i for i in sorted(surest, key=lambda i: -surest[i]) if i not in worst][:ORDINARY]
+    others = spread([i for i in order.tolist() if i not in worst and i not in sure], ORDINARY)
     caption = (
-        f"Detections from score {threshold:g} on: blue are right, orange wrong, with the kind of error. Dashed boxes "
-        "are the truth; yellow ones were missed."
+        f"Left the truth, right the detections from score {threshold:g} on: blue are right, orange wrong, with the "
+        "kind of error; dashed boxes are the truth, yellow ones were missed."
     )
 
     def item(i: int) -> tuple[str, Image.Image]:
         photo = image(i).copy()
         photo.thumbnail((SIDE, SIDE))
         name = file_of(image, i) or f"image {i}"
-        picture = draw_rows(photo, rows[i], meta, threshold, cfg.detections)
-        return f"{name}: {wrong[i]} {plural(int(wrong[i]), 'error')}", picture
+        picture = beside(photo, rows[i], meta, threshold, cfg.detections)
+        sure = f", the surest {surest[i]:.2f}" if i in surest else ""
+        return f"{name}: {wrong[i]} {plural(int(wrong[i]), 'error')}{sure}", picture
 
     return [
         *chosen_pictures("Images with the most errors", worst, item, caption),
+        *chosen_pictures("Images with the surest wrong detections", sure, item, "Besides those above."),
         *chosen_pictures("Other images, from more errors to fewer", others, item, caption),
     ]
+
+
+def _surest(matches: errors.Matches, threshold: float) -> dict[int, float]:
+    """{image: the highest score of a wrong detection}, of images that have one from the threshold on."""
+    wrong = (matches.score >= threshold) & (matches.outcome != errors.RIGHT) & (matches.outcome != errors.IGNORED)
+    found: dict[int, float] = {}
+    for place, score in zip(matches.image[wrong].tolist(), matches.score[wrong].tolist(), strict=True):
+        found[place] = max(score, found.get(place, 0.0))
+    return found

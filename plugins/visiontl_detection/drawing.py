@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visiontl.kit.drawing import MISSED, RIGHT, WHITE, WRONG, Color, Shape, distinct_colors, enlarged, put_boxes
+from visiontl.kit.drawing import MISSED, RIGHT, WHITE, WRONG, Shape, class_color, enlarged, panels, put_boxes
 from visiontl_detection import errors
 from visiontl_detection.coco_scores import MOST
 
-COLORS = 80  # told apart; further classes begin again
-FIRST = (232, 70, 46)  # a red to begin with
+TRUTH = ("boxes", "labels", "ignored")
 
 
 def draw(image: Image.Image, prediction: Mapping[str, Any], meta: Mapping[str, Any]) -> Image.Image:
@@ -25,10 +24,32 @@ def draw(image: Image.Image, prediction: Mapping[str, Any], meta: Mapping[str, A
     picture, factor = enlarged(image)
     objects = sorted(prediction["objects"], key=lambda one: -one["score"])
     shapes = [
-        Shape(_scaled(one["box"], factor, factor), color(place[one["label"]]), f"{one['label']}  {one['score']:.2f}")
+        Shape(
+            _scaled(one["box"], factor, factor), class_color(place[one["label"]]), f"{one['label']}  {one['score']:.2f}"
+        )
         for one in objects
     ]
     return put_boxes(picture, shapes)
+
+
+def draw_truth(image: Image.Image, row: Mapping[str, Any], meta: Mapping[str, Any]) -> Image.Image:
+    """The annotated boxes in the colors of their classes; ignored ones are dashed. image: as in `draw_rows`."""
+    picture, _ = enlarged(image)
+    across, down = picture.width / row["size"][1], picture.height / row["size"][0]
+    shapes = [
+        Shape(_scaled(box, across, down), class_color(label), meta["classes"][label], dashed=ignored)
+        for box, label, ignored in zip(*(np.asarray(row[f"true_{key}"]).tolist() for key in TRUTH), strict=True)
+    ]
+    return put_boxes(picture, shapes)
+
+
+def beside(
+    image: Image.Image, row: Mapping[str, Any], meta: Mapping[str, Any], threshold: float, most: int = MOST
+) -> Image.Image:
+    """The truth, and beside it what was found and what was not (`draw_rows`)."""
+    count = int(np.count_nonzero(~np.asarray(row["true_ignored"])))
+    found = draw_rows(image, row, meta, threshold, most)
+    return panels([(f"truth: {count}", draw_truth(image, row, meta)), ("found, wrong, missed", found)])
 
 
 def draw_rows(
@@ -64,13 +85,3 @@ def draw_rows(
 
 def _scaled(box: Sequence[float], across: float, down: float) -> tuple[float, float, float, float]:
     return box[0] * across, box[1] * down, box[2] * across, box[3] * down
-
-
-def color(index: int) -> Color:
-    """The color of a class; the first ones differ most."""
-    return palette()[index % COLORS]
-
-
-def palette() -> tuple[Color, ...]:
-    """80 colors, each as far as can be from all before it."""
-    return distinct_colors(COLORS, FIRST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -11,8 +12,8 @@ from PIL import Image
 
 from visiontl import Figure, Pictures, Table
 from visiontl.kit.charts import chosen_pictures
-from visiontl.kit.drawing import sheet
-from visiontl.kit.words import told
+from visiontl.kit.drawing import panels
+from visiontl.kit.words import count, told
 from visiontl_face import verification
 from visiontl_face.config import FaceConfig
 from visiontl_face.scores import BASELINES, Judged, curve_of, pairs_of, score, similarities, stacked
@@ -66,7 +67,28 @@ def report(
                 "same; false_non_match: one person called two. A group whose errors are larger is served worse.",
             )
         )
-    return shown + _confused(rows, judged, similarity, image)
+    return [*_confused(rows, judged, similarity, threshold, image), *shown, *_people(rows)]
+
+
+def _people(rows: Sequence[Mapping[str, Any]]) -> list[Figure]:
+    """How many photos the people of the split have; none where nobody knows who is who."""
+    photos = Counter(row["identity"] for row in rows if row["identity"])
+    if not photos:
+        return []
+    once = sum(number == 1 for number in photos.values())
+    caption = f"{count(sum(photos.values()), 'photo')} of {len(photos):,} people"
+    caption += f"; {once:,} with one photo, who make no pair of one person." if once else "."
+    return [Figure("Photos per person", partial(draw_people, numbers=sorted(photos.values())), caption, (5.5, 2.8))]
+
+
+def draw_people(axes: Any, numbers: Sequence[int]) -> None:
+    """numbers: photos of each person."""
+    edges = np.unique(np.linspace(min(numbers), max(numbers) + 1, BINS // 2 + 1).round())
+    axes.hist(numbers, edges - 0.5)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("photos of a person")
+    axes.set_ylabel("people")
 
 
 def _comparison(scores: Mapping[str, Any], curves: Mapping[str, Roc]) -> Table:
@@ -117,14 +139,20 @@ def draw_similarities(axes: Any, similarity: np.ndarray, same: np.ndarray, thres
 
 
 def _confused(
-    rows: Sequence[Mapping[str, Any]], judged: Judged, similarity: np.ndarray, image: Callable[[int], Image.Image]
+    rows: Sequence[Mapping[str, Any]],
+    judged: Judged,
+    similarity: np.ndarray,
+    threshold: float,
+    image: Callable[[int], Image.Image],
 ) -> list[Pictures]:
     """The most similar pairs of two people and the least similar ones of one person."""
 
     def item(place: int) -> tuple[str, Image.Image]:
         a, b = int(judged.first[place]), int(judged.second[place])
-        said = f"{similarity[place]:.3f}: {told(rows[a]['name'])}, {told(rows[b]['name'])}"
-        return said, sheet([[at_height(image(a)), at_height(image(b))]])
+        names = [told(rows[one]["name"]) for one in (a, b)]
+        verdict = "called one person" if similarity[place] >= threshold else "called two people"
+        faces = panels([(name, at_height(image(one))) for name, one in zip(names, (a, b), strict=True)])
+        return f"{' | '.join(names)}: similarity {similarity[place]:.3f}, {verdict}", faces
 
     shown: list[Pictures] = []
     for kind, sign, title in (
@@ -133,7 +161,8 @@ def _confused(
     ):
         places = np.flatnonzero(judged.same == kind)
         most = places[np.argsort(sign * similarity[places], kind="stable")][:CONFUSED].tolist()
-        shown += chosen_pictures(title, most, item, "cosine similarity: first image, second image")
+        caption = f"Cosine similarity; from the threshold {threshold:.3f} on a pair is called one person."
+        shown += chosen_pictures(title, most, item, caption)
     return shown
 
 

@@ -10,15 +10,24 @@ import numpy as np
 from PIL import Image
 
 from visiontl import Figure, Pictures, Table
-from visiontl.kit.charts import chosen_pictures, draw_bars, draw_confusion, ends, file_of, spread
-from visiontl.kit.drawing import sheet, with_legend
+from visiontl.kit.charts import (
+    chosen_pictures,
+    class_balance,
+    confused_pairs,
+    draw_confusion,
+    file_of,
+    spread,
+    worst_bars,
+)
+from visiontl.kit.drawing import panels, with_legend
 from visiontl.kit.words import count, plural
 from visiontl_segmentation.config import SegmentationConfig
 from visiontl_segmentation.drawing import entries, overlay, verdict
 from visiontl_segmentation.scores import dice, divided, iou, mean, scored_classes, summed, unpacked
 from visiontl_segmentation.views import resized_mask
 
-BARS = 40  # classes that a chart can be read with
+BARS = 40  # classes that a bar chart can be read with
+MATRIX = 20  # classes that a matrix can be read with
 WORST, ORDINARY = 6, 4  # pictures
 SIDE = 480  # pixels, longer side of one of the four pictures
 
@@ -32,60 +41,61 @@ def report(
     """image: id -> photo; row number i is the image with id i."""
     names = meta["classes"]
     table = summed(rows, "pairs", "pixels", len(names))
-    items: list[Any] = []
-    if table.sum():
-        items += [bars(table, names), classes_table(table, names), confusion_figure(table, names)]
-    return [item for item in items if item is not None] + pictures(cfg, rows, meta, image)
+    if not table.sum():
+        return list(pictures(cfg, rows, meta, image))
+    return [*pictures(cfg, rows, meta, image), *mistaken(table, names), *classes(table, names), *balance(table, meta)]
 
 
-def bars(table: np.ndarray, names: Sequence[str]) -> Figure:
-    values = iou(table)
-    order: list[int] = np.argsort(-np.nan_to_num(values, nan=-1), kind="stable").tolist()
-    order = [k for k in order if not np.isnan(values[k])]
-    caption = "Pixels of the whole split, at the photos' own sizes."
-    if len(order) > BARS:
-        caption += f" The {BARS // 2} best and the {BARS // 2} worst of {len(order)}; the others are in the table."
-    order = ends(order, BARS)
-    draw = partial(draw_bars, names=[names[k] for k in order], values=[float(values[k]) for k in order], label="IoU")
-    return Figure("IoU by class", draw, caption, (6.0, 1.0 + 0.26 * len(order)))
-
-
-def classes_table(table: np.ndarray, names: Sequence[str]) -> Table:
+def classes(table: np.ndarray, names: Sequence[str]) -> list[Any]:
+    """IoU of each class as bars and, with more, as a table, the worst first."""
     hit, true, said = np.diag(table), table.sum(1), table.sum(0)
-    columns = {"IoU": iou(table), "Dice": dice(table), "precision": divided(hit, said), "recall": divided(hit, true)}
-    order = np.argsort(-true, kind="stable").tolist()
-    rows = [
+    value = iou(table)
+    order: list[int] = [k for k in np.argsort(value, kind="stable").tolist() if not np.isnan(value[k])]
+    columns = {"IoU": value, "Dice": dice(table), "precision": divided(hit, said), "recall": divided(hit, true)}
+    lines = [
         [
             names[k],
             f"{true[k] / table.sum():.2%}",
             *(f"{one[k]:.3f}" if one[k] == one[k] else "-" for one in columns.values()),
         ]
         for k in order
-        if true[k] or said[k]
     ]
-    absent = len(names) - len(rows)
-    caption = (
-        f"{count(absent, 'class')} that neither truth nor prediction holds {plural(absent, 'is')} not listed."
-        if absent
-        else ""
-    )
-    return Table("Classes", ["class", "share of pixels", *columns], rows, caption)
+    absent = len(names) - len(lines)
+    caption = "The worst first. Pixels of the whole split, at the photos' own sizes."
+    if absent:
+        caption += (
+            f" {count(absent, 'class')} that neither truth nor prediction holds {plural(absent, 'is')} not listed."
+        )
+    bars = worst_bars("IoU by class", [(names[k], float(value[k])) for k in order], "IoU", BARS)
+    return [bars, Table("Classes", ["class", "share of pixels", *columns], lines, caption)]
 
 
-def confusion_figure(table: np.ndarray, names: Sequence[str]) -> Figure | None:
+def mistaken(table: np.ndarray, names: Sequence[str]) -> list[Any]:
+    """What is taken for what: a matrix of few classes, the most confused pairs of many."""
     there = np.flatnonzero(table.sum(0) + table.sum(1))
-    if len(there) > BARS:
-        return None
+    if len(there) > MATRIX:
+        pairs = confused_pairs(table, names)
+        columns = ("true", "called", "pixels", "share of the true class")
+        return [Table("Most confused pairs", columns, pairs, "By pixels of the whole split.")] if pairs else []
     part = table[np.ix_(there, there)]
     shares = part / np.maximum(part.sum(1, keepdims=True), 1)
     texts = [[f"{100 * value:.0f}" if value >= 0.005 else "" for value in row] for row in shares.tolist()]
-    side = 1.6 + 0.42 * len(there)
-    return Figure(
-        "What is taken for what",
-        partial(draw_confusion, shares=shares, texts=texts, names=[names[k] for k in there.tolist()]),
-        "Share of a true class's pixels (row) that were called so (column), in percent; below 0.5 % left out.",
-        (side + 1.0, side),
-    )
+    side = 2.0 + 0.42 * len(there)
+    return [
+        Figure(
+            "What is taken for what",
+            partial(draw_confusion, shares=shares, texts=texts, names=[names[k] for k in there.tolist()]),
+            "Share of a true class's pixels (row) that were called so (column), in percent; below 0.5 % left out.",
+            (side + 1.0, side),
+        )
+    ]
+
+
+def balance(table: np.ndarray, meta: Mapping[str, Any]) -> list[Figure]:
+    """None for a model that does not say what it was trained on."""
+    if len(meta.get("counts", ())) != len(meta["classes"]) or not any(meta["counts"]):
+        return []
+    return [class_balance(meta["classes"], meta["counts"], table.sum(1).tolist(), "pixels")]
 
 
 def pictures(
@@ -103,7 +113,7 @@ def pictures(
         return f"{file_of(image, i) or f'image {i}'}: mIoU {each[i]:.3f}", four(image(i), rows[i], meta)
 
     caption = (
-        "Above: the photo, and the truth; below: the prediction, and which pixels are right (blue) and wrong (orange). "
+        "Above the truth and the prediction, below the photo and which pixels are right (blue) and wrong (orange). "
         "Ignored pixels are left as they are. Shares are the truth's. Masks are kept small, so borders are coarser "
         "here than they are scored."
     )
@@ -115,10 +125,15 @@ def pictures(
 
 
 def four(photo: Image.Image, row: Mapping[str, Any], meta: Mapping[str, Any]) -> Image.Image:
-    """Photo and truth above prediction and verdict, with a legend: shares are of the truth."""
+    """Truth beside prediction above photo and verdict, with a legend below: shares are of the truth."""
     photo = photo.convert("RGB")
     scale = SIDE / max(photo.size)
     photo = photo.resize((max(1, round(photo.width * scale)), max(1, round(photo.height * scale))))
     truth, guess = (resized_mask(unpacked(row[key]), (photo.height, photo.width)) for key in ("truth", "guess"))
-    parts = [[photo, overlay(photo, truth, meta)], [overlay(photo, guess, meta), verdict(photo, guess, truth)]]
-    return with_legend(sheet(parts), entries(truth, meta, guess))
+    parts = [
+        ("truth", overlay(photo, truth, meta)),
+        ("prediction", overlay(photo, guess, meta)),
+        ("photo", photo),
+        ("right and wrong", verdict(photo, guess, truth)),
+    ]
+    return with_legend(panels(parts), entries(truth, meta, guess))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -11,20 +12,20 @@ from PIL import Image
 
 from visiontl import DataError, Figure, Pictures, Table
 from visiontl.kit.charts import file_of
-from visiontl.kit.drawing import sheet
+from visiontl.kit.drawing import enlarged, panels
+from visiontl.kit.words import told
 from visiontl_style.config import StyleConfig
 from visiontl_style.formulas import PERIODS, energy_by_period
 from visiontl_style.pictures import as_picture, decoded
 from visiontl_style.scores import LEAST_ENERGY, by_layer, relative_energy, score
 
-SIDE = 192  # pixels of a cell in a preview
-GAP = 4
+SIDE = 320  # pixels of each of the three pictures of a photo
 STYLES = 16  # whose mean is drawn
 
 
 def fitted(picture: Image.Image) -> Image.Image:
-    """An RGB copy that fits into a cell."""
-    shown = picture.convert("RGB").copy()
+    """An RGB copy of at most SIDE pixels; of a small one each pixel is repeated."""
+    shown, _ = enlarged(picture, SIDE // 2)
     shown.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     return shown
 
@@ -32,20 +33,20 @@ def fitted(picture: Image.Image) -> Image.Image:
 def preview(
     cfg: StyleConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any], image: Callable[[int], Image.Image]
 ) -> Pictures:
-    """One picture: a row per photo with photo, style, result."""
-    shown = []
+    """A picture for each of the first photos: the photo, the painting whose style it takes, and the result."""
+    items: list[tuple[str, Image.Image]] = []
     for id, row in enumerate(rows):
         if "picture" not in row:
             continue
-        result = Image.fromarray(row["picture"].transpose(1, 2, 0))
-        try:
-            photo: Image.Image | None = fitted(in_square(image(id)))
-        except DataError:  # moved or damaged since it was read
-            photo = None
-        shown.append([photo, fitted(as_picture(meta["styles"][row["number"]]["png"])), fitted(result)])
-    files = filter(None, (file_of(image, id) for id, row in enumerate(rows) if "picture" in row))
-    words = ": ".join(filter(None, ["photo, style, result", ", ".join(files)]))
-    items = [(words, sheet(shown, (SIDE, SIDE), GAP))] if shown else []
+        style = meta["styles"][row["number"]]
+        parts = [
+            ("style", fitted(as_picture(style["png"]))),
+            ("result", fitted(Image.fromarray(row["picture"].transpose(1, 2, 0)))),
+        ]
+        with suppress(DataError):  # moved or damaged since it was read
+            parts.insert(0, ("photo", fitted(in_square(image(id)))))
+        words = ": ".join(filter(None, [file_of(image, id), f"in the style of {told(style['name'])}"]))
+        items.append((words, panels(parts, columns=len(parts))))
     return Pictures("Photo, style, result", items)
 
 

@@ -99,7 +99,7 @@ class StyleConfig(Section):
     )
     width: int = Field(32, ge=4, description="feed_forward only: channels at full resolution; 4 times as many inside")
     blocks: int = Field(5, ge=1, le=16, description="residual blocks at the lowest resolution")
-    preview: int = Field(4, ge=0, le=16, description="photos of val in the grid that is drawn at each evaluation")
+    preview: int = Field(4, ge=0, le=16, description="photos of val that are drawn at each evaluation")
 
     @field_validator("content_layers", "style_layers")
     @classmethod

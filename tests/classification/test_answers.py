@@ -111,13 +111,13 @@ def test_report_of_a_few_classes():
     shown = TASK.report(cfg, rows, meta, image)
     assert opened == [3, 1]  # mistakes, the most confident first
     pictures = next(piece for piece in shown if isinstance(piece, Pictures))
-    assert [caption for caption, _ in pictures.items] == ["cat -> dog 1.00"]
+    assert [caption for caption, _ in pictures.items] == ["cat (0%), called dog (100%)"]
     tables = {piece.title: piece for piece in shown if isinstance(piece, Table)}
     assert tables["Classes"].rows[0][:3] == ("cat", 2, "0.500")
     assert "1 class without an image" in tables["Classes"].caption
     assert {row[:3] for row in tables["Most confused pairs"].rows} == {("cat", "dog", 1), ("dog", "cat", 1)}
     figures = [piece for piece in shown if isinstance(piece, Figure)]
-    assert [figure.title for figure in figures] == ["Confusion matrix", "Reliability"]
+    assert [figure.title for figure in figures] == ["Confusion matrix", "Class balance", "Reliability"]
     from matplotlib.figure import Figure as Canvas
 
     for figure in figures:
@@ -125,7 +125,7 @@ def test_report_of_a_few_classes():
         axes = canvas.subplots()
         figure.draw(axes)
         canvas.canvas.draw()
-        assert {text.get_text() for text in axes.texts} <= {"1", "2", "3"}
+        assert {text.get_text() for text in axes.texts} <= {"0", "1", "2", "3"}
         assert axes.texts
 
 
@@ -133,7 +133,7 @@ def test_report_of_many_classes_and_of_none_wrong():
     classes = [str(i) for i in range(40)]
     cfg, rows, meta = rows_of(np.eye(40) * 9, list(range(40)), classes)
     shown = TASK.report(cfg, rows, meta, lambda number: Image.new("RGB", (8, 8)))
-    assert [piece.title for piece in shown] == ["Classes", "Reliability"]
+    assert [piece.title for piece in shown] == ["Accuracy by class", "Classes", "Class balance", "Reliability"]
 
 
 def test_report_of_several_labels():
@@ -142,7 +142,8 @@ def test_report_of_several_labels():
         {"true": [0], "probability": np.array([0.9, 0.2])},
         {"true": [], "probability": np.array([0.1, 0.7])},
     ]
-    (table,) = TASK.report(cfg, rows, shapes_meta(["a", "b"], "multi"), lambda number: None)
+    mistakes, _, table, *_ = TASK.report(cfg, rows, shapes_meta(["a", "b"], "multi"), lambda number: None)
+    assert [caption for caption, _ in mistakes.items] == ["wrongly named b 70%"]
     assert table.rows == [("a", 1, "1.000", "1.000", "1.000")]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from visiontl.kit.drawing import cielab, distinct_colors
+from visiontl.kit.drawing import cielab, class_color, distinct_colors
 
 RED = (232, 70, 46)
 
@@ -45,3 +45,12 @@ def test_colors_stay_as_people_know_them():
 def test_more_colors_than_there_are_is_an_error():
     with pytest.raises(ValueError, match="take more levels"):
         distinct_colors(100, RED, levels=3)
+
+
+def test_a_class_has_its_color_by_its_place_alone():
+    colors = np.array([class_color(i) for i in range(80)], dtype=float)
+    assert len({tuple(c) for c in colors}) == 80
+    for count, least in ((2, 150), (8, 90), (20, 50), (80, 20)):
+        gaps = np.linalg.norm(colors[:count, None] - colors[None, :count], axis=2)
+        assert gaps[~np.eye(count, dtype=bool)].min() > least
+    assert class_color(81) == class_color(1)

@@ -12,6 +12,7 @@ from visiontl.kit.drawing import (
     contrast,
     enlarged,
     font,
+    panels,
     put_boxes,
     put_lines,
     sheet,
@@ -118,7 +119,8 @@ def test_any_name(name):
     plain = gray(400, 400)
     assert changed(put_boxes(gray(400, 400), [Shape((50, 50, 200, 200), RED, f"{name}  0.5")]), plain).any()
     assert changed(put_lines(gray(400, 400), [name]), plain).any()
-    assert with_legend(plain, [(RED, name)]).height == 400
+    assert with_legend(plain, [(RED, name)]).size == (400, 400 + 24 + 15)  # one line, and letters of 15 pixels
+    assert panels([(name, plain), (name, plain)]).width == 806
 
 
 def test_long_names_give_way_and_the_number_stays():
@@ -147,19 +149,40 @@ def test_colors_are_laid_over_the_pixels_that_are_meant():
     assert (np.abs(made[where] - (178, 40, 40)) <= 1).all()  # 0.55 of the color, 0.45 of the photo
 
 
-def test_a_legend_lists_colors_beside_the_picture_and_counts_what_has_no_room():
+def test_a_legend_lists_colors_below_the_picture_and_counts_what_has_no_room():
     entries = [(RED, "first"), ((0, 255, 0), "second"), ((70, 0, 255), "third")]
-    made = np.asarray(with_legend(gray(200, 300), entries))
-    assert (made[:, :200] == 90).all()
-    for place, (color, _) in enumerate(entries):
+    made = np.asarray(with_legend(gray(400, 300), entries))
+    assert (made[:300] == 90).all()
+    found = {}
+    for color, _ in entries:
         rows, columns = np.nonzero((made == color).all(2))
-        assert columns.min() > 200
-        assert place * 19 < rows.mean() < (place + 1) * 19 + 6
+        assert rows.min() > 300
+        found[color] = (columns.mean() // 200, (rows.mean() - 300) // 24)
+    assert list(found.values()) == [(0, 0), (0, 1), (1, 0)]  # column by column
     many = [(RED, f"class {i}") for i in range(50)]
-    listed = (np.asarray(with_legend(gray(200, 300), many)) == RED).all(2)
-    swatches = int((np.diff(listed.any(1).astype(int)) == 1).sum())
-    assert swatches < 15  # the last line says how many more
-    assert with_legend(gray(200, 300), []).size[1] == 300
+    listed = (np.asarray(with_legend(gray(400, 300), many)) == RED).all(2)
+    assert (
+        int((np.diff(listed.any(1).astype(int)) == 1).sum()) == 12
+    )  # two columns of twelve; the last says how many more
+    assert with_legend(gray(400, 300), []).size == (400, 300)
+
+
+@pytest.mark.parametrize("width", [320, 966, 1920])
+def test_a_legend_is_read_where_the_picture_is_shown_320_pixels_wide(width):
+    """Letters of the legend are about 12 pixels there: lines are 1.6 times that apart."""
+    one, two = (with_legend(gray(width, 300), [(RED, "a")] * n).height for n in (1, 3))
+    assert (two - one) / width * 320 / 1.6 >= 11.5
+
+
+def test_pictures_stand_beside_each_other_below_their_words():
+    made = np.asarray(panels([("truth", gray(280, 200)), ("answer", gray(140, 100)), ("third", gray(280, 50))]))
+    line = 30  # 1.5 times a 14th of 280
+    assert made.shape == (200 + 50 + 2 * line + 6, 2 * 280 + 6, 3)
+    assert (made[line : line + 200, :280] == 90).all()
+    assert (made[line : line + 200, 286:] == 90).all()  # brought to the same width
+    assert (made[2 * line + 206 :, :280] == 90).all()
+    for left in (0, 286):
+        assert (made[:line, left : left + 100] == 0).all(2).any()  # the words
 
 
 def test_lines_stand_in_a_dark_box_at_the_top_left():

@@ -57,9 +57,10 @@ def run(tmp_path_factory):
 def test_the_report_shows_how_the_pictures_grew_and_a_curve_for_each_layer(run):
     folder = Path(run["run"])
     previews = sorted((folder / "previews").glob("*.jpg"))
-    assert len(previews) == 2
-    sheet = Image.open(previews[0])
-    assert sheet.width > 2.5 * (sheet.height / 2), "photo, style and result, in two rows"
+    assert len(previews) == 4, "two photos, twice"
+    panels = Image.open(previews[0])
+    assert panels.width > 2.2 * panels.height, "photo, style and result beside each other"
+    assert panels.width >= 3 * 160, "no stamps"
     header = (folder / "metrics.csv").read_text().splitlines()[0]
     assert all(f"style.map{i}" in header for i in range(4))
     page = (folder / "report.html").read_text()

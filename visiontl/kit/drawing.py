@@ -20,6 +20,8 @@ LARGEST = 4096  # pixels; no longer side is enlarged beyond it: a strip of 100,0
 STRENGTH = 0.55  # of colors over a photo, 0..1
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 RIGHT, WRONG, MISSED = (86, 180, 233), (230, 90, 0), (250, 225, 60)  # safe for the color-blind
+CLASS_COLORS, FIRST_COLOR = 80, (232, 70, 46)  # of classes: how many there are, and the first, a red
+LEGEND_LINES = 12  # of a legend, in each of its columns
 GRAY, DARK, LIGHT = 30, 35, 92  # CIELAB: least chroma, least and most lightness (of 100) of a color that is drawn
 
 
@@ -43,6 +45,12 @@ def distinct_colors(number: int, first: tuple[int, int, int], levels: int = 12) 
         distance = np.minimum(distance, ((lab - lab[chosen[-1]]) ** 2).sum(1))
         chosen.append(int(distance.argmax()))
     return tuple((int(r), int(g), int(b)) for r, g, b in rgb[chosen])
+
+
+def class_color(index: int) -> Color:
+    """The color of a class, by its place among the model's classes alone: the same in every picture, chart and split.
+    80 are told apart, the first ones best; further classes begin again."""
+    return distinct_colors(CLASS_COLORS, FIRST_COLOR)[index % CLASS_COLORS]
 
 
 def cielab(rgb: np.ndarray) -> np.ndarray:
@@ -209,23 +217,46 @@ def tinted(photo: Image.Image, colors: np.ndarray, where: np.ndarray) -> Image.I
 
 
 def with_legend(picture: Image.Image, entries: Sequence[tuple[Color, str]]) -> Image.Image:
-    """The picture with a panel to its right: a color and a text each, as many as there is room for."""
-    size = min(max(12, picture.height // 28), 64)  # pixels
-    line = round(size * 1.6)
-    room = max(1, (picture.height - size) // line)
+    """The picture above a list of colors and their texts, in one column or two: as many as LEGEND_LINES lines hold, the
+    others counted. Letters are a 26th of the picture's width, so they can be read where it is shown 320 pixels wide."""
+    size = min(max(12, round(picture.width / 26)), 160)  # pixels
+    width = max(picture.width, 16 * size)
+    columns = 2 if len(entries) > 1 and width >= 24 * size else 1
+    room = columns * LEGEND_LINES
     if len(entries) > room:
         entries = [*entries[: room - 1], (WHITE, f"{len(entries) - room + 1} more")]
-    texts = [shortened(text, size, 16 * size) for _, text in entries]
-    widest = max((font(text, size).getlength(text) for text in texts), default=0)
-    canvas = Image.new("RGB", (picture.width + round(widest) + 3 * size, picture.height), WHITE)
-    canvas.paste(picture, (0, 0))
+    line, lines = round(size * 1.6), -(-len(entries) // columns)
+    height = lines * line + size if entries else 0
+    canvas = Image.new("RGB", (width, picture.height + height), WHITE)
+    canvas.paste(picture, ((width - picture.width) // 2, 0))
     pen = ImageDraw.Draw(canvas)
-    x = picture.width + size // 2
-    for number, ((color, _), text) in enumerate(zip(entries, texts, strict=True)):
-        y = size // 2 + number * line
-        pen.rectangle((x, y, x + size, y + size), fill=color, outline=(90, 90, 90))
-        pen.text((x + round(1.5 * size), y + size / 2), text, font=font(text, size), fill=BLACK, anchor="lm")
+    for number, (color, text) in enumerate(entries):
+        x, y = number // lines * (width // columns), picture.height + size // 2 + number % lines * line
+        place, end = (x + size // 2, y, x + size // 2 + size, y + size), width // columns - 2.5 * size
+        pen.rectangle(place, fill=color, outline=(90, 90, 90))
+        text = shortened(text, size, round(end))
+        pen.text((x + 2 * size, y + size / 2), text, font=font(text, size), fill=BLACK, anchor="lm")
     return canvas
+
+
+def panels(parts: Sequence[tuple[str, Image.Image]], columns: int = 2, gap: int = 6) -> Image.Image:
+    """Pictures beside each other, `columns` in a row, each below its words: truth | prediction.
+
+    All are as wide as the widest; letters are a 14th of that, so they can be read where two are shown 320 pixels wide.
+    """
+    widest = max(picture.width for _, picture in parts)
+    size = max(12, round(widest / 14))  # pixels
+    made: list[Image.Image] = []
+    for words, picture in parts:
+        scale = widest / picture.width
+        if scale != 1:
+            picture = picture.resize((widest, max(1, round(picture.height * scale))))
+        canvas = Image.new("RGB", (widest, picture.height + round(1.5 * size)), WHITE)
+        canvas.paste(picture.convert("RGB"), (0, round(1.5 * size)))
+        text = shortened(words, size, widest)
+        ImageDraw.Draw(canvas).text((0, round(0.75 * size)), text, font=font(text, size), fill=BLACK, anchor="lm")
+        made.append(canvas)
+    return sheet([made[i : i + columns] for i in range(0, len(made), columns)], gap=gap)
 
 
 def put_lines(picture: Image.Image, lines: Sequence[str]) -> Image.Image:

@@ -100,13 +100,23 @@ def test_pictures_of_an_evaluation_keep_their_captions(tmp_path):
         save_previews(tmp_path, step, Pictures("Val", items, "Left to right."), console)
     [shown] = read_previews(tmp_path)
     assert (shown.title, shown.caption) == ("How it grew: Val", "Left to right.")
-    assert [text for text, _ in shown.items] == ["step 2: a.jpg", "step 2: b.jpg", "step 10: a.jpg: better", "step 10"]
+    assert [text for text, _ in shown.items] == ["step 2: a.jpg", "step 10: a.jpg: better", "step 2: b.jpg", "step 10"]
     # damaged, of an older version, and not of a run at all
     (tmp_path / "previews/step-00000002-00.jpg").write_bytes(b"no picture")
     (tmp_path / "previews/step-00000010.json").write_text("[]")
     (tmp_path / "previews/step-of-mine.jpg").write_bytes(b"")
     [shown] = read_previews(tmp_path)
-    assert [text for text, _ in shown.items] == ["step 2: b.jpg", "step 10", "step 10"]
+    assert [text for text, _ in shown.items] == ["step 10", "step 2: b.jpg", "step 10"]
     assert shown.caption == "Left to right. 1 more cannot be read."
     assert not console.notes
     assert read_previews(tmp_path / "none") == []
+
+
+def test_of_many_evaluations_a_few_are_shown_and_the_others_counted(tmp_path):
+    for step in range(10, 210, 10):
+        items = [(text, Image.new("RGB", (8, 8))) for text in ("a", "b")]
+        save_previews(tmp_path, step, Pictures("Val", items), Console(main=False))
+    [shown] = read_previews(tmp_path)
+    steps = [int(text.split()[1].rstrip(":")) for text, _ in shown.items]
+    assert steps == 2 * [10, 50, 90, 120, 160, 200]  # one picture as it grew, then the other
+    assert shown.caption == "28 more are in the folder previews."

@@ -9,11 +9,13 @@ from typing import Any
 
 from PIL import Image
 
+from visiontl.kit.charts import spread
 from visiontl.report.console import Console
 from visiontl.report.items import Pictures
 from visiontl.runs.files import write_text
 
 FOLDER = "previews"
+STEPS = 6  # at which a picture is shown
 
 
 def save_previews(folder: Path, step: int, shown: Pictures, console: Console) -> None:
@@ -36,16 +38,19 @@ def save_previews(folder: Path, step: int, shown: Pictures, console: Console) ->
 
 
 def read_previews(folder: Path) -> list[Pictures]:
-    """All that was kept, in the order of the steps, each with its step and its own caption. What cannot be read is
-    counted in the caption."""
+    """What was kept, each with its step and its own caption: the first picture of each step, then the second. Of many
+    steps STEPS from the first to the last are chosen. What is left out, and what cannot be read, is counted in the
+    caption."""
     items: list[tuple[str, Image.Image]] = []
     words: dict[str, dict[str, Any]] = {}
     unread = 0
-    for file in sorted((folder / FOLDER).glob("step-*.jpg")):
-        named = re.fullmatch(r"step-(\d+)-(\d+)", file.stem)
-        if named is None:  # no file of a run
+    named = [re.fullmatch(r"step-(\d+)-(\d+)", file.stem) for file in (folder / FOLDER).glob("step-*.jpg")]
+    kept = sorted((found[2], found[1]) for found in named if found is not None)  # the others are no files of a run
+    shown = set(spread(sorted({step for _, step in kept}), STEPS))
+    for index, step in kept:
+        if step not in shown:
             continue
-        step, index = named.groups()
+        file = folder / FOLDER / f"step-{step}-{index}.jpg"
         if step not in words:
             words[step] = _words(folder / FOLDER / f"step-{step}.json")
         texts = words[step].get("items")
@@ -57,9 +62,11 @@ def read_previews(folder: Path) -> list[Pictures]:
             unread += 1
     if not items:
         return []
-    newest = next((found for found in reversed(list(words.values())) if found), {})
+    newest = next((words[step] for step in sorted(words, reverse=True) if words[step]), {})
     title = f"How it grew: {newest['title']}" if newest.get("title") else "How it grew"
     said = [str(newest.get("caption") or ""), f"{unread} more cannot be read." if unread else ""]
+    left_out = sum(step not in shown for _, step in kept)
+    said.append(f"{left_out} more are in the folder {FOLDER}." if left_out else "")
     return [Pictures(title, items, " ".join(filter(None, said)))]
 
 

@@ -13,6 +13,7 @@ from visiontl.kit.written import jpeg, put, put_table
 
 IMAGES = {"train": 40, "val": 10, "test": 15}  # of each kind
 NEW = 2  # of each kind, in no split
+SEVERAL = {"train": 120, "val": 30, "test": 45}  # pictures with one to three kinds
 SIDE = 224  # pixels
 SEEDS = {"train": 1, "val": 2, "test": 3, "new": 4, "several": 5}
 
@@ -86,7 +87,7 @@ def one_each() -> Sequence[tuple[str, str, int, bytes]]:
 def several() -> Sequence[tuple[str, str, tuple[str, ...], bytes]]:
     """(split, name, the kinds that are seen, the file's content) of each picture with up to three creatures."""
     made = []
-    for split, count in {"train": 120, "val": 30, "test": 45}.items():
+    for split, count in SEVERAL.items():
         for number in range(count):
             chosen = [KINDS[(number * 7 + step * step) % len(KINDS)] for step in range(1 + number % 3)]
             drawn = scene([SEEDS["several"], SEEDS[split], number], chosen, (SIDE, SIDE))

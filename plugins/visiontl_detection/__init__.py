@@ -25,6 +25,7 @@ TASK = Task(
     report=lazy("visiontl_detection.charts:report"),
     check=lazy("visiontl_detection.checks:check"),
     example=lazy("visiontl_detection.example:example"),
+    samples={name: lazy(f"visiontl_detection.samples:{name}") for name in ("coco", "voc", "yolo")},
     small={"fpn_width": 32, "box_width": 32, "regions": 32},
     defaults={"freeze.norm_stats": "fixed"},
 )

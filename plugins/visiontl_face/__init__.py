@@ -25,6 +25,7 @@ TASK = Task(
     report=lazy("visiontl_face.charts:report"),
     check=lazy("visiontl_face.checks:check"),
     example=lazy("visiontl_face.example:example"),
+    samples={name: lazy(f"visiontl_face.samples:{name}") for name in ("folders", "table", "pairs", "lfw")},
     small={"dimension": 32, "flip": False},
     # the neck starts from features with the pretrained statistics; moving ones would take them away from under it
     defaults={"train.evaluate_start": True, "freeze.norm_stats": "fixed"},

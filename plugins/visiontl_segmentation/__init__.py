@@ -25,6 +25,10 @@ TASK = Task(
     report=lazy("visiontl_segmentation.charts:report"),
     check=lazy("visiontl_segmentation.checks:check"),
     example=lazy("visiontl_segmentation.example:example"),
+    samples={
+        name: lazy(f"visiontl_segmentation.samples:{name}")
+        for name in ("index", "palette", "color", "binary", "coco", "voc")
+    },
     small={"decoder": {"name": "unet", "width": 32}},
 )
 

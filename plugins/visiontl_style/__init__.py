@@ -27,6 +27,7 @@ TASK = Task(
     refuse=refuse,
     check=lazy("visiontl_style.checks:check"),
     example=lazy("visiontl_style.example:example"),
+    samples={name: lazy(f"visiontl_style.samples:{name}") for name in ("folders", "file", "adain")},
     # small weights, so that plain SGD at the checks' rate does not run away
     small={
         "width": 4,

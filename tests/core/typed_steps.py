@@ -11,6 +11,7 @@ import visiontl_classification.example
 import visiontl_classification.losses
 import visiontl_classification.model
 import visiontl_classification.predictions
+import visiontl_classification.samples
 import visiontl_classification.scores
 import visiontl_classification.views
 import visiontl_detection.batches
@@ -23,6 +24,7 @@ import visiontl_detection.example
 import visiontl_detection.losses
 import visiontl_detection.model
 import visiontl_detection.predictions
+import visiontl_detection.samples
 import visiontl_detection.scores
 import visiontl_detection.views
 import visiontl_face.batches
@@ -34,6 +36,7 @@ import visiontl_face.example
 import visiontl_face.losses
 import visiontl_face.model
 import visiontl_face.predictions
+import visiontl_face.samples
 import visiontl_face.scores
 import visiontl_face.start
 import visiontl_face.views
@@ -47,6 +50,7 @@ import visiontl_segmentation.example
 import visiontl_segmentation.losses
 import visiontl_segmentation.model
 import visiontl_segmentation.predictions
+import visiontl_segmentation.samples
 import visiontl_segmentation.scores
 import visiontl_segmentation.views
 import visiontl_style.batches
@@ -58,6 +62,7 @@ import visiontl_style.example
 import visiontl_style.losses
 import visiontl_style.model
 import visiontl_style.predictions
+import visiontl_style.samples
 import visiontl_style.scores
 import visiontl_style.views
 
@@ -81,6 +86,12 @@ CLASSIFICATION = Task(
     report=visiontl_classification.charts.report,
     check=visiontl_classification.checks.check,
     example=visiontl_classification.example.example,
+    samples={
+        "folders": visiontl_classification.samples.folders,
+        "table": visiontl_classification.samples.table,
+        "multi": visiontl_classification.samples.multi,
+        "columns": visiontl_classification.samples.columns,
+    },
 )
 DETECTION = Task(
     name="detection",
@@ -101,6 +112,11 @@ DETECTION = Task(
     report=visiontl_detection.charts.report,
     check=visiontl_detection.checks.check,
     example=visiontl_detection.example.example,
+    samples={
+        "coco": visiontl_detection.samples.coco,
+        "voc": visiontl_detection.samples.voc,
+        "yolo": visiontl_detection.samples.yolo,
+    },
 )
 FACE = Task(
     name="face",
@@ -120,6 +136,12 @@ FACE = Task(
     report=visiontl_face.charts.report,
     check=visiontl_face.checks.check,
     example=visiontl_face.example.example,
+    samples={
+        "folders": visiontl_face.samples.folders,
+        "table": visiontl_face.samples.table,
+        "pairs": visiontl_face.samples.pairs,
+        "lfw": visiontl_face.samples.lfw,
+    },
 )
 SEGMENTATION = Task(
     name="segmentation",
@@ -140,6 +162,14 @@ SEGMENTATION = Task(
     report=visiontl_segmentation.charts.report,
     check=visiontl_segmentation.checks.check,
     example=visiontl_segmentation.example.example,
+    samples={
+        "index": visiontl_segmentation.samples.index,
+        "palette": visiontl_segmentation.samples.palette,
+        "color": visiontl_segmentation.samples.color,
+        "binary": visiontl_segmentation.samples.binary,
+        "coco": visiontl_segmentation.samples.coco,
+        "voc": visiontl_segmentation.samples.voc,
+    },
 )
 STYLE = Task(
     name="style",
@@ -160,6 +190,11 @@ STYLE = Task(
     preview=visiontl_style.charts.preview,
     check=visiontl_style.checks.check,
     example=visiontl_style.example.example,
+    samples={
+        "folders": visiontl_style.samples.folders,
+        "file": visiontl_style.samples.file,
+        "adain": visiontl_style.samples.adain,
+    },
     refuse=visiontl_style.config.refuse,
 )
 

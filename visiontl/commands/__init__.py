@@ -11,6 +11,7 @@ from visiontl.commands import (
     import_weights,
     list,
     predict,
+    samples,
     train,
 )
 from visiontl.hookspecs import hookimpl
@@ -28,6 +29,7 @@ MODULES = (
     list,
     config,
     configs,
+    samples,
     completion,
 )
 COMMANDS = {module.COMMAND.name: module.COMMAND for module in MODULES}

@@ -85,6 +85,25 @@ def scene(seed: int | Sequence[int], kinds: Sequence[str], size: tuple[int, int]
     return Scene(Image.fromarray(np.round(picture.clip(0, 255)).astype(np.uint8)), things)
 
 
+def crowd(part: int, number: int, most: int = 4, size: tuple[int, int] = (256, 192)) -> Scene:
+    """A scene with one to `most` things of any kinds, two of one kind among them. part: of a data set, such as a split,
+    that shall not share scenes with another."""
+    rng = np.random.default_rng([SEED, part, number, most])
+    kinds = [KINDS[int(rng.integers(len(KINDS)))] for _ in range(1 + number % most)]
+    return scene([100 + part, number], kinds, size)
+
+
+def name(person: int) -> str:
+    """What one of 60 creatures of `portrait` is called: Bako, Memi ... Raises ValueError beyond."""
+    if not 0 <= person < 60:
+        raise ValueError(f"{person} has no name; they are numbered 0 to 59")
+    starts, ends = (
+        ["Ba", "Du", "Fi", "Ke", "Lo", "Mi", "Na", "Po", "Ru", "Sa", "Ti", "Wo"],
+        ["ko", "mi", "ra", "lu", "so"],
+    )
+    return starts[person % 12] + ends[(person // 12 + person) % 5]
+
+
 def portrait(person: int, view: int, side: int = 160) -> Portrait:
     """One picture of one creature, (side, side) pixels, with its landmarks and the box of its head. person says who it
     is: ears, eyes, coat and markings; view: direction, mood, light and place."""

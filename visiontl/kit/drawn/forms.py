@@ -132,42 +132,46 @@ def filled(outline: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def shaded(part: Part, mask: np.ndarray, place: Pose, light: Light, corner: tuple[int, int]) -> np.ndarray:
     """(h, w, 3) float32: the part's texture, lit. corner: of the mask in the picture."""
-    colors = textured(part, mask.shape, place, corner).astype(np.float32)
+    colors = textured(part, mask.shape, place, corner) * np.array(light.tint, np.float32)
     if not part.bulge:
-        return colors * np.array(light.tint, np.float32)
-    wide, near = blurred(mask, 3), blurred(mask, 8)
-    height = np.float32(part.bulge) * (wide * np.float32(1.4) + near * np.float32(0.5))
-    reach = np.float32(min(mask.shape)) * np.float32(0.22)
-    slope_x = (np.roll(height, 1, axis=1) - np.roll(height, -1, axis=1)) * reach
-    slope_y = (np.roll(height, 1, axis=0) - np.roll(height, -1, axis=0)) * reach
+        return colors
+    near = blurred(mask, 8)
+    reach = np.float32(0.22 * part.bulge * min(mask.shape))
+    height = (blurred(mask, 3) * np.float32(1.4) + near * np.float32(0.5)) * reach
+    slope_x, slope_y = np.zeros_like(height), np.zeros_like(height)
+    slope_x[:, 1:-1] = height[:, :-2] - height[:, 2:]
+    slope_y[1:-1] = height[:-2] - height[2:]
     length = np.sqrt(slope_x * slope_x + slope_y * slope_y + np.float32(1))
     towards = (slope_x * np.float32(light.x) + slope_y * np.float32(light.y) + np.float32(0.9)) / length
     strength = np.float32(light.strength)
-    bright = (1 - strength) + strength * np.maximum(towards, 0) * np.float32(1.15)
+    towards = np.maximum(towards, 0)
+    bright = (1 - strength) + strength * np.float32(1.15) * towards
     if part.rim:
-        bright = bright * (1 - np.float32(part.rim) * (1 - near.clip(0, 1)))
-    colors *= bright[..., None] * np.array(light.tint, np.float32)
+        bright *= 1 - np.float32(part.rim) * (1 - near.clip(0, 1))
+    colors *= bright[..., None]
     if part.gloss:
-        shine = np.maximum(towards / np.float32(1.35), 0)
+        shine = towards / np.float32(1.35)
         for _ in range(4):  # the 16th power
-            shine = shine * shine
+            shine *= shine
         colors += (np.float32(part.gloss * 200) * shine * strength)[..., None]
     return colors
 
 
 def textured(part: Part, shape: tuple[int, ...], place: Pose, corner: tuple[int, int]) -> np.ndarray:
-    """(h, w, 3) uint8: the texture as it lies on the form."""
+    """(h, w, 3) uint8: the texture as it lies on the form; (1, 1, 3) for a single color without a shape."""
     if len(part.colors) == 1:
-        return np.broadcast_to(np.array(part.colors[0], np.uint8), (*shape, 3))
+        flat = np.array(part.colors[0], np.uint8)[None, None]
+        return flat if not part.bulge else np.broadcast_to(flat, (*shape, 3))
     m = place.matrix
     det = m[0, 0] * m[1, 1] - m[0, 1] * m[1, 0]
-    inverse = np.array([[m[1, 1], -m[0, 1]], [-m[1, 0], m[0, 0]]]) / det * (90 * part.scale)
+    unit = 90 * part.scale / det
+    across = m[1, 1] * unit, -m[1, 0] * unit  # the texture's pixels to one of the picture, to the right
+    down = -m[0, 1] * unit, m[0, 0] * unit
     c, s = direction(part.turn)
-    inverse = np.array([[c, -s], [s, c]]) @ inverse
+    a, b = c * across[0] - s * across[1], c * down[0] - s * down[1]
+    d, e = s * across[0] + c * across[1], s * down[0] + c * down[1]
     dx, dy = corner[0] - place.x, corner[1] - place.y
-    start_x = 512 + inverse[0, 0] * dx + inverse[0, 1] * dy
-    start_y = 512 + inverse[1, 0] * dx + inverse[1, 1] * dy
-    data = (inverse[0, 0], inverse[0, 1], start_x, inverse[1, 0], inverse[1, 1], start_y)
+    data = (a, b, 512 + a * dx + b * dy, d, e, 512 + d * dx + e * dy)
     values = tile(part.skin).transform((shape[1], shape[0]), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
     return ramp(part.colors)[np.asarray(values)]
 

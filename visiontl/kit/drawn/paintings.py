@@ -26,7 +26,7 @@ def waves() -> Image.Image:
     """Rows of crests with foam, over each other, as in woodcuts."""
     side = 512
     x = upwards(side) / side
-    picture = ramp(((233, 222, 196), (205, 200, 180)))[np.minimum(upwards(side), 255)][:, None].repeat(side, 1)
+    picture = ramp(((233, 222, 196), (205, 200, 180)))[np.minimum(np.arange(side), 255)][:, None].repeat(side, 1)
     rows = upwards(side)[:, None]
     rng = np.random.default_rng(SEED)
     paper = np.asarray(tile("fur").crop((0, 0, side, side)), dtype=np.int64)

@@ -45,7 +45,7 @@ def photo(seed: int, size: tuple[int, int] = (256, 192)) -> Image.Image:
         hills(rng, picture, horizon, layer, picked(rng, FAR))
     land = LANDS[int(rng.integers(len(LANDS)))]
     floor(rng, picture, horizon, land)
-    things = [tree] if land == "water" else [tree, tree, house, bush, rock]
+    things = [boat, boat, rock] if land == "water" else [tree, tree, house, bush, rock]
     count = int(rng.integers(3, 8))
     depths = sorted(between(rng, 0.06, 0.75) for _ in range(count))
     for depth in depths:  # the nearer ones last
@@ -135,7 +135,7 @@ def tree(rng: np.random.Generator) -> list[Part]:
         for level in range(4):
             y, wide = -0.3 - 0.27 * level, 0.42 - 0.085 * level
             line = [(-wide, y), (-wide * 0.4, y - 0.2), (0, y - 0.5), (wide * 0.4, y - 0.2), (wide, y), (0, y + 0.06)]
-            made.append(Part(smooth(line, 2), colors, "grass", 1.6, 0.0, 0.8, 0.0, 0.45))
+            made.append(Part(smooth(line, 2), colors, "foliage", 2.0, 0.0, 0.8, 0.0, 0.4))
         return made
     crown: list[Part] = []
     for _ in range(int(rng.integers(4, 7))):
@@ -143,7 +143,7 @@ def tree(rng: np.random.Generator) -> list[Part]:
         around = upwards(14) / 14
         radius = size * (0.85 + 0.3 * rng.random(14))
         line = np.stack([x + radius * cosine(around), y + radius * 0.9 * sine(around)], axis=1)
-        crown.append(Part(smooth(line, 2), colors, "litter", 1.8, float(rng.random()), 1.0, 0.0, 0.5))
+        crown.append(Part(smooth(line, 2), colors, "foliage", 1.7, float(rng.random()), 1.0, 0.0, 0.4))
     return [trunk, *crown]
 
 
@@ -152,13 +152,29 @@ def bush(rng: np.random.Generator) -> list[Part]:
     made: list[Part] = []
     for x in (-0.32, 0.3, 0.0):
         line = oval(x, -0.22, between(rng, 0.25, 0.4), between(rng, 0.22, 0.36), corners=18)
-        made.append(Part(line, colors, "litter", 2.2, float(rng.random()), 1.0, 0.0, 0.5))
+        made.append(Part(line, colors, "foliage", 2.2, float(rng.random()), 1.0, 0.0, 0.4))
     return made
 
 
 def rock(rng: np.random.Generator) -> list[Part]:
     line = [(-0.5, 0.03), (-0.45, -0.25), (-0.1, -between(rng, 0.35, 0.6)), (0.3, -0.35), (0.52, -0.1), (0.45, 0.05)]
     return [Part(smooth(line, 2), picked(rng, EARTHS["stone"]), "stone", 1.6, float(rng.random()), 1.2, 0.1, 0.4)]
+
+
+def boat(rng: np.random.Generator) -> list[Part]:
+    high, side = between(rng, 0.75, 1.0), 1.0 if rng.random() < 0.5 else -1.0
+    hull = np.array([(-0.48, -0.16), (0.52, -0.16), (0.36, 0.02), (-0.36, 0.02)]) * (side, 1)
+    mast = np.array([(-0.02, -0.15), (-0.015, -high - 0.08), (0.015, -high - 0.08), (0.02, -0.15)])
+    main = np.array([(-0.04, -0.22), (-0.04, -high), (-0.3, -0.5), (-0.42, -0.22)]) * (side, 1)
+    fore = np.array([(0.05, -0.22), (0.04, -high * 0.95), (0.28, -0.55), (0.45, -0.2)]) * (side, 1)
+    pale = ((190, 180, 165), (250, 246, 236))
+    colors = picked(rng, COATS)
+    return [
+        Part(hull, colors[:2], "wood", 1.5, 0.0, 0.5, 0.2, 0.3),
+        Part(mast, picked(rng, EARTHS["bark"]), "bark", 2.0),
+        Part(main, pale if rng.random() < 0.6 else colors[1:], "cloth", 2.0, 0.0, 0.6, 0.0, 0.2),
+        Part(fore, pale if rng.random() < 0.6 else colors[1:], "cloth", 2.0, 0.0, 0.6, 0.0, 0.2),
+    ]
 
 
 def house(rng: np.random.Generator) -> list[Part]:

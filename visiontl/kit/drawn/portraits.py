@@ -14,9 +14,24 @@ from PIL import Image
 from visiontl.kit.drawn.forms import Part, cast, draw, drawn_light, lay, oval, pose, smooth, strip
 from visiontl.kit.drawn.grounds import finish, ground
 from visiontl.kit.drawn.kinds import DARK, PALE, between
-from visiontl.kit.drawn.textures import COATS, Palette, direction, hexes, picked
+from visiontl.kit.drawn.textures import Palette, direction, hexes, picked
 
 SEED = 4051
+FURS = [
+    hexes(one)
+    for one in (
+        "2a1a10 8a5a33 d9b48a",
+        "1c1a1a 4a4542 8f8880",
+        "4a2410 c06a2a f2b878",
+        "6b5a48 b8a288 efe4d0",
+        "23262c 5d6672 a8b3bd",
+        "3a2c20 75604a b39c80",
+        "8a8078 d0c8bc faf6ee",
+        "2e1812 6e3a28 a86a4e",
+        "1a1412 33282a 6b5a58",
+        "6a4418 cf9a3f f6dc9a",
+    )
+]  # what creatures wear: few, so that a color alone names nobody
 IRISES = [hexes(one) for one in ("1c3d2b 5fae6b", "14324f 5b9bd5", "4a2a08 d9962f", "2e1f14 8a5a34", "3d1450 b07ad1")]
 SKINS = ("fur", "plain", "marble", "spots", "bands", "stripes")
 
@@ -120,8 +135,8 @@ def drawn_traits(rng: np.random.Generator) -> Traits:
     names = ("mask", "blaze", "tabby", "cheeks", "freckles", "half", "rings", "brow", "chin")
     chosen = rng.permutation(len(names))[: int(rng.integers(2, 5))]
     return Traits(
-        coat=picked(rng, COATS),
-        other=picked(rng, COATS),
+        coat=picked(rng, FURS),
+        other=picked(rng, FURS),
         iris=picked(rng, IRISES),
         skin=SKINS[int(rng.integers(len(SKINS)))],
         skin_scale=between(rng, 1.2, 2.2),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 Color = tuple[int, int, int]  # sRGB 0..255
 Palette = tuple[Color, ...]  # from the dark of a texture to its light
@@ -70,19 +70,20 @@ def cells_of(seed: int, number: int, jitter: float = 0.8) -> tuple[np.ndarray, n
     rng = np.random.default_rng([seed, number, 7])
     points = 0.5 + (rng.random((number, number, 2)) - 0.5) * jitter
     own = rng.random((number, number))
-    y, x = np.meshgrid(upwards(SIDE) * (number / SIDE), upwards(SIDE) * (number / SIDE), indexing="ij")
-    row, column = y.astype(np.int64), x.astype(np.int64)
+    line = upwards(SIDE) * (number / SIDE)
+    x, y, cell = line[None, :], line[:, None], line.astype(np.int64)
     first = np.full((SIDE, SIDE), 9.0)
     second, value = first.copy(), np.zeros((SIDE, SIDE))
     for down in (-1, 0, 1):
         for right in (-1, 0, 1):
-            r, c = row + down, column + right
-            point = points[r % number, c % number]
-            distance = (c + point[..., 0] - x) ** 2 + (r + point[..., 1] - y) ** 2
-            nearer = distance < first
-            second = np.where(nearer, first, np.minimum(second, distance))
-            value = np.where(nearer, own[r % number, c % number], value)
-            first = np.where(nearer, distance, first)
+            r, c = cell + down, cell + right
+            there = np.ix_(r % number, c % number)
+            away_x = points[there][..., 0] + (c - x)
+            away_y = points[there][..., 1] + (r[:, None] - y)
+            distance = away_x * away_x + away_y * away_y
+            value = np.where(distance < first, own[there], value)
+            second = np.minimum(second, np.maximum(first, distance))
+            first = np.minimum(first, distance)
     return first, second, value
 
 
@@ -190,6 +191,21 @@ def made_grass() -> np.ndarray:
         for beside in (0, 1) if share < 0.75 else (0,):
             picture[py, (px + beside) % SIDE] = value
     return stretched(picture + 0.25 * noise(59, 6, 3))
+
+
+def made_foliage() -> np.ndarray:
+    """Many small leaves, the upper ones lighter."""
+    rng = np.random.default_rng(60)
+    image = Image.new("L", (SIDE, SIDE), 25)
+    pen = ImageDraw.Draw(image)
+    for step in range(5200):
+        x, y = (int(v) for v in rng.integers(0, SIDE, 2))
+        rx, ry = (int(v) for v in rng.integers(4, 9, 2))
+        tone = int(40 + 175 * step / 5200 + rng.integers(-30, 31))
+        for dx in (0, SIDE) if x < 10 else (0, -SIDE) if x > SIDE - 10 else (0,):
+            for dy in (0, SIDE) if y < 10 else (0, -SIDE) if y > SIDE - 10 else (0,):
+                pen.ellipse((x + dx - rx, y + dy - ry, x + dx + rx, y + dy + ry), fill=tone)
+    return stretched(np.asarray(image, dtype=np.float64) / 255 + 0.25 * noise(60, 6, 3))
 
 
 def made_cloth() -> np.ndarray:

@@ -13,9 +13,9 @@ from visiontl import Figure, Pictures, Table
 from visiontl.kit.charts import (
     chosen_pictures,
     class_balance,
-    confused_pairs,
     draw_confusion,
     file_of,
+    most_confused,
     worst_bars,
 )
 from visiontl.kit.words import count, plural, some
@@ -49,11 +49,11 @@ def report(
     true = np.array([row["true"] for row in rows])
     predicted = np.array([row["top"][0] for row in rows])
     confidence = np.array([row["probability"][0] for row in rows])
-    matrix = confusion(true, predicted, len(names))
     shown: list[Any] = [*_mistakes(rows, names, image)]
     if len(names) <= MATRIX_LIMIT:
-        shown.append(_matrix(matrix, names))
-    pairs = confused_pairs(matrix, names)
+        shown.append(_matrix(confusion(true, predicted, len(names)), names))
+    cells, number = np.unique(true.astype(np.int64) * len(names) + predicted, return_counts=True)
+    pairs = most_confused(cells // len(names), cells % len(names), number, names)
     if pairs and len(names) > 2:  # with two classes the matrix says it all
         shown.append(Table("Most confused pairs", ("true", "predicted", "images", "share of the true class"), pairs))
     error = calibration_error(confidence, true == predicted)
@@ -64,7 +64,7 @@ def report(
         f"taken at its word. Expected calibration error {error:.3f}.",
         (4.5, 4.2),
     )
-    return [*shown, *_classes(matrix, names), *_balance(rows, meta), reliability]
+    return [*shown, *_classes(true, predicted, names), *_balance(rows, meta), reliability]
 
 
 def _matrix(matrix: np.ndarray, names: Sequence[str]) -> Figure:
@@ -103,16 +103,17 @@ def draw_reliability(axes: Any, confidence: np.ndarray, right: np.ndarray) -> No
     axes.legend(loc="upper left")
 
 
-def _classes(matrix: np.ndarray, names: Sequence[str]) -> list[Any]:
+def _classes(true: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> list[Any]:
     """Accuracy of each class as bars and as a table, the worst first."""
-    recall, precision, f1, present = per_class(matrix)
+    recall, precision, f1, present = per_class(true, predicted, len(names))
+    images = np.bincount(true, minlength=len(names))  # (K,)
     order: list[int] = np.argsort(recall, kind="stable").tolist()
     order = [k for k in order if present[k]]
     absent = len(names) - len(order)
     table = Table(
         "Classes",
         ("class", "images", "accuracy", "precision", "F1"),
-        [(names[k], int(matrix[k].sum()), f"{recall[k]:.3f}", f"{precision[k]:.3f}", f"{f1[k]:.3f}") for k in order],
+        [(names[k], int(images[k]), f"{recall[k]:.3f}", f"{precision[k]:.3f}", f"{f1[k]:.3f}") for k in order],
         "The worst first. Accuracy is the share of the class's images that are right (recall)."
         + (f" Not listed: {count(absent, 'class')} without an image in this split." if absent else ""),
     )

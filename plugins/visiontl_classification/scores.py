@@ -63,8 +63,7 @@ def _single(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str
     true = np.array([row["true"] for row in rows])  # (N,)
     predicted = np.array([row["top"][0] for row in rows])
     confidence = np.array([row["probability"][0] for row in rows])
-    matrix = confusion(true, predicted, len(names))
-    recall, _, f1, present = per_class(matrix)
+    recall, _, f1, present = per_class(true, predicted, len(names))
     scores: dict[str, Any] = {"accuracy": float((true == predicted).mean())}
     if len(names) > TOP:  # with fewer classes it is 1 whatever was learned
         scores["top5"] = float(np.mean([row["true"] in row["top"] for row in rows]))
@@ -75,7 +74,7 @@ def _single(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str
         "per_class": {names[i]: float(recall[i]) for i in np.flatnonzero(present).tolist()},
     }
     if len(names) <= MATRIX_LIMIT:
-        scores["confusion"] = matrix.tolist()
+        scores["confusion"] = confusion(true, predicted, len(names)).tolist()
     return scores
 
 
@@ -123,9 +122,11 @@ def confusion(true: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarr
     return np.bincount(true * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
-def per_class(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(K, K) counts -> recall, precision, F1 and whether the class has images, (K,) each; 0 for 0 / 0."""
-    right, images, named = np.diag(matrix), matrix.sum(1), matrix.sum(0)
+def per_class(
+    true: np.ndarray, predicted: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(N,) indices each -> recall, precision, F1 and whether the class has images, (K,) each; 0 for 0 / 0."""
+    right, images, named = (np.bincount(one, minlength=classes) for one in (true[true == predicted], true, predicted))
     return _ratio(right, images), _ratio(right, named), _ratio(2 * right, images + named), images > 0
 
 

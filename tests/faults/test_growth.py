@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from visiontl import plugins
 from visiontl.backbones import matching
@@ -18,6 +19,7 @@ from visiontl.errors import WeightsError
 from visiontl.kit import depths
 
 SMALL, LARGE = 500, 4000
+classification = plugins.task("classification")
 
 
 def calls(function) -> int:
@@ -92,3 +94,21 @@ def test_a_deep_picture_takes_no_memory_for_its_floats(shape):
     assert levels.white == 65535
     assert np.array_equal(made[-1], (values[-1].astype(np.float64) * (255 / 65535)).round())
     assert peak < values.size + 40 * depths.STRIP * (shape[0] > 1) + 40 * values[:1].size
+
+
+def test_scores_and_report_of_many_classes_hold_no_table_of_pairs():
+    """A model of ImageNet-21k: 21,841 x 21,841 counts are 3.8 GB."""
+    classes, random = 20_000, np.random.default_rng(0)
+    answers = random.integers(0, classes, (300, 2)).tolist()
+    rows = [{"true": t, "top": [p, (p + 1) % classes], "probability": [0.6, 0.2], "nll": 1.0} for t, p in answers]
+    rows += [{"true": 7, "top": [9, 8], "probability": [0.9, 0.1], "nll": 2.0}] * 5
+    cfg, meta = classification.config(data="photos"), {"classes": [f"c{i}" for i in range(classes)]}
+    tracemalloc.start()
+    scores = classification.score(cfg, rows, meta)
+    shown = classification.report(cfg, rows, meta, lambda id: Image.new("RGB", (8, 8)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert scores["accuracy"] == sum(t == p for t, p in answers) / 305
+    pairs = next(item for item in shown if item.title == "Most confused pairs")
+    assert tuple(pairs.rows[0][:3]) == ("c7", "c9", 5)
+    assert peak < 100e6

@@ -78,11 +78,20 @@ def draw_confusion(axes: Any, shares: np.ndarray, texts: Sequence[Sequence[str]]
 def confused_pairs(matrix: np.ndarray, names: Sequence[str], most: int = PAIRS) -> list[tuple[str, str, int, str]]:
     """The pairs of classes that are confused most: true class, the one it is called, how often, and which share of the
     true class that is. matrix: (K, K) counts, [true][predicted]."""
-    wrong = matrix - np.diag(np.diag(matrix))
-    of = np.maximum(matrix.sum(1), 1)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    found = [divmod(int(place), len(names)) for place in order]
-    return [(names[t], names[p], int(wrong[t, p]), f"{wrong[t, p] / of[t]:.1%}") for t, p in found if wrong[t, p]]
+    true, called = np.nonzero(matrix)
+    return most_confused(true, called, matrix[true, called], names, most)
+
+
+def most_confused(
+    true: np.ndarray, called: np.ndarray, number: np.ndarray, names: Sequence[str], most: int = PAIRS
+) -> list[tuple[str, str, int, str]]:
+    """`confused_pairs` of the filled cells of a matrix alone, those of the diagonal too, row by row: where K x K counts
+    would take gigabytes. true, called, number: (C,) row, column and count of each cell."""
+    of = np.bincount(true, weights=number, minlength=len(names))  # (K,)
+    wrong = np.flatnonzero(true != called)
+    order: list[int] = wrong[np.argsort(-number[wrong], kind="stable")][:most].tolist()
+    cells = [(int(true[c]), int(called[c]), int(number[c])) for c in order]
+    return [(names[t], names[p], n, f"{n / max(of[t], 1):.1%}") for t, p, n in cells]
 
 
 def class_balance(names: Sequence[str], training: Sequence[float], here: Sequence[float], unit: str) -> Figure:

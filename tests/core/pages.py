@@ -130,6 +130,7 @@ def stars(folder: Path) -> None:
 
 def readme(folder: Path) -> None:
     animals(folder)
+    pictures(folder / "runs/samples-classification/new", 2)  # what the quick start draws where it is not made small
     stars(folder / "pictures")
     for name in ("starry_night.jpg", "holiday.jpg"):
         shutil.move(folder / "pictures" / name, folder / name)

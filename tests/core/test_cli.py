@@ -389,7 +389,7 @@ def test_ready_configs_are_listed_and_copied_but_nothing_is_overwritten(capsys, 
     code, out, _ = run(capsys, "configs")
     assert code == 0
     assert "  classification/quickstart " in out
-    assert "Quick start without data, weights and network" in out
+    assert "Six kinds of drawn creatures told apart by a linear layer" in out
     assert all(line.count("(") == line.count(")") for line in out.splitlines()), "a sentence cut off in a bracket"
     assert run(capsys, "configs", "cp", "face/quickstart") == (0, "quickstart.yaml\n", "")
     assert (tmp_path / "quickstart.yaml").read_text() == ready.configs()["face/quickstart"].read_text()

@@ -46,7 +46,8 @@ def test_the_wheel_holds_the_ready_configs_and_runs_one_by_name(unpacked, tmp_pa
     listed = visiontl(unpacked, tmp_path, "configs")
     assert listed.returncode == 0, listed.stderr
     assert "classification/quickstart " in listed.stdout
-    done = visiontl(unpacked, tmp_path, "train", "classification/quickstart", "--dry-run", "--debug")
+    small = ["task.data=example", "backbone.image_size=64"]
+    done = visiontl(unpacked, tmp_path, "train", "classification/quickstart", *small, "--dry-run", "--debug")
     assert done.returncode == 0, done.stderr
     assert "config classification/quickstart of the package" in done.stderr
     traces = visiontl(unpacked, tmp_path, "list", "plugins")

@@ -11,6 +11,7 @@ from visiontl.commands import (
     import_weights,
     list,
     predict,
+    quickstart,
     samples,
     train,
 )
@@ -19,6 +20,7 @@ from visiontl.task import Command
 
 # in the order of the help
 MODULES = (
+    quickstart,
     doctor,
     train,
     evaluate,

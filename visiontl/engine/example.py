@@ -9,13 +9,20 @@ from visiontl.errors import DataError
 from visiontl.processes import ranks
 from visiontl.report.console import Console
 
+SAMPLES = "samples"  # the word for sample data; `example` is for checks
+
+
+def made_folder(resolved: Resolved, word: str) -> Path:
+    """Where the data lies that a word in `task.data` stands for."""
+    return Path(resolved.config.run.folder) / f"{word}-{resolved.task.name}"
+
 
 def with_example(resolved: Resolved, console: Console) -> Resolved:
     """A word in `task.data` -> the data set that it stands for, made on the spot beside the runs."""
     word, task = resolved.made, resolved.task
     if word is None:
         return resolved
-    folder = Path(resolved.config.run.folder) / f"{word}-{task.name}"
+    folder = made_folder(resolved, word)
     own = f"; task.data=./{word} is the folder of that name here" if Path(word).is_dir() else ""
     if word == "example":
         if task.example is None:

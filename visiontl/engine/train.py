@@ -20,6 +20,7 @@ from visiontl.engine.device import current_device, to_device
 from visiontl.engine.example import with_example
 from visiontl.engine.feature_cache import split_batches
 from visiontl.engine.ledger import Ledger
+from visiontl.engine.onward import next_command
 from visiontl.engine.optim import in_steps, lr_factor, set_lr
 from visiontl.engine.order import images_of, training_keys
 from visiontl.engine.prepare import Run, set_up
@@ -274,6 +275,7 @@ def finish(run: Run, ledger: Ledger) -> Result:
             ) from None
         run.console.say(f"report: {page}")
         run.console.say(f"model:  {run.folder / 'model'}")
+        run.console.say(f"next:   {next_command(run.resolved, run.folder, run.data.splits())}")
         plugins.tell("visiontl_finished", run.console.warn, report=report.to_json())
 
     ranks.on_main(conclude)

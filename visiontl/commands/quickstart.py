@@ -1,0 +1,171 @@
+"""visiontl quickstart"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from visiontl.commands.arguments import split_arguments, warn_of_plugins
+from visiontl.errors import ConfigError, Stopped, did_you_mean, first_line, shortened
+from visiontl.report.formats import clean
+from visiontl.task import Command
+
+READY = "quickstart"  # a task's ready config of this name is its quick start
+RANDOM = "backbone.weights=none"
+COLUMNS = ("task", "score", "reached", "random weights", "seconds", "report")
+WORDS = 60  # characters of what went wrong, in the table
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one task's quick start.
+
+    score: its name, on which split, and which way is better; or what went wrong. random: the same config with random
+    weights. seconds: of the run with pretrained weights, data and report included.
+    """
+
+    task: str
+    score: str
+    reached: float | None = None
+    random: float | None = None
+    seconds: float | None = None
+    report: str = ""
+
+    def row(self) -> tuple[Any, ...]:
+        seconds = None if self.seconds is None else round(self.seconds)
+        return self.task, self.score, self.reached, self.random, seconds, self.report or None
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("rest", metavar="TASK | a.b=c", nargs="*", help="default: all tasks; config values to replace")
+    parser.add_argument("--no-random", action="store_true", help="leave out the runs with random weights")
+
+
+def run(given: argparse.Namespace) -> int:
+    names, overrides = split_arguments(given.rest)
+    warn_of_plugins()
+    tasks = chosen(names)
+    refuse_a_launcher()
+    from visiontl.config.resolve import resolve
+
+    for task in tasks:  # mistakes in what is to be replaced are told before anything runs
+        resolve(f"{task}/{READY}", overrides)
+    outcomes: list[Outcome] = []
+    code = 0
+    for task in tasks:
+        try:
+            outcomes.append(quick_start(task, overrides, random=not given.no_random, done=outcomes))
+        except (KeyboardInterrupt, Stopped) as stopped:
+            say(str(stopped) or "interrupted")
+            if not outcomes or outcomes[-1].task != task:
+                outcomes.append(Outcome(task, "stopped"))
+            code = stopped.exit_code if isinstance(stopped, Stopped) else 130
+            break
+        if outcomes[-1].reached is None:
+            code = 1
+    show(outcomes, tasks, not given.no_random)
+    return code
+
+
+def chosen(names: Sequence[str]) -> list[str]:
+    """The tasks that are named, or all that are installed and have a quick start. Raises ConfigError."""
+    from visiontl import plugins
+    from visiontl.config import ready
+
+    configs = ready.runs()
+    known = [task for task in plugins.tasks() if f"{task}/{READY}" in configs]
+    for name in names:
+        if name not in known:
+            lacks = f": there is no ready config {name}/{READY}" if name in plugins.tasks() else ""
+            raise ConfigError(f"no quick start {name!r}{lacks}{did_you_mean(name, known)}")
+    if not known:
+        raise ConfigError("no task that is installed has a quick start; see `visiontl list plugins`")
+    return list(dict.fromkeys(names)) or known
+
+
+def refuse_a_launcher() -> None:
+    from visiontl.processes.launch import world_size
+
+    if world_size() > 1:
+        raise ConfigError(
+            "quickstart runs on one process; start it without a launcher, or launch `visiontl train TASK/quickstart`"
+        )
+
+
+def quick_start(task: str, overrides: Sequence[str], random: bool, done: list[Outcome]) -> Outcome:
+    """Run one, and the same with random weights. What fails is an outcome in words; where the second is asked to stop,
+    the first is left in `done`."""
+    stamp = datetime.now().strftime("%m%d-%H%M%S")
+    outcome = one_run(task, [*overrides, f"run.name={task}-{stamp}"])
+    if outcome.reached is None or not random:
+        return outcome
+    done.append(outcome)
+    beside = one_run(task, [*overrides, RANDOM, f"run.name={task}-random-{stamp}"])
+    done.pop()
+    return replace(outcome, random=beside.reached)
+
+
+def one_run(task: str, overrides: Sequence[str]) -> Outcome:
+    from visiontl.engine.train import train
+
+    config = f"{task}/{READY}"
+    say(f"== visiontl train {config} {' '.join(overrides)}")
+    began = time.perf_counter()
+    try:
+        report = train(config, *overrides)
+        name, split, value = headline(report)
+    except Stopped:
+        raise
+    except Exception as error:  # of a plugin too; the other tasks go on
+        print(clean(f"error: {task}: {error or type(error).__name__}"), file=sys.stderr)
+        return Outcome(task, f"failed: {shortened(first_line(error), WORDS)}")
+    finally:
+        sys.stdout.flush()
+    seconds = time.perf_counter() - began
+    place = str(Path(report["run"]) / "report.html")
+    return Outcome(task, f"{name} ({split}){better(task, overrides, name)}", value, None, seconds, place)
+
+
+def headline(report: Mapping[str, Any]) -> tuple[str, str, float | None]:
+    """(score, split, value): the score that picked the weights, of the split that nothing chose where there is one."""
+    name, scores = report["best"]["score"], report["scores"]
+    split = next((one for one in ("test", "val") if scores.get(one, {}).get(name) is not None), "val")
+    return name, split, scores.get(split, {}).get(name)
+
+
+def better(task: str, overrides: Sequence[str], name: str) -> str:
+    """`, less is better` where it is so."""
+    from visiontl.config.resolve import ranked, resolve
+
+    resolved = resolve(f"{task}/{READY}", overrides)
+    return ", less is better" if ranked(resolved.task, resolved.cfg).get(name) == "min" else ""
+
+
+def say(text: str) -> None:
+    print(clean(text), flush=True)
+
+
+def show(outcomes: Sequence[Outcome], tasks: Sequence[str], random: bool) -> None:
+    """The table, and what it leaves open."""
+    from visiontl.report.console import Console
+
+    console = Console()
+    keep = [i for i, name in enumerate(COLUMNS) if random or name != COLUMNS[3]]
+    console.table("", [COLUMNS[i] for i in keep], [[outcome.row()[i] for i in keep] for outcome in outcomes])
+    left = [task for task in tasks if task not in {outcome.task for outcome in outcomes}]
+    if left:
+        console.write(f"not run: {', '.join(left)}")
+    if random:
+        console.write(f"random weights: the same config with {RANDOM}, really run; the seconds are without it")
+
+
+EXAMPLES = """Each is `visiontl train TASK/quickstart`, on samples that are drawn on the spot,
+and then the same with random weights."""
+
+COMMAND = Command(READY, "run the quick start of each task, and put random weights beside it", arguments, run, EXAMPLES)

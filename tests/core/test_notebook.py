@@ -102,7 +102,7 @@ def test_a_notebook_shows_scores_curves_and_a_link(result, monkeypatch):
     monkeypatch.chdir(result.run.parent.parent)
     found = page(result)
     assert found.images == 2  # loss and accuracy
-    for said in ("photos", "classification, finished", "val accuracy", "best of the run", "accuracy", "test", "report"):
+    for said in ("photos", "classification, finished", "val accuracy", "best weights", "test 0.", "test", "report"):
         assert said in found.words, said
     assert f"{result.scores['val']['accuracy']:.4f}" in found.words
     markup = result._repr_html_()
@@ -136,6 +136,20 @@ def test_what_is_shown_is_escaped_and_survives_odd_values(tmp_path):
     assert page(visiontl.Result(run=str(tmp_path / "nowhere"))).words
     with pytest.raises(VisionTLError, match="is not there"):
         odd.show()
+
+
+def test_what_to_try_next_is_shown_with_its_command(result):
+    tried = {
+        "what": "Train <longer>.",
+        "why": "The loss still fell.",
+        "command": "visiontl train a.yaml train.epochs=9",
+    }
+    other = visiontl.Result({**result, "suggestions": [tried, {**tried, "what": "Or wait.", "command": ""}]})
+    words = page(other).words
+    assert "Try next" in words
+    for said in ("Train <longer>.", "The loss still fell.", "visiontl train a.yaml train.epochs=9", "Or wait."):
+        assert said in words
+    assert "Try next" not in page(visiontl.Result({**result, "suggestions": []})).words
 
 
 def test_predictions_show_the_photo_and_stay_dicts_and_lists(result, tmp_path):

@@ -19,7 +19,7 @@ from visiontl.report import inline
 from visiontl.report.formats import cell, clean, is_number
 from visiontl.task import DrawStep
 
-LARGE, SMALL = 420, 200  # pixels, the longer side of a picture alone and among others
+LARGE, SMALL = 420, 180  # pixels, the longer side of a picture alone and among others
 LEAST = 160  # pixels; a photo with a shorter side is enlarged before words are put on it
 SHOWN = 24  # predictions of a list that are shown
 ROWS = 12  # rows of a list or mapping within a prediction

@@ -11,6 +11,7 @@ from visiontl.errors import VisionTLError
 from visiontl.report import inline
 from visiontl.report.curves import points, thin
 from visiontl.report.formats import cell, duration, is_number
+from visiontl.report.headline import how_good
 from visiontl.report.live import display
 from visiontl.report.run import Report
 from visiontl.report.tables import compared_scores, score_table
@@ -105,16 +106,20 @@ def facts(result: Result) -> str:
 
 
 def headline(result: Result) -> str:
-    """The score that picked the weights, with its split, and what it was before training."""
-    best = result.get("best") or {}
-    if not is_number(best.get("value")):
+    """The score that says how good the model is, on which split, and what it is compared with."""
+    try:
+        good = how_good(Report.from_json(result))
+    except VisionTLError:  # values that somebody has changed; said below
         return ""
-    name = str(best["score"])
-    start = (result.get("scores_at_start") or {}).get("val", {}).get(name)
-    before = f", before training {cell(start)}" if is_number(start) else ""
-    big = f'<span style="font-size:1.8em;font-weight:600">{inline.text(cell(best["value"]))}</span>'
-    said = inline.text(f"val {name.replace('_', ' ')}, best of the run (epoch {best['epoch']:.4g}){before}")
-    return f'<div style="margin:.2em 0">{big}&ensp;{inline.soft(said)}</div>'
+    if good is None:
+        return ""
+    big = f'<span style="font-size:1.8em;font-weight:600">{inline.text(good.value)}</span>'
+    where = inline.soft(inline.text(f"({good.where})")) if good.where else ""
+    others = [f"{one.name} {one.value}" for one in good.compared if one.name != good.split]
+    beside = [" · ".join(others), good.words]
+    lines = "".join(f"<div>{inline.soft(inline.text(line))}</div>" for line in beside if line)
+    said = f"{big}&ensp;{inline.text(f'{good.split} {good.score}')} {where}{lines}"
+    return f'<div style="margin:.2em 0">{said}</div>'
 
 
 def scores(result: Result) -> str:
@@ -150,6 +155,7 @@ def words(result: Result) -> str:
     warnings = [note.removeprefix("warning: ") for note in notes if note.startswith("warning: ")]
     others = [note for note in notes if not note.startswith("warning: ")]
     parts = [
+        suggestions(result),
         f"<div><b>Warnings</b>{inline.bullets(warnings)}</div>" if warnings else "",
         inline.folded(f"{len(others)} notes" if len(others) > 1 else "1 note", inline.bullets(others, 30)),
     ]
@@ -158,3 +164,15 @@ def words(result: Result) -> str:
     else:
         parts.append(inline.soft("nothing was kept: the folder of this run is not there"))
     return "".join(parts)
+
+
+def suggestions(result: Result) -> str:
+    """What to try next, drawn from what was measured, each with its command."""
+    made: list[str] = []
+    for one in result.get("suggestions") or ():
+        said = f"{inline.text(one['what'])} {inline.soft(inline.text(one['why']))}"
+        command = f'<code style="display:block;overflow-x:auto">{inline.text(one["command"])}</code>'
+        made.append(f'<li style="margin:.25em 0">{said}{command if one["command"] else ""}</li>')
+    if not made:
+        return ""
+    return f'<div><b>Try next</b><ul style="margin:.2em 0;padding-left:1.2em">{"".join(made)}</ul></div>'

@@ -96,7 +96,7 @@ def picture(image: Any, side: int, words: str = "") -> str:
     small.thumbnail((side, side))
     data = io.BytesIO()
     kind = "PNG" if small.mode == "RGBA" else "JPEG"
-    small.save(data, kind, **({} if kind == "PNG" else {"quality": 85}))
+    small.save(data, kind, **({} if kind == "PNG" else {"quality": 80, "optimize": True}))
     source = f"data:image/{kind.lower()};base64,{base64.b64encode(data.getvalue()).decode()}"
     return f'<img src="{source}" alt="{text(words)}" style="max-width:100%;height:auto;display:block;margin:0">'
 

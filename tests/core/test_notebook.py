@@ -139,11 +139,8 @@ def test_what_is_shown_is_escaped_and_survives_odd_values(tmp_path):
 
 
 def test_what_to_try_next_is_shown_with_its_command(result):
-    tried = {
-        "what": "Train <longer>.",
-        "why": "The loss still fell.",
-        "command": "visiontl train a.yaml train.epochs=9",
-    }
+    command = "visiontl train a.yaml train.epochs=9"
+    tried = {"what": "Train <longer>.", "why": "The loss still fell.", "command": command}
     other = visiontl.Result({**result, "suggestions": [tried, {**tried, "what": "Or wait.", "command": ""}]})
     words = page(other).words
     assert "Try next" in words

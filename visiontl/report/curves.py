@@ -91,7 +91,7 @@ def draw(plot: Plot, ax: Any) -> None:
     if plot.how == "small":
         ax.yaxis.set_major_formatter(lambda value, _: rate(value))
     if plot.how == "level":
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, 1.15 * max(max(y) for _, y in curves.values()))
     ax.set_title(plot.title)
     ax.set_xlabel("step (optimizer updates)")
     ax.locator_params(axis="x", integer=True)

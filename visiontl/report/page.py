@@ -19,7 +19,7 @@ from visiontl.report.pictures import picture_grid
 from visiontl.report.run import BackboneFacts, Report
 from visiontl.report.tables import compared_scores, nested_tables, phase_tables, score_table, task_table
 
-MANY_ROWS = 15  # a longer table starts folded
+MANY_ROWS = 15  # a longer table scrolls in its box
 WIDE = 7  # columns from which on a table stands alone in its row
 SECTIONS = (
     ("scores", "Scores"),

@@ -62,15 +62,21 @@ def draw_confusion(axes: Any, shares: np.ndarray, texts: Sequence[Sequence[str]]
 
     shares: (K, K) 0..1 of the true class (row) that is called so (column); texts: what stands in each field.
     """
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    from matplotlib.colors import LinearSegmentedColormap
+
+    # from nothing to blue: what is empty shows the page, light or dark, and its words are in the page's own color
+    look = LinearSegmentedColormap.from_list("share", [(0.12, 0.37, 0.55, 0.0), (0.12, 0.37, 0.55, 1.0)])
+    axes.imshow(shares, cmap=look, vmin=0, vmax=1)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(True)
     labels = [short(name) for name in names]
     axes.set_xticks(range(len(names)), labels, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
     axes.set_yticks(range(len(names)), labels, fontsize=8)
     for row, line in enumerate(texts):
         for column, text in enumerate(line):
             if text:
-                color = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
+                color = {"color": "white"} if shares[row, column] > 0.55 else {}
+                axes.text(column, row, text, ha="center", va="center", fontsize=8, **color)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
 

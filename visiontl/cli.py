@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, NoReturn
 from visiontl.commands import COMMANDS
 from visiontl.commands.arguments import rank, split_arguments
 from visiontl.commands.flags import refuse_unknown_flags
+from visiontl.commands.results import as_json as to_json
+from visiontl.commands.results import spoken, wants_json
 from visiontl.errors import ConfigError, RankFailed, Stopped, VisionTLError, did_you_mean
-from visiontl.report.formats import clean
+from visiontl.report.layout import tell
 from visiontl.task import Command
 
 if TYPE_CHECKING:
     from visiontl.task import Task
 
+WIDE = 10_000  # columns of a help text, which is wrapped where a terminal shows it
 # seconds; a launcher ends the other ranks as soon as one has failed, so what rank 0 has said too is said once
 WAIT_FOR_RANK_0 = 5.0
 
@@ -51,38 +54,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     end = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:end]
     arguments = [a for i, a in enumerate(arguments) if a != "--debug" or i > end]
+    as_json = "--json" in arguments[:end]
     try:
         command, given = parse(arguments)
-        code = command.run(given) or 0
-        sys.stdout.flush()  # here, where a closed pipe is still caught
+        debug, as_json = debug or getattr(given, "verbose", False), wants_json(given)
+        with spoken(given):
+            code = command.run(given) or 0
+            sys.stdout.flush()  # here, where a closed pipe is still caught
         return code
     except BrokenPipeError:  # `visiontl list backbones | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except KeyboardInterrupt:
-        complain("interrupted", debug)
-        return 130
-    except Stopped as stopped:  # on every rank at once
-        if rank() == 0:
-            complain(str(stopped), debug=False)
-        return stopped.exit_code
-    except VisionTLError as error:
+    except (Exception, KeyboardInterrupt, SystemExit) as error:  # a plugin's function may even call sys.exit
+        message, code = explained(error)
         if debug or not (isinstance(error, RankFailed) and error.said):
-            complain(f"error: {error}", debug)
-        return error.exit_code
-    except OSError as error:
-        if error.filename is None:
-            complain(f"error: {describe(error)}", debug)
-            return 1
-        complain(f"error: {error.filename}: {error.strerror}", debug)
-        return 2
-    except (Exception, SystemExit) as error:  # a plugin's function may even call sys.exit
-        complain(f"error: {describe(error)}", debug)
-        return 1
+            complain(message, debug and not isinstance(error, Stopped))
+        if as_json and rank() == 0:
+            print(to_json({"error": message.removeprefix("error: "), "exit_code": code}), flush=True)
+        return code
     finally:
         distributed = sys.modules.get("visiontl.processes.ranks")  # absent where no command got so far
         if distributed is not None:
             distributed.shutdown()
+
+
+def explained(error: BaseException) -> tuple[str, int]:
+    """(the sentence for an error, the exit code that goes with it)"""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 130
+    if isinstance(error, Stopped):  # on every rank at once
+        return str(error), error.exit_code
+    if isinstance(error, VisionTLError):
+        return f"error: {error}", error.exit_code
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"error: {error.filename}: {error.strerror}", 2
+    return f"error: {describe(error)}", 1
 
 
 def parse(arguments: Sequence[str]) -> Call:
@@ -120,7 +126,7 @@ def parse_command(program: str, command: Command, arguments: Sequence[str]) -> C
     parser = Parser(
         prog=program,
         description=command.help[:1].upper() + command.help[1:] + ".",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=WIDE),
         allow_abbrev=False,
         add_help=False,
     )
@@ -130,9 +136,9 @@ def parse_command(program: str, command: Command, arguments: Sequence[str]) -> C
         parser.epilog = below_help(command, arguments)
         return printing(parser.format_help().rstrip("\n"))
     refuse_unknown_flags(parser, command, arguments)
-    words, assigned = list(arguments), []
+    words, assigned = standing_alone(parser, arguments), []
     if command.options is not None:
-        words, assigned = apart(parser, arguments)
+        words, assigned = apart(parser, words)
     # positionals and options may alternate: train x.yaml train.epochs=1 --dry-run optim.lr=0.1
     given, unknown = parser.parse_known_intermixed_args(words)
     if unknown:
@@ -142,6 +148,20 @@ def parse_command(program: str, command: Command, arguments: Sequence[str]) -> C
 
         given.options = parse_options(command.options, option_values(assigned, program), program)
     return command, given
+
+
+def standing_alone(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> list[str]:
+    """The words, with each flag that may stand alone (doctor's --json) kept from a word behind it that is none of its
+    own: a flag, a.b=c, and what is the first to stand without a name, unless it ends in .json."""
+    may = {flag: action for action in parser._actions if action.nargs == "?" for flag in action.option_strings}
+    words, free = list(arguments), 0
+    for i, word in enumerate(words):
+        behind = words[i + 1] if i + 1 < len(words) else "-"
+        other = behind.startswith("-") or split_arguments([behind])[1] or not free
+        if word in may and other and not behind.endswith(".json"):
+            words[i] = f"{word}={may[word].const}"
+        free += not word.startswith("-")
+    return words
 
 
 def apart(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -194,7 +214,7 @@ def unknown_command(name: str) -> str:
 
 def printing(text: str) -> Call:
     """A call that only says something."""
-    return Command("help", "", lambda parser: None, lambda given: print(text)), argparse.Namespace()
+    return Command("help", "", lambda parser: None, lambda given: tell(text, sys.stdout)), argparse.Namespace()
 
 
 def overview() -> str:
@@ -258,5 +278,4 @@ def complain(message: str, debug: bool) -> None:
     if rank() > 0:
         time.sleep(WAIT_FOR_RANK_0)
         message = f"rank {rank()}: {message}"
-    encoding = sys.stderr.encoding or "utf-8"  # a file name's lone surrogate must not hide the message
-    print(clean(message).encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr, flush=True)
+    tell(message, sys.stderr)

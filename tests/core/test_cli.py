@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import subprocess
 import sys
 import types
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,6 +23,7 @@ from visiontl.commands import COMMANDS
 from visiontl.config import ready
 from visiontl.config.resolve import resolve
 from visiontl.errors import ConfigError, DataError, RankFailed, TrainingError
+from visiontl.report.console import Console
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +43,16 @@ def count_to(arguments) -> int:
     return 3 if arguments.n > 5 else 0
 
 
+REPORT = {
+    "run": "runs/one",
+    "status": "finished",
+    "scores": {"val": {"loss": 2.5, "accuracy": 0.875, "odd": math.nan}, "test": {"names": ["x"]}},
+    "training": {"best": {"score": "accuracy", "value": 0.875}},
+}
+
+
 @pytest.fixture
-def calls(monkeypatch) -> list:
+def calls(monkeypatch, tmp_path) -> list:
     """The three heavy functions replaced by a record of how they were called."""
     made: list = []
 
@@ -53,12 +64,26 @@ def calls(monkeypatch) -> list:
         package, _, name = module.rpartition(".")
         monkeypatch.setattr(importlib.import_module(f"visiontl.{package}"), name, fake, raising=False)
 
-    stub("engine.train", train=lambda run, dry_run: made.append((run.config.train.epochs, dry_run)))
-    stub("engine.evaluate", evaluate=lambda *arguments: made.append(arguments))
-    stub(
-        "engine.predict",
-        predict_files=lambda *arguments, **named: made.append((arguments, named)),
-    )
+    def train(run, dry_run):
+        made.append((run.config.train.epochs, dry_run))
+        print("from a library")
+        return REPORT
+
+    def evaluate(*arguments):
+        made.append(arguments)
+        return REPORT
+
+    def predict_files(*arguments, **named):
+        made.append((arguments, named))
+        lines = [json.dumps({"file": name, "score": 0.5}) for name in ("a.jpg", "b\udcff.jpg")]
+        folder.mkdir()
+        (folder / "predictions.jsonl").write_text("\n".join(lines) + "\n")
+        return {"folder": str(folder), "predicted": 2, "failed": {"c.jpg": "c.jpg: damaged"}}
+
+    folder = tmp_path / "predicted"
+    stub("engine.train", train=train)
+    stub("engine.evaluate", evaluate=evaluate)
+    stub("engine.predict", predict_files=predict_files)
     stub("processes.ranks", shutdown=lambda: made.append("shutdown"))
     return made
 
@@ -71,7 +96,11 @@ def run(capsys, *arguments: str) -> tuple[int, str, str]:
 
 def test_overrides_and_options_of_train_stand_in_any_order(capsys, calls, tmp_path):
     path = write(tmp_path, GOOD)
-    assert run(capsys, "train", path, "train.epochs=3", "--dry-run", "optim.lr=1e-3") == (0, "", "")
+    assert run(capsys, "train", path, "train.epochs=3", "--dry-run", "optim.lr=1e-3") == (
+        0,
+        "from a library\n",
+        "",
+    )
     assert calls == [(3, True), "shutdown"]
 
 
@@ -408,7 +437,7 @@ def test_a_config_of_the_package_is_named(capsys, calls, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(ready.configs(), "toys/one", write(tmp_path, GOOD, "elsewhere.yaml"))
     for command in ("train", "evaluate"):
-        assert run(capsys, command, "toys/one", "train.epochs=3") == (0, "", "config toys/one of the package\n")
+        assert run(capsys, command, "toys/one", "train.epochs=3")[::2] == (0, "config toys/one of the package\n")
     assert calls[0] == (3, False)
     assert calls[2][0].source == "package:toys/one.yaml"
     assert "toys/one" not in run(capsys, "config", "toys/one")[1]
@@ -575,3 +604,130 @@ def test_user_errors_are_printed_without_a_trace_even_if_they_are_config_errors_
     assert code == 2
     assert err == "error: file: 2 errors\n  - one\n  - two\n"
     assert Path(cli.__file__).exists()
+
+
+def test_json_is_one_document_on_stdout_and_all_else_on_stderr(capsys, calls, tmp_path):
+    path = write(tmp_path, GOOD)
+    (tmp_path / "run").mkdir()
+    for command in (["train", path], ["evaluate", path], ["evaluate", tmp_path / "run"]):
+        code, out, _ = run(capsys, *command, "--json")
+        assert code == 0
+        assert json.loads(out)["scores"]["val"] == {"loss": 2.5, "accuracy": 0.875, "odd": None}
+        assert out.count("\n") == 1
+    assert "from a library" in run(capsys, "train", "--json", path)[2]
+    code, out, _ = run(capsys, "predict", tmp_path / "run", "*.jpg", "--json")
+    assert [json.loads(line) for line in out.splitlines()] == [
+        {"file": "a.jpg", "score": 0.5},
+        {"file": "b\udcff.jpg", "score": 0.5},
+        {"file": "c.jpg", "error": "c.jpg: damaged"},
+    ]
+    assert out.isascii()
+    assert code == 0
+    found = json.loads(run(capsys, "list", "tasks", "--json")[1])
+    assert [row["task"] for row in found] == ["quiet", "toy"]
+    assert "classification/quickstart" in [row["config"] for row in json.loads(run(capsys, "configs", "--json")[1])]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("train absent.yaml --json", "train --json", "trian --json", "list tasks nosuch --json", "evaluate no --json"),
+        *("predict no a.jpg --json", "train x --epochs 5 --json", "doctor no.yaml --json", "doctor --json no.yaml"),
+    ],
+)
+def test_json_is_valid_on_errors_too(capsys, calls, words):
+    code, out, err = run(capsys, *words.split())
+    assert (code, json.loads(out)["exit_code"]) == (2, 2)
+    assert err == f"error: {json.loads(out)['error']}\n"
+
+
+def test_json_of_a_failure_has_its_exit_code(capsys, calls, tmp_path, monkeypatch):
+    errors: list[BaseException] = []
+
+    def train(*_, **__):
+        print("before")
+        raise errors.pop()
+
+    monkeypatch.setattr(sys.modules["visiontl.engine.train"], "train", train)
+    path = write(tmp_path, GOOD)
+    for error, code, said in (
+        (TrainingError("the loss is nan"), 1, "the loss is nan"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (RankFailed("rank 1 ended", said=True), 1, "rank 1 ended"),
+    ):
+        errors.append(error)
+        assert run(capsys, "train", path, "--json")[:2] == (code, json.dumps({"error": said, "exit_code": code}) + "\n")
+    monkeypatch.setenv("RANK", "1")
+    errors.append(TrainingError("x"))
+    assert run(capsys, "train", path, "--json")[1] == "", "the main process alone answers"
+
+
+def test_where_the_json_of_doctor_goes(capsys, monkeypatch):
+    seen = []
+    command = COMMANDS["doctor"]
+    monkeypatch.setitem(
+        COMMANDS,
+        "doctor",
+        Command("doctor", "", command.arguments, lambda given: seen.append((given.config, given.json))),
+    )
+    for words in ("x.yaml --json", "--json x.yaml", "--json x.yaml a.b=c", "x.yaml --json a.b=c", "x.yaml --json -h"):
+        run(capsys, "doctor", *words.replace(" -h", "").split())
+        assert seen.pop() == ("x.yaml", "-"), words
+    for words in ("x.yaml --json f.json", "--json f.json x.yaml", "x.yaml a.b=c --json f.json", "x.yaml --json=f.json"):
+        run(capsys, "doctor", *words.split())
+        assert seen.pop() == ("x.yaml", "f.json"), words
+    run(capsys, "doctor", "x.yaml", "--json", "found")
+    assert seen.pop() == ("x.yaml", "found")
+
+
+def test_quiet_leaves_warnings_and_one_line(capsys, calls, tmp_path, monkeypatch):
+    def train(run, dry_run):
+        console = Console()
+        console.say("said", keep=True)
+        console.table("t", ["a"], [[1]])
+        console.write("written")
+        with console.progress(total=2) as bar:
+            bar.update(1)
+            bar.update(2)
+        console.warn("careful")
+        return REPORT
+
+    monkeypatch.setattr(sys.modules["visiontl.engine.train"], "train", train)
+    monkeypatch.setitem(ready.configs(), "toys/one", write(tmp_path, GOOD, "elsewhere.yaml"))
+    line = "val accuracy 0.8750; finished: runs/one\n"
+    for flag in ("-q", "--quiet"):
+        assert run(capsys, "train", flag, "toys/one") == (0, f"warning: careful\n{line}", "")
+    assert "said\n" in run(capsys, "train", "toys/one")[1]
+    assert run(capsys, "train", "toys/one", "-q", "--json")[2] == "warning: careful\n"
+    (tmp_path / "run").mkdir()
+    said = f"2 predicted, 1 could not be read; {tmp_path / 'predicted'}\n"
+    assert run(capsys, "predict", tmp_path / "run", "x.jpg", "-q") == (0, said, "")
+
+
+def test_verbose_shows_the_config_and_the_trace(capsys, calls, tmp_path, monkeypatch):
+    path = write(tmp_path, GOOD)
+    _, out, err = run(capsys, "train", path, "-v")
+    assert "\n  epochs: 10\n" in err
+    assert "epochs" not in out
+
+    def failing(*_, **__):
+        raise TrainingError("the loss is nan")
+
+    monkeypatch.setattr(sys.modules["visiontl.engine.train"], "train", failing)
+    assert "Traceback" in run(capsys, "train", path, "--verbose")[2]
+
+
+def test_a_warning_of_a_library_is_one_line_and_said_once(capsys, monkeypatch):
+    def warning(given):
+        for number in range(3):
+            exec(compile(f"import warnings\nwarnings.warn('old\\n name')\n# {number}", f"lib{number}.py", "exec"))
+        warnings.warn("another", DeprecationWarning, stacklevel=1)  # which Python shows to nobody
+
+    plugins.register(offering(Command("noisy", "", nothing, warning)), "noisy")
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        warnings.simplefilter("ignore", DeprecationWarning)
+        code, out, err = run(capsys, "noisy")
+        assert (code, out, err) == (0, "", "warning: old name (UserWarning of lib0.py:2)\n")
+        monkeypatch.setenv("RANK", "1")
+        assert run(capsys, "noisy")[2] == ""

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visiontl.report.formats import clean
+from visiontl.report.console import quiet
+from visiontl.report.layout import tell
 
 if TYPE_CHECKING:
     from visiontl.config.resolve import Resolved
@@ -31,8 +32,8 @@ def read_config(config: str, overrides: Sequence[str]) -> Resolved:
     from visiontl.config.resolve import resolve
 
     resolved = resolve(config, overrides)
-    if resolved.source.startswith(ready.PREFIX) and rank() == 0:
-        print(f"config {config} of the package", file=sys.stderr)
+    if resolved.source.startswith(ready.PREFIX) and rank() == 0 and not quiet():
+        tell(f"config {config} of the package", sys.stderr)
     return resolved
 
 
@@ -48,7 +49,7 @@ def warn_of_plugins() -> None:
 
     if rank() == 0:
         for line in plugins.warnings():
-            print(clean(f"warning: {line}"), file=sys.stderr)
+            tell(f"warning: {line}", sys.stderr)
 
 
 def rank() -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from visiontl.commands.arguments import OVERRIDES, read_config, warn_of_plugins
 from visiontl.errors import ConfigError
+from visiontl.report.layout import width_of
 from visiontl.task import Command
 
 
@@ -23,13 +25,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     from visiontl import plugins
-    from visiontl.config.write import json_schema, to_yaml
+    from visiontl.config.write import WIDTH, json_schema, to_yaml
 
     if given.config is None and not given.schema:
         raise ConfigError("no config; name a file: visiontl config CONFIG")
     warn_of_plugins()
     if not given.schema:
-        print(to_yaml(read_config(given.config or "", given.overrides)), end="")
+        width = min(width_of(sys.stdout) or WIDTH, WIDTH)
+        print(to_yaml(read_config(given.config or "", given.overrides), width=width), end="")
         return
     import json
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from visiontl.commands.results import answer, json_flag
 from visiontl.errors import ConfigError, did_you_mean
 from visiontl.task import Command
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    json_flag(parser, "the list")
     parser.add_argument("action", metavar="cp", nargs="?", help="copy one; without it, list all")
     parser.add_argument("name", metavar="READY", nargs="?", help="such as classification/quickstart")
     parser.add_argument("file", metavar="FILE", nargs="?", help="where to; default: its own name, here")
@@ -22,7 +24,10 @@ def run(given: argparse.Namespace) -> None:
     if given.action is None:
         from visiontl.report.console import Console
 
-        Console().table("", ["config", "what"], [[name, ready.about(file)] for name, file in found.items()])
+        rows = [[name, ready.about(file)] for name, file in found.items()]
+        answer([{"config": name, "what": what} for name, what in rows])
+        if not given.json:
+            Console().table("", ["config", "what"], rows)
         return
     if given.action != "cp":
         raise ConfigError(f"cannot {given.action!r} a config; `visiontl configs cp NAME [FILE]` copies one")
@@ -40,7 +45,9 @@ def run(given: argparse.Namespace) -> None:
             file.write(found[given.name].read_text(encoding="utf-8"))
     except FileExistsError:
         raise ConfigError(f"{target} is there already; nothing is overwritten") from None
-    print(target)
+    answer({"file": str(target)})
+    if not given.json:
+        print(target)
 
 
 EXAMPLES = """`visiontl train classification/quickstart` runs one by its name where no such file exists.

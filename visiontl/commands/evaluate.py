@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from visiontl.commands.arguments import OVERRIDES, read_config, split_arguments, warn_of_plugins
+from visiontl.commands.results import answer, headline, speech_flags
 from visiontl.errors import ConfigError
 from visiontl.task import Command
 
@@ -16,6 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "rest", metavar="DATA | a.b=c", nargs="*", default=[], help="other data; config values to replace"
     )
+    speech_flags(parser, "the report")
     parser.add_argument(
         "--split",
         action="append",
@@ -39,7 +41,8 @@ def run(given: argparse.Namespace) -> None:
         raise ConfigError(no_such_run(Path(measured)))
     from visiontl.engine import evaluate as evaluation
 
-    evaluation.evaluate(measured, data[0] if data else None, given.split, overrides, given.out)
+    report = evaluation.evaluate(measured, data[0] if data else None, given.split, overrides, given.out)
+    answer(report, headline(report))
 
 
 COMMAND = Command("evaluate", "measure a finished run, also on other data", arguments, run, OVERRIDES)

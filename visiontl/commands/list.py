@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from visiontl.commands.arguments import warn_of_plugins
+from visiontl.commands.results import answer, json_flag
 from visiontl.entry import BackboneEntry
 from visiontl.errors import ConfigError, did_you_mean
+from visiontl.report.layout import tell
 from visiontl.task import Command
 
 LISTS = ("tasks", "backbones", "policies", "plugins", "commands")
@@ -17,6 +19,7 @@ LISTS = ("tasks", "backbones", "policies", "plugins", "commands")
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", metavar="WHAT", help=" | ".join(LISTS))
+    json_flag(parser, "the rows")
     parser.add_argument("pattern", metavar="PATTERN", nargs="?", help="a name with * and ?, or a part of one")
 
 
@@ -30,6 +33,9 @@ def run(given: argparse.Namespace) -> None:
     if not rows and given.pattern:
         near = did_you_mean(given.pattern.strip("*?"), names)
         raise ConfigError(f"none of the {given.kind} matches {given.pattern!r}{near}")
+    answer([dict(zip(columns, row, strict=True)) for row in rows])
+    if given.json:
+        return
     console = Console()
     console.table("", columns, rows)
     for line in MORE[given.kind](given.pattern) if given.kind in MORE else ():
@@ -70,7 +76,7 @@ def list_backbones(pattern: str | None) -> Listing:
 
     note = catalog.stale()
     if note:
-        print(f"note: {note}", file=sys.stderr)
+        tell(f"note: {note}", sys.stderr)
     entries = plugins.backbones()
     cells = [listing.cells(entry) for entry in wanted_backbones(pattern)]
     names = [*entries, *(name.partition("/")[2] for name in entries)]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from visiontl.commands.arguments import split_arguments, warn_of_plugins
+from visiontl.commands.results import answer, speech_flags
 from visiontl.errors import ConfigError
 from visiontl.task import Command, Task
 
@@ -20,6 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="files, folders or globs; what the task offers",
     )
     parser.add_argument("--out", metavar="DIR", help="where predictions are written; default: beside the run")
+    speech_flags(parser, "a line for each image, with its prediction or its error,")
     parser.add_argument("--no-pictures", action="store_true", help="draw nothing on the images")
 
 
@@ -41,7 +45,21 @@ def run(given: argparse.Namespace) -> None:
         parse_options(task.options, options, f"predict with task {task.name}")
     from visiontl.engine import predict as prediction
 
-    prediction.predict_files(given.run, images, out=given.out, options=options, pictures=not given.no_pictures)
+    done = prediction.predict_files(given.run, images, out=given.out, options=options, pictures=not given.no_pictures)
+    failed = f", {len(done['failed'])} could not be read" if done["failed"] else ""
+    if given.json:
+        for line in predicted(Path(done["folder"])):
+            answer(line)
+        for file, reason in done["failed"].items():
+            answer({"file": file, "error": reason})
+    else:
+        answer(None, f"{done['predicted']} predicted{failed}; {done['folder']}")
+
+
+def predicted(folder: Path) -> Iterator[Any]:
+    """The predictions that a call wrote, one by one."""
+    with (folder / "predictions.jsonl").open(encoding="utf-8", errors="surrogateescape") as file:
+        yield from map(json.loads, file)
 
 
 def task_of(run: str | Path) -> Task | None:

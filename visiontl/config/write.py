@@ -64,19 +64,21 @@ def _among(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def to_yaml(resolved: Resolved, comments: bool = True) -> str:
-    """The complete config as a file that `resolve` reads back; beside each key its description."""
+def to_yaml(resolved: Resolved, comments: bool = True, width: int = WIDTH) -> str:
+    """The complete config as a file that `resolve` reads back; beside each key its description, above it where that is
+    too wide. width: columns of a line."""
     lines: list[str] = []
+    width = width if comments else 0
     for name, info in type(resolved.config).model_fields.items():
         value = getattr(resolved.config, name)
         if name == "task":
-            about = first_sentence(resolved.task.config.__doc__) if comments else ""
-            lines += ["task:", *_yaml_line("  ", "name", resolved.task.name, about)]
-            lines += _yaml_lines(resolved.cfg, 1, comments)
+            about = first_sentence(resolved.task.config.__doc__)
+            lines += ["task:", *_yaml_line("  ", "name", resolved.task.name, about, width)]
+            lines += _yaml_lines(resolved.cfg, 1, width)
         elif isinstance(value, BaseModel):
-            lines += ["", f"{name}:", *_yaml_lines(value, 1, comments)]
+            lines += ["", f"{name}:", *_yaml_lines(value, 1, width)]
         else:
-            lines += ["", *_yaml_line("", name, value, info.description if comments else "")]
+            lines += ["", *_yaml_line("", name, value, info.description, width)]
     return "\n".join(lines) + "\n"
 
 
@@ -103,32 +105,34 @@ def first_sentence(text: str | None) -> str:
     return re.split(r"\.(?:\s+(?=[A-Z{])|$)", " ".join((text or "").split()))[0]
 
 
-def _yaml_lines(model: BaseModel, level: int, comments: bool) -> list[str]:
+def _yaml_lines(model: BaseModel, level: int, width: int) -> list[str]:
+    """width: of a line; 0: without comments."""
     indent, lines = "  " * level, []
     for name, info in type(model).model_fields.items():
-        value, about = getattr(model, name), (info.description or "") if comments else ""
+        value, about = getattr(model, name), info.description or ""
         if isinstance(value, BaseModel) and type(value).model_fields:
-            lines += [*_comment(indent, about), f"{indent}{name}:", *_yaml_lines(value, level + 1, comments)]
+            lines += [*_comment(indent, about, width), f"{indent}{name}:", *_yaml_lines(value, level + 1, width)]
         else:
-            lines += _yaml_line(indent, name, _plain(value), about)
+            lines += _yaml_line(indent, name, _plain(value), about, width)
     return lines
 
 
-def _yaml_line(indent: str, name: str, value: Any, about: str | None) -> list[str]:
+def _yaml_line(indent: str, name: str, value: Any, about: str | None, width: int) -> list[str]:
     """`key: value` with its comment beside it, or above it where it is too long for that."""
     line = f"{indent}{dump_value(name)}: {dump_value(value)}"
-    if not about:
+    if not about or not width:
         return [line]
-    if len(line) > COMMENT_COLUMN - 2:
-        return [*_comment(indent, about), line]
-    first, *rest = textwrap.wrap(" ".join(about.split()), WIDTH - COMMENT_COLUMN - 2, break_long_words=False)
+    if len(line) > COMMENT_COLUMN - 2 or width < 2 * COMMENT_COLUMN:
+        return [*_comment(indent, about, width), line]
+    first, *rest = textwrap.wrap(" ".join(about.split()), width - COMMENT_COLUMN - 2, break_long_words=False)
     margin = " " * COMMENT_COLUMN
     return [f"{line.ljust(COMMENT_COLUMN)}# {first}", *(f"{margin}# {more}" for more in rest)]
 
 
-def _comment(indent: str, about: str) -> list[str]:
-    width = WIDTH - len(indent) - 2
-    return [f"{indent}# {line}" for line in textwrap.wrap(" ".join(about.split()), width, break_long_words=False)]
+def _comment(indent: str, about: str, width: int) -> list[str]:
+    room = width - len(indent) - 2
+    lines = textwrap.wrap(" ".join(about.split()), room, break_long_words=False) if width else []
+    return [f"{indent}# {line}" for line in lines]
 
 
 def _plain(value: Any) -> Any:

@@ -7,10 +7,13 @@ import sys
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from visiontl.report.bar import Bar
-from visiontl.report.formats import cell, clean, columns_wide, is_number
+from visiontl.report.formats import cell, clean, is_number
+from visiontl.report.layout import table_lines, width_of, wrapped
 from visiontl.report.live import LiveLines, display
 from visiontl.report.outlet import Outlet
 
@@ -20,37 +23,71 @@ if TYPE_CHECKING:
     from visiontl.report.terminal import LiveBars
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How the consoles of a command speak. quiet: warnings alone. stream: None for stdout."""
+
+    quiet: bool = False
+    stream: TextIO | None = None
+
+
+_manner: ContextVar[Manner | None] = ContextVar("manner", default=None)
+
+
+def quiet() -> bool:
+    """Whether warnings alone are wanted."""
+    return (_manner.get() or Manner()).quiet
+
+
+@contextmanager
+def speaking(manner: Manner) -> Generator[None]:
+    """Within the block consoles are made to speak so."""
+    before = _manner.set(manner)
+    try:
+        yield
+    finally:
+        _manner.reset(before)
+
+
 class Console:
     """Where one run speaks. Processes other than the main one print nothing.
 
     notes: every sentence said with keep=True and every warning, each once; the report keeps them.
-    plain: lines of text for a log file; otherwise `rich` draws on a terminal. In a notebook the lines of progress are
-    one display that changes.
+    plain: lines of text for a log file; otherwise `rich` draws on a terminal, and lines break between words. In a
+    notebook the lines of progress are one display that changes.
+    quiet: warnings alone are printed. A warning is printed once.
     What cannot be written is lost, and noted once; no run ends for it.
     """
 
     def __init__(self, main: bool = True, stream: TextIO | None = None):
         self.main = main
-        self.stream = Outlet(stream if stream is not None else sys.stdout, self._refused)
+        manner = _manner.get() or Manner()
+        self.quiet = manner.quiet
+        self.stream = Outlet(stream or manner.stream or sys.stdout, self._refused)
         self.plain = not (self.stream.isatty() and os.environ.get("TERM") != "dumb")
         self.notes: list[str] = []
         self._bars: list[Bar] = []
         self._rich: RichConsole | None = None
         self._live: LiveBars | None = None
-        show = display() if main and self.plain and stream is None else None
+        show = display() if main and self.plain and stream is None and not self.quiet else None
         self._lines = None if show is None else LiveLines(show, self._refused)
 
     def say(self, text: str, keep: bool = False) -> None:
         """A sentence. keep: also one of the report's notes."""
-        self._speak(text, keep, style=None)
+        if keep and text not in self.notes:
+            self.notes.append(text)
+        self.write(text)
 
     def warn(self, text: str) -> None:
-        """A line that starts with 'warning:'; always one of the report's notes."""
-        self._speak(f"warning: {text.removeprefix('warning: ')}", keep=True, style="yellow")
+        """A line that starts with 'warning:'; always one of the report's notes. The same one is printed once."""
+        text = f"warning: {text.removeprefix('warning: ')}"
+        if text not in self.notes:
+            self.notes.append(text)
+            self._print(text, "yellow")
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Numbers are set to the right; cells are formatted by `cell`."""
-        if not self.main:
+        if not self.main or self.quiet:
             return
         texts = [
             [clean(cell(value, name)).replace("\n", " ") for name, value in zip(columns, row, strict=True)]
@@ -61,12 +98,7 @@ class Console:
         for i in range(len(columns)):
             known = [row[i] for row in rows if row[i] is not None]
             right.append(bool(known) and all(is_number(value) for value in known))
-        if self.plain:
-            self.write("\n".join(table_lines(title, names, texts, right)))
-            return
-        from visiontl.report.terminal import draw_table
-
-        draw_table(self._terminal(), clean(title), names, texts, right)
+        self._print("\n".join(table_lines(clean(title), names, texts, right, self.width)), None)
 
     @contextmanager
     def progress(
@@ -84,7 +116,7 @@ class Console:
         epochs: of the whole run; each has total / epochs updates.
         what: names a short bar ('val'), which in a log file is one line, and only after 10 seconds.
         """
-        write = self.write if self.plain and self._lines is None else None
+        write = self.write if self.quiet or (self.plain and self._lines is None) else None
         bar = Bar(total, start, unit, every, epochs, what, write)
         outer = self._bars[-1] if self._bars else None
         self._bars.append(bar)
@@ -105,7 +137,7 @@ class Console:
             with self._lines.drawn(bar):
                 yield
             return
-        if self.plain or not self.main:
+        if self.plain or self.quiet or not self.main:
             yield
             return
         from visiontl.report.terminal import LiveBars
@@ -120,22 +152,27 @@ class Console:
                 self._live = None
                 live.stop()
 
+    @property
+    def width(self) -> int | None:
+        """Columns of the terminal, None where there is none. It may be made wider or narrower at any time."""
+        return width_of(self.stream)
+
     def write(self, text: str, style: str | None = None) -> None:
-        """One or several lines, on the main process only."""
+        """One or several lines, on the main process only; none where it is to be quiet."""
+        if not self.quiet:
+            self._print(text, style)
+
+    def _print(self, text: str, style: str | None) -> None:
         if not self.main:
             return
         # what the stream's encoding cannot hold (a lone surrogate, an arrow in ASCII) is written out
         text = clean(text).encode(self.stream.encoding, "backslashreplace").decode(self.stream.encoding)
+        text = wrapped(text, self.width)
         if not self.plain:
             self._terminal().print(text, style=style, markup=False, highlight=False, soft_wrap=True)
             return
         self.stream.write(text + "\n")
         self.stream.flush()
-
-    def _speak(self, text: str, keep: bool, style: str | None) -> None:
-        if keep and text not in self.notes:
-            self.notes.append(text)
-        self.write(text, style)
 
     def _refused(self, error: Exception) -> None:
         self.notes.append(f"warning: some of what the run said could not be printed ({error})")
@@ -146,16 +183,3 @@ class Console:
 
             self._rich = terminal(cast(TextIO, self.stream))
         return self._rich
-
-
-def table_lines(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
-    """A table as lines of text. right: the columns that are set to the right."""
-    widths = [max(columns_wide(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
-    lines = [title] if title else []
-    for row in [columns, ["-" * width for width in widths], *rows]:
-        padded: list[str] = []
-        for text, width, to_right in zip(row, widths, right, strict=True):
-            space = " " * (width - columns_wide(text))
-            padded.append(space + text if to_right else text + space)
-        lines.append(("  " + "  ".join(padded)).rstrip())
-    return lines

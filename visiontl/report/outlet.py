@@ -27,6 +27,12 @@ class Outlet:
     def encoding(self) -> str:
         return getattr(self.stream, "encoding", None) or "utf-8"
 
+    def fileno(self) -> int:
+        """Raises OSError where there is none."""
+        if self.stream is None:
+            raise OSError("no stream")
+        return self.stream.fileno()
+
     def isatty(self) -> bool:
         return self._try(lambda stream: stream.isatty(), False)
 

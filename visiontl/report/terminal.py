@@ -1,38 +1,26 @@
-"""Tables and live lines on a terminal, drawn by rich. Imported only where there is a terminal."""
+"""Live lines on a terminal, drawn by rich. Imported only where there is a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import IO
 
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.progress_bar import ProgressBar
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 from visiontl.report.bar import Bar
 from visiontl.report.formats import clean
 
+GAP = "  "  # between the values of a line
 BAR_WIDTH = 24  # columns at most
 
 
 def terminal(stream: IO[str]) -> Console:
     return Console(file=stream, force_terminal=True)
-
-
-def draw_table(
-    console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]
-) -> None:
-    """right: the columns that are set to the right."""
-    drawn = Table(title=Text(title) if title else None, title_justify="left", box=box.SIMPLE_HEAD)
-    for name, to_right in zip(columns, right, strict=True):
-        drawn.add_column(Text(name), justify="right" if to_right else "left")
-    for row in rows:
-        drawn.add_row(*(Text(text) for text in row))
-    console.print(drawn)
 
 
 class _Words(ProgressColumn):
@@ -61,6 +49,23 @@ class _WholeWords(_Words):
         return Column(no_wrap=True, min_width=max(widths, default=0))
 
 
+class _Measures(_Words):
+    """As many of the newest values as there is room for; an ellipsis stands for the others."""
+
+    def __init__(self, room: Callable[[], int]):
+        super().__init__(Bar.measures)
+        self.room = room
+
+    def render(self, task: Task) -> Text:
+        parts, room = clean(self.words(task.fields["bar"])).split(GAP), self.room()
+        kept = next((n for n in range(len(parts), 0, -1) if len(GAP.join(parts[:n])) + 2 * (n < len(parts)) <= room), 0)
+        text = GAP.join(parts[:kept]) + (" …" if kept < len(parts) else "")
+        return Text(text if len(text) <= room else "", no_wrap=True)
+
+    def get_table_column(self) -> Column:
+        return Column(no_wrap=True, max_width=max(self.room(), 1))
+
+
 class _Line(BarColumn):
     def render(self, task: Task) -> ProgressBar:
         task.completed = task.fields["bar"].step
@@ -72,11 +77,13 @@ class LiveBars(Progress):
     times a second, so an update of a bar draws nothing."""
 
     def __init__(self, console: Console):
+        self.terminal = console
+        self.whole = [_WholeWords(words, lambda: self.tasks) for words in (Bar.counts, Bar.pace)]
         super().__init__(
-            _WholeWords(Bar.counts, lambda: self.tasks),
+            self.whole[0],
             _Line(bar_width=None, table_column=Column(max_width=BAR_WIDTH)),
-            _WholeWords(Bar.pace, lambda: self.tasks),
-            _Words(Bar.measures),
+            self.whole[1],
+            _Measures(self.room),
             console=console,
             refresh_per_second=4,
             transient=True,
@@ -86,6 +93,11 @@ class LiveBars(Progress):
         )
         self.start()
         console.show_cursor(True)  # rich hides it; a process that is killed could not bring it back
+
+    def room(self) -> int:
+        """Columns that counts and pace, which are never shortened, leave for the values; the bar gives way to these."""
+        widths = [column.get_table_column().min_width or 0 for column in self.whole]
+        return self.terminal.width - sum(widths) - 3
 
     @contextmanager
     def drawn(self, bar: Bar) -> Generator[None]:

@@ -45,6 +45,7 @@ _PLACES = {
     "Table": "visiontl.report.items",
     "Pictures": "visiontl.report.items",
     "Finding": "visiontl.report.items",
+    "Scalar": "visiontl.report.items",
     "Seen": "visiontl.report.items",
     "hookimpl": "visiontl.hookspecs",
     "VisionTLError": "visiontl.errors",
@@ -71,7 +72,7 @@ if TYPE_CHECKING:
     from visiontl.processes.ranks import all_gather
     from visiontl.processes.seeds import seeded
     from visiontl.report.console import Console
-    from visiontl.report.items import Figure, Finding, Pictures, Seen, Table
+    from visiontl.report.items import Figure, Finding, Pictures, Scalar, Seen, Table
     from visiontl.signatures import lazy
     from visiontl.spec import ImageSpec
     from visiontl.task import Command, Data, Task

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from visiontl.backbone import Backbone
-    from visiontl.report.items import Figure, Finding, Pictures, Seen, Table
+    from visiontl.report.items import Figure, Finding, Pictures, Scalar, Seen, Table
     from visiontl.spec import ImageSpec
 
 CONTRACT = 1  # a task written for another version of the contract is refused by name
@@ -206,6 +206,21 @@ class PreviewStep(Protocol):
     ) -> Pictures: ...
 
 
+class MistakesStep(Protocol):
+    """(id, truth and answer in words) of the images of a split that the model got wrong, the worst first."""
+
+    def __call__(self, cfg: Any, rows: Sequence[Any], meta: Mapping[str, Any], /) -> Sequence[tuple[int, str]]: ...
+
+
+class ExplainStep(Protocol):
+    """The number to explain of one photo: a batch of one, in evaluation mode, with gradients, in one pass of the
+    backbone (more under no_grad). Raises DataError where the photo has none. options: of Task.explain_options."""
+
+    def __call__(
+        self, cfg: Any, model: Any, batch: dict[str, Any], meta: Mapping[str, Any], options: Any, /
+    ) -> Scalar: ...
+
+
 class RefuseStep(Protocol):
     """Why a freeze policy makes no sense for this task, or None. policy: its name."""
 
@@ -251,6 +266,8 @@ STEPS: Mapping[str, type] = {
     "files": FilesStep,
     "report": ReportStep,
     "preview": PreviewStep,
+    "mistakes": MistakesStep,
+    "explain": ExplainStep,
     "refuse": RefuseStep,
     "example": ExampleStep,
     "check": CheckStep,
@@ -313,6 +330,9 @@ class Task:
     files: FilesStep | None = None
     report: ReportStep | None = None
     preview: PreviewStep | None = None
+    mistakes: MistakesStep | None = None
+    explain: ExplainStep | None = None
+    explain_options: type[BaseModel] | None = None
     refuse: RefuseStep | None = None
     example: ExampleStep | None = None
     small: Mapping[str, Any] = field(default_factory=dict[str, Any])

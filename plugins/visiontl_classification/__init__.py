@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from visiontl import Task, hookimpl, lazy
-from visiontl_classification.config import ClassificationConfig, PredictOptions, ranked
+from visiontl_classification.config import ClassificationConfig, ExplainOptions, PredictOptions, ranked
 
 TASK = Task(
     name="classification",
@@ -22,6 +22,9 @@ TASK = Task(
     options=PredictOptions,
     draw=lazy("visiontl_classification.predictions:draw"),
     report=lazy("visiontl_classification.charts:report"),
+    mistakes=lazy("visiontl_classification.explain:mistakes"),
+    explain=lazy("visiontl_classification.explain:explain"),
+    explain_options=ExplainOptions,
     check=lazy("visiontl_classification.checks:check"),
     example=lazy("visiontl_classification.example:example"),
     samples={

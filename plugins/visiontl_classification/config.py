@@ -214,6 +214,12 @@ class PredictOptions(Section):
     )
 
 
+class ExplainOptions(Section):
+    """What an explanation is to be of."""
+
+    label: str | int | None = Field(default=None, description="a class of the model; null: the most probable one")
+
+
 def ranked(cfg: ClassificationConfig) -> dict[str, Literal["max", "min"]]:
     """What may pick the best weights. With several labels per image the share of images with every label right stands
     still for long (at 0 with many labels), while mAP moves with each image."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from visiontl import Task, hookimpl, lazy
-from visiontl_detection.config import DetectionConfig, PredictOptions, ranked
+from visiontl_detection.config import DetectionConfig, ExplainOptions, PredictOptions, ranked
 
 TASK = Task(
     name="detection",
@@ -23,6 +23,9 @@ TASK = Task(
     draw=lazy("visiontl_detection.drawing:draw"),
     files=lazy("visiontl_detection.predictions:files"),
     report=lazy("visiontl_detection.charts:report"),
+    mistakes=lazy("visiontl_detection.explain:mistakes"),
+    explain=lazy("visiontl_detection.explain:explain"),
+    explain_options=ExplainOptions,
     check=lazy("visiontl_detection.checks:check"),
     example=lazy("visiontl_detection.example:example"),
     samples={name: lazy(f"visiontl_detection.samples:{name}") for name in ("coco", "voc", "yolo")},

@@ -208,6 +208,13 @@ class PredictOptions(Section):
     most: int | None = Field(default=None, ge=1, description="detections per image at most")
 
 
+class ExplainOptions(Section):
+    """What an explanation is to be of."""
+
+    box: int = Field(default=1, ge=1, description="number of the box, 1: the one with the highest score")
+    label: str | int | None = Field(default=None, description="count the boxes of this class only; null: all")
+
+
 def ranked(cfg: DetectionConfig) -> dict[str, Literal["max", "min"]]:
     """What may pick the best weights."""
     sizes = ("small", "medium", "large")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from visiontl import Task, hookimpl, lazy
 from visiontl_face.commands import COMMANDS
-from visiontl_face.config import FaceConfig, PredictOptions, ranked
+from visiontl_face.config import ExplainOptions, FaceConfig, PredictOptions, ranked
 
 TASK = Task(
     name="face",
@@ -23,6 +23,9 @@ TASK = Task(
     predict=lazy("visiontl_face.predictions:predict"),
     options=PredictOptions,
     report=lazy("visiontl_face.charts:report"),
+    mistakes=lazy("visiontl_face.explain:mistakes"),
+    explain=lazy("visiontl_face.explain:explain"),
+    explain_options=ExplainOptions,
     check=lazy("visiontl_face.checks:check"),
     example=lazy("visiontl_face.example:example"),
     samples={name: lazy(f"visiontl_face.samples:{name}") for name in ("folders", "table", "pairs", "lfw")},

@@ -193,6 +193,12 @@ class PredictOptions(Section):
     )
 
 
+class ExplainOptions(Section):
+    """What an explanation is to be of."""
+
+    other: Any = Field(default=None, description="the photo to which similarity is explained; of two photos each other")
+
+
 def ranked(cfg: FaceConfig) -> dict[str, Literal["max", "min"]]:
     """What may pick the best weights."""
     return {"auc": "max", "eer": "min", "accuracy": "max", "rank1": "max", "rank5": "max"}

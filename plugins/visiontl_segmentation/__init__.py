@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from visiontl import Task, hookimpl, lazy
-from visiontl_segmentation.config import PredictOptions, SegmentationConfig, ranked
+from visiontl_segmentation.config import ExplainOptions, PredictOptions, SegmentationConfig, ranked
 
 TASK = Task(
     name="segmentation",
@@ -23,6 +23,9 @@ TASK = Task(
     files=lazy("visiontl_segmentation.predictions:files"),
     draw=lazy("visiontl_segmentation.drawing:draw"),
     report=lazy("visiontl_segmentation.charts:report"),
+    mistakes=lazy("visiontl_segmentation.explain:mistakes"),
+    explain=lazy("visiontl_segmentation.explain:explain"),
+    explain_options=ExplainOptions,
     check=lazy("visiontl_segmentation.checks:check"),
     example=lazy("visiontl_segmentation.example:example"),
     samples={

@@ -277,6 +277,14 @@ class PredictOptions(Section):
         return value
 
 
+class ExplainOptions(Section):
+    """What an explanation is to be of."""
+
+    label: str | int | None = Field(
+        default=None, description="a class, whose region in the answer it is; null: the largest but the background's"
+    )
+
+
 def ranked(cfg: SegmentationConfig) -> dict[str, Literal["max", "min"]]:
     """What may pick the best weights."""
     names = ("miou", "miou_per_image", "miou_as_shown", "dice", "accuracy", "accuracy_per_class")

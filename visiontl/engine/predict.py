@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from visiontl.config import overrides
 from visiontl.engine.answers import Drawing, Prediction, Predictions, display_of, facts_of
 from visiontl.engine.device import place, to_device
+from visiontl.engine.explain import Explainer, Explanation
 from visiontl.engine.model import Built, load_model
 from visiontl.engine.photos import Given, Photo, as_image, sorted_out
 from visiontl.engine.predictions import (
@@ -121,6 +122,17 @@ class Predictor:
         if not found:
             raise DataError(next(iter(failed.values()), "no photos: what was given is empty"))
         return found
+
+    def explain(self, photo: Photo, **options: Any) -> Explanation:
+        """Where in a photo lies what raised a number of the answer: a class, a box, a region, a similarity (Grad-CAM).
+
+        options: what the task offers (`visiontl explain RUN --help` lists them). Raises DataError for a photo without
+        such a number, and ConfigError for a task without.
+        """
+        explainer = Explainer(self.built)
+        chosen = explainer.parse(options)
+        with self.reading():
+            return explainer.explain(as_image(photo), chosen)
 
     def stream(self, photos: Iterable[Photo], options: BaseModel | None) -> Iterator[dict[str, Any]]:
         """Predictions one by one, in the photos' order; a batch is read when it is needed."""

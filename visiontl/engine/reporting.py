@@ -18,6 +18,7 @@ from visiontl import __version__
 from visiontl.config.resolve import as_begun, ranked, resolve
 from visiontl.config.write import to_yaml
 from visiontl.engine.device import Placement
+from visiontl.engine.explain import explained_mistakes
 from visiontl.engine.ledger import Ledger
 from visiontl.engine.loader import Batches, Failure, Remaining
 from visiontl.engine.model import Built
@@ -189,10 +190,10 @@ def share_loaded(built: Built) -> Loaded | None:
 
 def report_items(built: Built, rows: Sequence[Any], split: SampleDataset, name: str) -> list[Any]:
     """What the task has to show of a split's rows; pictures are opened on demand through the split."""
-    task = built.resolved.task
-    if task.report is None:
-        return []
-    items = task.report(built.resolved.cfg, rows, built.meta, Photos(split))
+    task, photos = built.resolved.task, Photos(split)
+    items = list(task.report(built.resolved.cfg, rows, built.meta, photos)) if task.report is not None else []
+    if name == "val":
+        items += explained_mistakes(built, rows, split, photos)
     return [replace(item, title=f"{item.title} ({name})") for item in items]
 
 

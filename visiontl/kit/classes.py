@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from visiontl.errors import closest
+from visiontl.errors import ConfigError, closest
 from visiontl.kit.names import compared
 from visiontl.kit.words import count, did_you_mean, some, told
 
@@ -54,3 +54,16 @@ def match(ours: Sequence[str], theirs: Iterable[str], also: Sequence[str] = ()) 
     found = set(index.values())
     missing = [name for place, name in enumerate(ours) if place not in found]
     return Match([*ours, *(name for name in also if name not in places)], index, missing, surplus, alike)
+
+
+def place_of(name: str | int, names: Sequence[str], what: str) -> int:
+    """The place of a name that a user typed; of those that differ in capitals, blanks or dashes alone it is meant where
+    it is the only one. what: begins the sentence of the ConfigError for a name that is not there."""
+    found = match(names, [str(name)])
+    if found.index:
+        return next(iter(found.index.values()))
+    form = compared(str(name), loose=True)
+    alike = [place for place, one in enumerate(names) if compared(one, loose=True) == form]
+    if len(alike) == 1:
+        return alike[0]
+    raise ConfigError(f"{what}: the model knows no {told(str(name))!r}{found.hint()}")

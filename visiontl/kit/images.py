@@ -212,16 +212,24 @@ def fit_image(image: Image.Image, spec: ImageSpec) -> Image.Image:
     timm's evaluation transforms do.
     """
     image = without_far_ends(image, _most(spec))
-    resized, (left, top) = _fitting(image, spec)
+    resized, (left, top) = _fitting(image.size, spec)
     if resized != image.size:
         image = image.resize(resized, resampling(spec))
     return image.crop((left, top, left + spec.size[1], top + spec.size[0]))
 
 
+def shown_part(size: tuple[int, int], spec: ImageSpec) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) in pixels of a photo of (H, W), edge to edge: what `fit_image` leaves of it."""
+    left, top, right, bottom = _middle((size[1], size[0]), _most(spec))
+    resized, (x, y) = _fitting((right - left, bottom - top), spec)
+    across, down = (right - left) / resized[0], (bottom - top) / resized[1]  # pixels of the photo per pixel shown
+    return left + x * across, top + y * down, left + (x + spec.size[1]) * across, top + (y + spec.size[0]) * down
+
+
 def fit_tensor(image: Image.Image, spec: ImageSpec) -> Tensor:
     """RGB PIL image -> (3, H, W) uint8: `to_tensor(fit_image(image, spec))`, resized as `resize_tensor` does."""
     image = without_far_ends(image, _most(spec))
-    resized, (left, top) = _fitting(image, spec)
+    resized, (left, top) = _fitting(image.size, spec)
     pixels = resize_tensor(image, (resized[1], resized[0]), spec.interpolation)
     return pixels[:, top : top + spec.size[0], left : left + spec.size[1]].contiguous()
 
@@ -243,15 +251,15 @@ def resize_tensor(image: Image.Image, size: tuple[int, int], interpolation: str)
     return functional.resize(_pixels(image), [size[0], size[1]], InterpolationMode(interpolation))
 
 
-def _fitting(image: Image.Image, spec: ImageSpec) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(width, height) to resize to, and (left, top) of the crop from that."""
+def _fitting(photo: tuple[int, int], spec: ImageSpec) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(width, height) that a photo of (W, H) is resized to, and (left, top) of the crop from that."""
     height, width = spec.size
-    if height * image.width <= width * image.height:  # the width limits
+    if height * photo[0] <= width * photo[1]:  # the width limits
         across = max(width, int(width / spec.crop))
-        resized = (across, max(height, int(across * image.height / image.width)))
+        resized = (across, max(height, int(across * photo[1] / photo[0])))
     else:
         down = max(height, int(height / spec.crop))
-        resized = (max(width, int(down * image.width / image.height)), down)
+        resized = (max(width, int(down * photo[0] / photo[1])), down)
     return resized, (round((resized[0] - width) / 2), round((resized[1] - height) / 2))
 
 
@@ -263,12 +271,15 @@ def _most(spec: ImageSpec) -> float:
 def without_far_ends(image: Image.Image, most: float) -> Image.Image:
     """The middle, at most `most` times as long as wide, of a strip so long that resizing it whole would take gigabytes,
     and only for a center crop; other images as they are."""
-    long, short = max(image.size), min(image.size)
-    if long <= most * short:
-        return image
-    cut = (long - int(most * short)) // 2
-    box = (cut, 0, long - cut, short) if image.width > image.height else (0, cut, short, long - cut)
-    return image.crop(box)
+    box = _middle(image.size, most)
+    return image if box == (0, 0, *image.size) else image.crop(box)
+
+
+def _middle(photo: tuple[int, int], most: float) -> tuple[int, int, int, int]:
+    """What `without_far_ends` keeps of a photo of (W, H)."""
+    long, short = max(photo), min(photo)
+    cut = (long - int(most * short)) // 2 if long > most * short else 0
+    return (cut, 0, long - cut, short) if photo[0] > photo[1] else (0, cut, short, long - cut)
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -60,3 +60,21 @@ class Seen:
 
     sizes: Mapping[str, Sequence[tuple[int, int] | None]]
     duplicates: Sequence[Sequence[tuple[str, int]]] = ()
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A number of a model's answer about one photo, for an explanation of it.
+
+    value: a tensor () with gradients: what is differentiated, such as the logit of a class. words: what it is, with the
+    number as people know it: "class bee, 0.93". score: that number.
+    shown: (left, top, right, bottom) in pixels of the photo, edge to edge: what the network's input shows. It reaches
+    beyond the photo where that is padded. None: what `kit.images.fit_image` leaves of the photo.
+    box: (x1, y1, x2, y2) in pixels of the photo, drawn in the picture: what of it the number is about.
+    """
+
+    value: Any
+    words: str
+    score: float
+    shown: tuple[float, float, float, float] | None = None
+    box: tuple[float, float, float, float] | None = None

@@ -1,0 +1,54 @@
+"""visiontl explain"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from visiontl.commands.arguments import split_arguments, warn_of_plugins
+from visiontl.commands.predict import task_of
+from visiontl.errors import ConfigError
+from visiontl.task import Command
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run folder, or its model/ alone")
+    parser.add_argument(
+        "rest",
+        metavar="IMAGE | what=value",
+        nargs="*",
+        help="files, folders or globs; what of the answer is explained, if not what the task thinks of first",
+    )
+    parser.add_argument("--out", metavar="DIR", help="where explanations are written; default: beside the run")
+
+
+def run(given: argparse.Namespace) -> None:
+    from visiontl.config.asked import explain_options
+    from visiontl.config.overrides import option_values, parse_options
+
+    images, assigned = split_arguments(given.rest)
+    if not images:
+        raise ConfigError("no images; name files, folders or globs: visiontl explain RUN IMAGE ...")
+    options = option_values(assigned, "explain")
+    warn_of_plugins()
+    task = task_of(given.run)
+    if task is not None:  # mistakes are told before torch is imported
+        parse_options(explain_options(task), options, f"explain with task {task.name}")
+    from visiontl.engine import explanations
+
+    explanations.explain_files(given.run, images, out=given.out, options=options)
+
+
+def options_help(words: Sequence[str]) -> str:
+    """Below the help: of what the task of the named run can give an explanation."""
+    from visiontl.config.asked import explain_options
+    from visiontl.config.overrides import option_lines
+
+    task = next((found for word in words if not word.startswith("-") and (found := task_of(word))), None)
+    if task is None:
+        return "`visiontl explain RUN --help` lists what can be asked of that run's task."
+    lines = option_lines(explain_options(task))
+    return "\n".join([f"what can be asked of task {task.name} (name=value):", *lines])
+
+
+COMMAND = Command("explain", "show where in a photo a model looked (Grad-CAM)", arguments, run, options_help)

@@ -47,8 +47,9 @@ def explain(
     place = order[number - 1]
     score, label = found["scores"][place], names[int(found["labels"][place])]
     x1, y1, x2, y2 = found["boxes"][place].tolist()
-    words = f"box {number}: {label} {float(score):.2f}"
-    return Scalar(log_odds(score), words, float(score), shown(model, batch), (x1, y1, x2, y2))
+    said = float(score.detach())
+    words = f"box {number}: {label} {said:.2f}"
+    return Scalar(log_odds(score), words, said, shown(model, batch), part=True, box=(x1, y1, x2, y2))
 
 
 def log_odds(score: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def explain(
     options: ExplainOptions,
 ) -> Scalar:
     """The mean logit of a class over the region where it is the model's answer (Vinogradova et al. 2020, "Towards
-    interpretable semantic segmentation via gradient-weighted class activation mapping", equation 1).
+    interpretable semantic segmentation via gradient-weighted class activation mapping", has the sum).
 
     Of a photo with its truth, and no class asked for: the class that is wrongly given to the most of it.
     """
@@ -56,7 +56,7 @@ def explain(
     photo = batch["size"][0].tolist()
     shown = (0.0, 0.0, photo[1] * extent[1] / width, photo[0] * extent[0] / height)
     words = f"region {names[place]}, {share:.0%} of the photo, {probability:.2f}"
-    return Scalar(logits[place][region].mean(), words, probability, shown)
+    return Scalar(logits[place][region].mean(), words, probability, shown, part=True)
 
 
 def _image(cfg: SegmentationConfig, model: Segmenter, batch: Mapping[str, Any]) -> tuple[Tensor, tuple[int, int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, Field, create_model
 
 from visiontl.config.schema import Section
@@ -13,7 +15,13 @@ class Place(Section):
     """Options of every explanation."""
 
     stage: str | None = Field(
-        default=None, description="stage of the backbone whose last map is looked at; null: the deepest that counts"
+        default=None,
+        description="look at the last map of this stage of the backbone; null: at what the answer is computed from",
+    )
+    method: Literal["gradcam", "hirescam"] | None = Field(
+        default=None,
+        description="how places count: by the mean of the gradient over all, or by each one's own; null: gradcam for "
+        "what is said of the whole photo, hirescam for what is said of a part of it",
     )
 
 

@@ -1,10 +1,11 @@
-"""Where a model looked: the heat of a photo behind a number of its answer (Grad-CAM), for any task that names one."""
+"""Where a model looked: the heat of a photo behind a number of its answer, for any task that names one."""
 
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from visiontl.backbone import Backbone
-from visiontl.config.asked import Place, explain_options
+from visiontl.config.asked import explain_options
 from visiontl.config.overrides import parse_options
 from visiontl.engine.device import to_device
 from visiontl.engine.model import Built
 from visiontl.errors import BackboneError, ConfigError, DataError, VisionTLError, did_you_mean, first_line
-from visiontl.kit.cam import grad_cam, heat_of, overlay, side_by_side
+from visiontl.kit.cam import grad_cam, heat_of, overlay, share_by_place, side_by_side
 from visiontl.kit.charts import file_of
 from visiontl.kit.images import shown_part
 from visiontl.kit.layers import modules_of
@@ -30,8 +31,8 @@ from visiontl.task import SampleDataset
 MISTAKES = 6  # pictures in a report
 TITLE = "Where the model looked, in its worst mistakes"
 CAPTION = (
-    "Grad-CAM: bright is what raised the number below the picture, dark what did not, on the network's coarse grid. It "
-    "shows where, not why; see docs/explain.md."
+    "Bright is what raised the number below the picture, on the network's own coarse grid: where it looked, not why, "
+    "and not what would have been right (docs/explain.md)."
 )
 
 Box = tuple[float, float, float, float]
@@ -43,8 +44,9 @@ class Explanation:
 
     heat: (H, W) float32 of the photo's pixels, 0..1, 1 at the most; all 0 where nothing raised it. words: what the
     number is. score: the number. cam: (h, w) float32, 0 or more, the map that the heat is made of, on the network's own
-    grid. shown: left, top, right, bottom in pixels of the photo: what the network saw of it. stage: of the backbone,
-    where the map is from. box: x1 y1 x2 y2 in pixels of the photo, where the number is about a part of it.
+    grid. shown: left, top, right, bottom in pixels of the photo: what the network saw of it. stages: of the backbone,
+    where the maps are from that were looked at. method: gradcam or hirescam. box: x1 y1 x2 y2 in pixels of the photo,
+    where the number is about a box.
     """
 
     photo: Image.Image
@@ -53,7 +55,8 @@ class Explanation:
     score: float
     cam: np.ndarray
     shown: Box
-    stage: str
+    stages: tuple[str, ...]
+    method: str
     box: Box | None = None
 
     @property
@@ -104,6 +107,22 @@ class Tap:
         return output[0, self.prefix :].T.unflatten(1, grid)
 
 
+@dataclass(frozen=True)
+class Differentiated:
+    """What is explained, with the maps (C_i, h_i, w_i) that it is computed from and its gradients by them, the deepest
+    first."""
+
+    scalar: Scalar
+    taps: Sequence[Tap]
+    maps: Sequence[Tensor]
+    gradients: Sequence[Tensor]
+
+    @property
+    def dead(self) -> bool:
+        """Whether no place of any map counts."""
+        return not any(bool(gradient.any()) for gradient in self.gradients)
+
+
 class Explainer:
     """Explains answers of one model, which it leaves as it was. Raises ConfigError where its task names no number."""
 
@@ -112,7 +131,7 @@ class Explainer:
         self.options = explain_options(built.resolved.task)
         self.device = next(built.model.parameters()).device
         self.taps: list[Tap] = []  # the deepest first; found at the first photo
-        self.known: Tap | None = None  # the one that counts, once it is known
+        self.known: list[Tap] = []  # those that count
 
     def parse(self, values: Mapping[str, Any]) -> Any:
         """Options by name -> the validated ones. Raises ConfigError with all mistakes."""
@@ -128,74 +147,80 @@ class Explainer:
             sample = resolved.task.sample(resolved.cfg, self.built.backbone.spec, meta)(photo)
         batch = resolved.task.collate(resolved.cfg, [sample], None, meta)
         batch = to_device({**batch, "id": torch.tensor([0]), "step": 0, "progress": 1.0}, self.device)
-        scalar, tap, cam = self.differentiated(batch, options)
+        found = self.differentiated(batch, options)
+        scalar, method = found.scalar, options.method or ("hirescam" if found.scalar.part else "gradcam")
+        if method == "gradcam":
+            cam, used = grad_cam(found.maps[0], found.gradients[0]), found.taps[:1]
+        else:
+            cam, used = share_by_place(found.maps, found.gradients), found.taps
+        values = cam.float().cpu().numpy()
+        if not np.isfinite(values).all():
+            raise DataError("the gradients of what is to be explained are not finite; are the weights whole?")
         size = (photo.height, photo.width)
         shown = scalar.shown or shown_part(size, self.built.backbone.spec)
-        heat = heat_of(cam, shown, size)
-        return Explanation(photo, heat, scalar.words, scalar.score, cam, shown, tap.stage, scalar.box)
+        stages = tuple(dict.fromkeys(tap.stage for tap in used))
+        heat = heat_of(values, shown, size)
+        return Explanation(photo, heat, scalar.words, scalar.score, values, shown, stages, method, scalar.box)
 
-    def differentiated(self, batch: dict[str, Any], options: Any) -> tuple[Scalar, Tap, np.ndarray]:
-        """(what is explained, the map looked at, (h, w) of it).
+    def differentiated(self, batch: dict[str, Any], options: Any) -> Differentiated:
+        """What is explained, and the maps that it is computed from, by no other map in between.
 
-        Without a stage given, the deepest map that the number is computed from: of a transformer whose answer is read
-        from a class token alone that is the last but one, as the patches of the last block lead nowhere.
+        Of a transformer whose answer is read from a class token alone, that is no place of the last block's map: the
+        block before is looked at then.
         """
         if not self.taps:
             self.taps = find_taps(self.built.backbone)
-        wanted = self.of_stage(options) or ([self.known] if self.known else self.taps)
-        empty = None
-        for tap in wanted:
-            found = self.through(tap, batch, options)
-            if found is None:
-                continue
-            scalar, cam, dead = found
-            if dead and tap.layout == "tokens":
-                empty = empty or (scalar, tap, cam)
-                continue
-            self.known = self.known if wanted is not self.taps else tap
-            return scalar, tap, cam
-        if empty is not None:
-            return empty
-        raise BackboneError(
-            f"{self.built.backbone.name}: what is to be explained is not computed from its "
-            f"{count(len(wanted), 'map')} ({', '.join(tap.stage for tap in wanted)})"
-        )
+        if options.stage is not None:
+            return self.through([self.of_stage(options.stage)], batch, options)
+        if not self.known:
+            left = self.taps
+            found = self.through(left, batch, options)
+            while found.dead and found.taps[0].layout == "tokens" and left[1:]:
+                left = [tap for tap in left if tap.level < found.taps[0].level]
+                found = self.through(left, batch, options)
+            self.known = left
+            return found
+        return self.through(self.known, batch, options)
 
-    def of_stage(self, options: Any) -> list[Tap]:
-        """The map of the stage that is asked for, its deepest; none where no stage is."""
-        wanted = options.stage if isinstance(options, Place) else None
-        if wanted is None:
-            return []
-        found = [tap for tap in self.taps if tap.stage == wanted]
-        if not found:
+    def of_stage(self, wanted: str) -> Tap:
+        """The last map of a stage."""
+        found = next((tap for tap in self.taps if tap.stage == wanted), None)
+        if found is None:
             stages = list(dict.fromkeys(tap.stage for tap in reversed(self.taps)))
             raise ConfigError(
                 f"option stage: no map of {self.built.backbone.name} is from {wanted!r}"
                 f"{did_you_mean(wanted, stages)}; there are {', '.join(stages)}"
             )
-        return found[:1]
+        return found
 
-    def through(self, tap: Tap, batch: dict[str, Any], options: Any) -> tuple[Scalar, np.ndarray, bool] | None:
-        """(what is explained, its map (h, w), whether no place counts); None where it is not computed from this map."""
-        task, model = self.built.resolved.task, self.built.model
+    def through(self, taps: Sequence[Tap], batch: dict[str, Any], options: Any) -> Differentiated:
+        """What is explained, differentiated by the maps of these taps (the deepest first), each cut off from the ones
+        before it. Raises BackboneError where it is computed from none of them."""
+        task, model, backbone = self.built.resolved.task, self.built.model, self.built.backbone
         assert task.explain is not None
-        with torch.enable_grad(), still(model), cut(self.built.backbone, tap) as leaves:
+        with torch.enable_grad(), still(model), ExitStack() as cuts:
+            passes = [cuts.enter_context(cut(backbone, tap)) for tap in taps]
             scalar = task.explain(self.built.resolved.cfg, model, batch, self.built.meta, options)
-            if not leaves or not scalar.value.requires_grad:
-                return None
-            if len(leaves) > 1:
+            most = max(map(len, passes))
+            if most > 1:
                 raise BackboneError(
-                    f"task {task.name}: `explain` runs the backbone {len(leaves)} times with gradients; expected once"
+                    f"task {task.name}: `explain` runs the backbone {most} times with gradients; expected once"
                 )
-            leaf, grid = leaves[0]
-            [gradient] = torch.autograd.grad(scalar.value, [leaf], allow_unused=True)
-        if gradient is None:
-            return None
-        slope = tap.as_map(gradient, grid)
-        cam = grad_cam(tap.as_map(leaf.detach(), grid), slope).float().cpu().numpy()
-        if not np.isfinite(cam).all():
-            raise DataError("the gradients of what is to be explained are not finite; are the weights whole?")
-        return scalar, cam, not bool(slope.any())
+            met = [(tap, *leaves[0]) for tap, leaves in zip(taps, passes, strict=True) if leaves]
+            slopes: Sequence[Tensor | None] = [None] * len(met)
+            if scalar.value.requires_grad:
+                slopes = torch.autograd.grad(scalar.value, [leaf for _, leaf, _ in met], allow_unused=True)
+        found = [(tap, leaf.detach(), grid, slope) for (tap, leaf, grid), slope in zip(met, slopes, strict=True)]
+        read = [(tap, leaf, grid, slope) for tap, leaf, grid, slope in found if slope is not None]
+        if not read:
+            stages = ", ".join(dict.fromkeys(tap.stage for tap in taps))
+            raise BackboneError(f"{backbone.name}: what is to be explained is not computed from its maps ({stages})")
+        return Differentiated(
+            scalar,
+            [tap for tap, *_ in read],
+            [tap.as_map(leaf, grid).float() for tap, leaf, grid, _ in read],
+            [tap.as_map(slope, grid).float() for tap, _, grid, slope in read],
+        )
 
 
 @contextmanager
@@ -226,12 +251,14 @@ def cut(backbone: Backbone, tap: Tap) -> Generator[list[tuple[Tensor, tuple[int,
         image = args[0] if args else named["image"]
         inputs.append((int(image.shape[2]), int(image.shape[3])))
 
-    def leave(_module: nn.Module, _args: Any, output: Tensor) -> Tensor | None:
+    def leave(_module: nn.Module, _args: Any, output: Any) -> Any:
         if not torch.is_grad_enabled():
             return None
-        leaf = output.detach().requires_grad_(True)
-        leaves.append((leaf, grid_of(tap, output, inputs[-1], backbone.strides[tap.level])))
-        return leaf.clone()  # what follows may work in place
+        whole = tensor_of(output)
+        leaf = whole.detach().requires_grad_(True)
+        leaves.append((leaf, grid_of(tap, leaf, inputs[-1], backbone.strides[tap.level])))
+        passed = leaf.clone()  # what follows may work in place
+        return (passed, *output[1:]) if isinstance(output, tuple) else passed
 
     handles = [
         backbone.register_forward_pre_hook(enter, with_kwargs=True),
@@ -242,6 +269,11 @@ def cut(backbone: Backbone, tap: Tap) -> Generator[list[tuple[Tensor, tuple[int,
     finally:
         for handle in handles:
             handle.remove()
+
+
+def tensor_of(output: Any) -> Any:
+    """What a module gives; the first of several, which modules that pass a grid's size along give."""
+    return output[0] if isinstance(output, tuple) and output else output
 
 
 def grid_of(tap: Tap, output: Tensor, image: tuple[int, int], stride: int) -> tuple[int, int]:
@@ -273,8 +305,9 @@ def find_taps(backbone: Backbone) -> list[Tap]:
 
     def keep(name: str):
         def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.dim() in (3, 4) and channels & {output.shape[1], output.shape[-1]}:
-                given.append((name, output, output._version))
+            one = tensor_of(output)
+            if isinstance(one, Tensor) and one.dim() in (3, 4) and channels & {one.shape[1], one.shape[-1]}:
+                given.append((name, one, one._version))
 
         return hook
 
@@ -286,10 +319,15 @@ def find_taps(backbone: Backbone) -> list[Tap]:
     finally:
         for handle in handles:
             handle.remove()
+    calls = Counter(name for name, _, _ in given)
+    once = [one for one in given if calls[one[0]] == 1]
+    # what was changed in place since (by an activation that is no module) last of all, the nearest to that first
+    kept = [(name, output) for name, output, version in once if output._version == version]
+    kept += [(name, output) for name, output, version in reversed(once) if output._version != version]
     taps: list[Tap] = []
     for level, one in reversed(list(enumerate(maps))):
-        for name, output, version in given:
-            layout = layout_of(output, one) if output._version == version else None
+        for name, output in kept:
+            layout = layout_of(output, one)
             if layout is not None:
                 taps.append(Tap(level, name, stage_of(backbone, name), *layout))
                 break

@@ -51,7 +51,8 @@ class Written:
             "file": str(file),
             "explained": found.words,
             "score": found.score,
-            "stage": found.stage,
+            "method": found.method,
+            "stages": list(found.stages),
             "shown": list(found.shown),
             "box": None if found.box is None else list(found.box),
             "empty": found.empty,
@@ -80,7 +81,8 @@ def explain_files(
         raise ConfigError("explain runs on one process (each would write every file); start it without a launcher")
     console = Console()
     check_no_runs(images)
-    files, notes = find_images(images)
+    found, notes = find_images(images)
+    files = list(found)
     for note in notes:
         console.say(note)
     predictor = load(run)

@@ -1,6 +1,7 @@
-"""Where in a photo lies what raises a number of a model's answer: Grad-CAM, and its picture. Imports no torch.
+"""Where in a photo lies what raises a number of a model's answer: Grad-CAM, HiResCAM, and their picture.
 
 Selvaraju et al. 2017, "Grad-CAM: Visual explanations from deep networks via gradient-based localization", ICCV.
+Imports no torch.
 """
 
 from __future__ import annotations
@@ -39,6 +40,26 @@ def grad_cam(maps: Tensor, gradient: Tensor) -> Tensor:
     """
     weights = gradient.mean((1, 2))  # (C,)
     return (weights[:, None, None] * maps).sum(0).clamp(min=0)
+
+
+def share_by_place(maps: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
+    """The same for a number of a part of the photo, of all maps that it is computed from, (C_i, h_i, w_i) -> (h, w) of
+    the finest grid.
+
+    HiResCAM: in place of its mean the gradient of each place, sum over k of dy/dA_k A_k (Draelos and Carin 2020, "Use
+    HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural networks", equation 4), where the
+    number reads the mean of each map the same but for a factor. Each map's shares are spread over the finer cells that
+    they stand for, bilinearly, and added; ReLU comes last.
+    """
+    from torch.nn.functional import interpolate
+
+    shares = [(gradient * one).sum(0) for one, gradient in zip(maps, gradients, strict=True)]  # (h_i, w_i)
+    finest = max((share.shape for share in shares), key=lambda shape: shape[0] * shape[1])
+    spread = [
+        interpolate(share[None, None], finest, mode="bilinear", align_corners=False)[0, 0] * share.numel()
+        for share in shares
+    ]
+    return (sum(spread, start=spread[0] * 0) / (finest[0] * finest[1])).clamp(min=0)
 
 
 def heat_of(cam: np.ndarray, shown: Box, size: Size) -> np.ndarray:

@@ -70,11 +70,13 @@ class Scalar:
     number as people know it: "class bee, 0.93". score: that number.
     shown: (left, top, right, bottom) in pixels of the photo, edge to edge: what the network's input shows. It reaches
     beyond the photo where that is padded. None: what `kit.images.fit_image` leaves of the photo.
-    box: (x1, y1, x2, y2) in pixels of the photo, drawn in the picture: what of it the number is about.
+    part: whether it is about a part of the photo, as a box or a region is: each place then counts by its own gradient
+    (HiResCAM), not by the mean over all (Grad-CAM). box: (x1, y1, x2, y2) in pixels of the photo, drawn in the picture.
     """
 
     value: Any
     words: str
     score: float
     shown: tuple[float, float, float, float] | None = None
+    part: bool = False
     box: tuple[float, float, float, float] | None = None

@@ -1,0 +1,55 @@
+"""Photos with a known place, a linear network, and Built models without a training, shared by the tests of explain."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from visiontl_classification import TASK
+
+from tests.classification.helpers import StubBackbone
+from visiontl import ImageSpec
+from visiontl.config.resolve import resolve
+from visiontl.engine.model import Built
+
+CLASSES = ["ant", "bee", "cat"]
+
+
+def ramp(width: int, height: int) -> Image.Image:
+    """Red says the column, green the row: 0 at the left and upper edge, 255 at the others."""
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    pixels[..., 0] = ((np.arange(width) + 0.5) / width * 255).round()
+    pixels[..., 1] = ((np.arange(height) + 0.5) / height * 255).round()[:, None]
+    return Image.fromarray(pixels)
+
+
+def spotted(width: int, height: int, box: tuple[int, int, int, int]) -> Image.Image:
+    """White in the box, black around it."""
+    photo = Image.new("RGB", (width, height))
+    photo.paste("white", box)
+    return photo
+
+
+def linear_classifier(crop: float = 1.0) -> Built:
+    """A convolution, the mean of each of its maps, and a linear layer: all of it without an activation."""
+    section = {"name": "classification", "data": "nowhere"}
+    resolved = resolve({"task": section, "backbone": {"name": "visiontl/tiny", "weights": "none"}})
+    backbone = StubBackbone()
+    backbone.set_spec(ImageSpec(size=(32, 32), mean=(0.0,) * 3, std=(1.0,) * 3, crop=crop))
+    meta = {"classes": CLASSES, "counts": dict.fromkeys(CLASSES, 1)}
+    model = TASK.model(resolved.cfg, backbone, meta).eval()
+    return Built(resolved, backbone, model, meta)
+
+
+def brightness_classifier(crop: float = 1.0) -> Built:
+    """Its maps are the brightness of 4 x 4 pixels, and class `bee` is the more certain the brighter they are."""
+    built = linear_classifier(crop)
+    conv, head = built.backbone.conv, built.model.head[-1]  # type: ignore[index, union-attr]
+    assert isinstance(conv, nn.Conv2d)
+    with torch.no_grad():
+        conv.weight.fill_(1 / 48)
+        conv.bias.zero_()  # type: ignore[union-attr]
+        head.weight.zero_()
+        head.weight[1] = 1.0
+    return built

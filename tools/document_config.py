@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from visiontl import plugins
+from visiontl.config.asked import explain_options
 from visiontl.config.schema import Config
 from visiontl.config.yaml_text import dump_value
 
@@ -50,6 +51,9 @@ def page() -> str:
         lines += [f"## task: {name}", "", *TABLE, *rows(task.config, "task"), ""]
         if task.options is not None:
             lines += ["What `visiontl predict RUN IMAGE name=value` takes:", "", *TABLE, *rows(task.options, ""), ""]
+        if task.explain is not None:
+            asked = explain_options(task)
+            lines += ["What `visiontl explain RUN IMAGE name=value` takes:", "", *TABLE, *rows(asked, ""), ""]
     return "\n".join(lines)
 
 

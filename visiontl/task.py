@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from visiontl.errors import PluginError
+from visiontl.report.items import ExplainStep, MistakesStep
 from visiontl.signatures import arguments_of, settle, settled
 
 if TYPE_CHECKING:
@@ -18,10 +19,14 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from visiontl.backbone import Backbone
-    from visiontl.report.items import Figure, Finding, Pictures, Scalar, Seen, Table
+    from visiontl.report.items import Figure, Finding, Pictures, Seen, Table
     from visiontl.spec import ImageSpec
 
 CONTRACT = 1  # a task written for another version of the contract is refused by name
+
+Meta = Mapping[str, Any]  # Data.meta, after a trip through JSON
+Batch = dict[str, Any]  # what `collate` makes
+Photos = Callable[[int], "Image.Image"]  # id -> photo, RGB
 
 
 class SampleDataset(Protocol):
@@ -65,7 +70,7 @@ class Data:
     val: SampleDataset | None = None
     test: SampleDataset | None = None
     still: SampleDataset | None = None
-    meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    meta: Meta = field(default_factory=dict[str, Any])
     batches: BatchesStep | None = None
     notes: Sequence[str] = ()
 
@@ -85,16 +90,14 @@ class DataStep(Protocol):
     Raises DataError, naming the file or folder, for data that cannot be used.
     """
 
-    def __call__(self, cfg: Any, spec: ImageSpec, meta: Mapping[str, Any] | None, /) -> Data: ...
+    def __call__(self, cfg: Any, spec: ImageSpec, meta: Meta | None, /) -> Data: ...
 
 
 class SampleStep(Protocol):
     """How a photo to predict is prepared: PIL RGB image with EXIF applied -> sample, as `collate` takes it, carrying
     `size`, the photo's own (H, W) in pixels."""
 
-    def __call__(
-        self, cfg: Any, spec: ImageSpec, meta: Mapping[str, Any], /
-    ) -> Callable[[Image.Image], dict[str, Any]]: ...
+    def __call__(self, cfg: Any, spec: ImageSpec, meta: Meta, /) -> Callable[[Image.Image], dict[str, Any]]: ...
 
 
 class CollateStep(Protocol):
@@ -103,9 +106,7 @@ class CollateStep(Protocol):
     generator: for what is drawn for the batch as a whole (mixup); None in evaluation and prediction.
     """
 
-    def __call__(
-        self, cfg: Any, samples: list[Any], generator: torch.Generator | None, meta: Mapping[str, Any], /
-    ) -> dict[str, Any]: ...
+    def __call__(self, cfg: Any, samples: list[Any], generator: torch.Generator | None, meta: Meta, /) -> Batch: ...
 
 
 class ModelStep(Protocol):
@@ -114,19 +115,19 @@ class ModelStep(Protocol):
     Raises BackboneError for a backbone that cannot serve the task.
     """
 
-    def __call__(self, cfg: Any, backbone: Backbone, meta: Mapping[str, Any], /) -> torch.nn.Module: ...
+    def __call__(self, cfg: Any, backbone: Backbone, meta: Meta, /) -> torch.nn.Module: ...
 
 
 class LossStep(Protocol):
     """{"loss": mean over the batch, a tensor (), ...parts to log: such tensors or floats}. Pure; in training mode."""
 
-    def __call__(self, cfg: Any, outputs: Any, batch: dict[str, Any], meta: Mapping[str, Any], /) -> dict[str, Any]: ...
+    def __call__(self, cfg: Any, outputs: Any, batch: Batch, meta: Meta, /) -> dict[str, Any]: ...
 
 
 class RowsStep(Protocol):
     """One small picklable record per image, in the order of the batch, no device tensors. In evaluation mode."""
 
-    def __call__(self, cfg: Any, outputs: Any, batch: dict[str, Any], meta: Mapping[str, Any], /) -> Sequence[Any]: ...
+    def __call__(self, cfg: Any, outputs: Any, batch: Batch, meta: Meta, /) -> Sequence[Any]: ...
 
 
 class ScoreStep(Protocol):
@@ -135,7 +136,7 @@ class ScoreStep(Protocol):
     rows: of every image of the split exactly once, in the order of the ids.
     """
 
-    def __call__(self, cfg: Any, rows: Sequence[Any], meta: Mapping[str, Any], /) -> dict[str, Any]: ...
+    def __call__(self, cfg: Any, rows: Sequence[Any], meta: Meta, /) -> dict[str, Any]: ...
 
 
 class RankedStep(Protocol):
@@ -147,7 +148,7 @@ class RankedStep(Protocol):
 class TrivialStep(Protocol):
     """(the answer in words, rows): what `rows` would hold if every image got one answer that needs no training."""
 
-    def __call__(self, cfg: Any, rows: Sequence[Any], meta: Mapping[str, Any], /) -> tuple[str, Sequence[Any]]: ...
+    def __call__(self, cfg: Any, rows: Sequence[Any], meta: Meta, /) -> tuple[str, Sequence[Any]]: ...
 
 
 class PredictStep(Protocol):
@@ -158,7 +159,7 @@ class PredictStep(Protocol):
     """
 
     def __call__(
-        self, cfg: Any, model: Any, batches: Iterator[dict[str, Any]], meta: Mapping[str, Any], options: Any, /
+        self, cfg: Any, model: Any, batches: Iterator[Batch], meta: Meta, options: Any, /
     ) -> Iterable[dict[str, Any]]: ...
 
 
@@ -170,13 +171,13 @@ class StartStep(Protocol):
     Eval mode, no gradients. Runs on the main process; the others get its bits.
     """
 
-    def __call__(self, cfg: Any, model: Any, batches: Iterator[dict[str, Any]], meta: Mapping[str, Any], /) -> None: ...
+    def __call__(self, cfg: Any, model: Any, batches: Iterator[Batch], meta: Meta, /) -> None: ...
 
 
 class DrawStep(Protocol):
     """The photo (PIL, RGB) with what was predicted, for people."""
 
-    def __call__(self, image: Image.Image, prediction: dict[str, Any], meta: Mapping[str, Any], /) -> Image.Image: ...
+    def __call__(self, image: Image.Image, prediction: dict[str, Any], meta: Meta, /) -> Image.Image: ...
 
 
 class FilesStep(Protocol):
@@ -185,40 +186,21 @@ class FilesStep(Protocol):
     records: (the photo's file, its prediction), where arrays and images are named by their files.
     """
 
-    def __call__(
-        self, cfg: Any, records: list[tuple[str, dict[str, Any]]], meta: Mapping[str, Any], /
-    ) -> Mapping[str, str]: ...
+    def __call__(self, cfg: Any, records: list[tuple[str, dict[str, Any]]], meta: Meta, /) -> Mapping[str, str]: ...
 
 
 class ReportStep(Protocol):
     """What the report shows of a split. image: id -> photo (PIL, RGB)."""
 
     def __call__(
-        self, cfg: Any, rows: Sequence[Any], meta: Mapping[str, Any], image: Callable[[int], Image.Image], /
+        self, cfg: Any, rows: Sequence[Any], meta: Meta, image: Photos, /
     ) -> Sequence[Figure | Table | Pictures]: ...
 
 
 class PreviewStep(Protocol):
     """Made at each evaluation of val while training and kept in `previews/`; the report shows how they grew."""
 
-    def __call__(
-        self, cfg: Any, rows: Sequence[Any], meta: Mapping[str, Any], image: Callable[[int], Image.Image], /
-    ) -> Pictures: ...
-
-
-class MistakesStep(Protocol):
-    """(id, truth and answer in words) of the images of a split that the model got wrong, the worst first."""
-
-    def __call__(self, cfg: Any, rows: Sequence[Any], meta: Mapping[str, Any], /) -> Sequence[tuple[int, str]]: ...
-
-
-class ExplainStep(Protocol):
-    """The number to explain of one photo: a batch of one, in evaluation mode, with gradients, in one pass of the
-    backbone (more under no_grad). Raises DataError where the photo has none. options: of Task.explain_options."""
-
-    def __call__(
-        self, cfg: Any, model: Any, batch: dict[str, Any], meta: Mapping[str, Any], options: Any, /
-    ) -> Scalar: ...
+    def __call__(self, cfg: Any, rows: Sequence[Any], meta: Meta, image: Photos, /) -> Pictures: ...
 
 
 class RefuseStep(Protocol):
@@ -247,7 +229,7 @@ class CheckStep(Protocol):
     data: what `data` returned. seen: what reading all images has shown. Opens no image, changes nothing.
     """
 
-    def __call__(self, cfg: Any, data: Data, meta: Mapping[str, Any], seen: Seen, /) -> Sequence[Finding | Table]: ...
+    def __call__(self, cfg: Any, data: Data, meta: Meta, seen: Seen, /) -> Sequence[Finding | Table]: ...
 
 
 STEPS: Mapping[str, type] = {

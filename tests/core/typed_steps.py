@@ -8,6 +8,7 @@ import visiontl_classification.checks
 import visiontl_classification.config
 import visiontl_classification.data
 import visiontl_classification.example
+import visiontl_classification.explain
 import visiontl_classification.losses
 import visiontl_classification.model
 import visiontl_classification.predictions
@@ -21,6 +22,7 @@ import visiontl_detection.config
 import visiontl_detection.data
 import visiontl_detection.drawing
 import visiontl_detection.example
+import visiontl_detection.explain
 import visiontl_detection.losses
 import visiontl_detection.model
 import visiontl_detection.predictions
@@ -33,6 +35,7 @@ import visiontl_face.checks
 import visiontl_face.config
 import visiontl_face.data
 import visiontl_face.example
+import visiontl_face.explain
 import visiontl_face.losses
 import visiontl_face.model
 import visiontl_face.predictions
@@ -47,6 +50,7 @@ import visiontl_segmentation.config
 import visiontl_segmentation.data
 import visiontl_segmentation.drawing
 import visiontl_segmentation.example
+import visiontl_segmentation.explain
 import visiontl_segmentation.losses
 import visiontl_segmentation.model
 import visiontl_segmentation.predictions
@@ -84,6 +88,8 @@ CLASSIFICATION = Task(
     predict=visiontl_classification.predictions.predict,
     draw=visiontl_classification.predictions.draw,
     report=visiontl_classification.charts.report,
+    mistakes=visiontl_classification.explain.mistakes,
+    explain=visiontl_classification.explain.explain,
     check=visiontl_classification.checks.check,
     example=visiontl_classification.example.example,
     samples={
@@ -110,6 +116,8 @@ DETECTION = Task(
     draw=visiontl_detection.drawing.draw,
     files=visiontl_detection.predictions.files,
     report=visiontl_detection.charts.report,
+    mistakes=visiontl_detection.explain.mistakes,
+    explain=visiontl_detection.explain.explain,
     check=visiontl_detection.checks.check,
     example=visiontl_detection.example.example,
     samples={
@@ -134,6 +142,8 @@ FACE = Task(
     trivial=visiontl_face.scores.trivial,
     predict=visiontl_face.predictions.predict,
     report=visiontl_face.charts.report,
+    mistakes=visiontl_face.explain.mistakes,
+    explain=visiontl_face.explain.explain,
     check=visiontl_face.checks.check,
     example=visiontl_face.example.example,
     samples={
@@ -160,6 +170,8 @@ SEGMENTATION = Task(
     draw=visiontl_segmentation.drawing.draw,
     files=visiontl_segmentation.predictions.files,
     report=visiontl_segmentation.charts.report,
+    mistakes=visiontl_segmentation.explain.mistakes,
+    explain=visiontl_segmentation.explain.explain,
     check=visiontl_segmentation.checks.check,
     example=visiontl_segmentation.example.example,
     samples={

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 from visiontl_classification import TASK
 
 from tests.classification.helpers import StubBackbone
@@ -24,9 +25,9 @@ def ramp(width: int, height: int) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def spotted(width: int, height: int, box: tuple[int, int, int, int]) -> Image.Image:
+def spotted(size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
     """White in the box, black around it."""
-    photo = Image.new("RGB", (width, height))
+    photo = Image.new("RGB", size)
     photo.paste("white", box)
     return photo
 
@@ -45,11 +46,11 @@ def linear_classifier(crop: float = 1.0) -> Built:
 def brightness_classifier(crop: float = 1.0) -> Built:
     """Its maps are the brightness of 4 x 4 pixels, and class `bee` is the more certain the brighter they are."""
     built = linear_classifier(crop)
-    conv, head = built.backbone.conv, built.model.head[-1]  # type: ignore[index, union-attr]
-    assert isinstance(conv, nn.Conv2d)
+    backbone: Any = built.backbone
+    model: Any = built.model
     with torch.no_grad():
-        conv.weight.fill_(1 / 48)
-        conv.bias.zero_()  # type: ignore[union-attr]
-        head.weight.zero_()
-        head.weight[1] = 1.0
+        backbone.conv.weight.fill_(1 / 48)
+        backbone.conv.bias.zero_()
+        model.head[-1].weight.zero_()
+        model.head[-1].weight[1] = 1.0
     return built

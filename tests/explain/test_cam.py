@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -39,7 +41,8 @@ def test_a_linear_network_is_explained_exactly(label, frozen):
     photo = noise(32, 32)
     explainer = Explainer(built)
     found = explainer.explain(photo, explainer.parse({"label": label}))
-    weights = built.model.head[-1].weight.detach().numpy()[CLASSES.index(label)]  # (6,)
+    model: Any = built.model
+    weights = model.head[-1].weight.detach().numpy()[CLASSES.index(label)]  # (6,)
     shares = np.einsum("k,kyx->yx", weights, maps_by_hand(built, photo)) / 64
     assert (shares > 0).any()
     np.testing.assert_allclose(found.cam, shares.clip(0), rtol=1e-12, atol=1e-15)
@@ -95,13 +98,13 @@ def test_the_heat_lies_on_what_raises_the_class(crop, size):
     left, top = (size[0] - side) // 2 + side // 2, (size[1] - side) // 2 + side // 4
     box = (left, top, left + side // 4, top + side // 4)
     explainer = Explainer(built)
-    found = explainer.explain(spotted(*size, box), explainer.parse({"label": "bee"}))
+    found = explainer.explain(spotted(size, box), explainer.parse({"label": "bee"}))
     assert found.heat.shape == (size[1], size[0])
     rows, columns = np.nonzero(found.heat > 0.5)
     cell = 4 / 32 * side / crop  # pixels of the photo
     assert abs(rows.mean() + 0.5 - (box[1] + box[3]) / 2) < cell / 2
     assert abs(columns.mean() + 0.5 - (box[0] + box[2]) / 2) < cell / 2
-    low = explainer.explain(spotted(*size, box), explainer.parse({"label": "ant"}))
+    low = explainer.explain(spotted(size, box), explainer.parse({"label": "ant"}))
     assert low.empty  # its weights are 0: nothing raises it, and nothing is divided by 0
     assert not low.heat.any()
     assert "nothing in the photo raises it" not in low.words
@@ -111,7 +114,7 @@ def test_the_heat_lies_on_what_raises_the_class(crop, size):
 def test_a_photo_turned_by_its_file_is_explained_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
-    spotted(60, 40, (0, 0, 12, 12)).save(tmp_path / "turned.png", exif=exif)
+    spotted((60, 40), (0, 0, 12, 12)).save(tmp_path / "turned.png", exif=exif)
     photo = open_image(tmp_path / "turned.png")
     assert photo.size == (40, 60)
     explainer = Explainer(brightness_classifier())
@@ -150,7 +153,8 @@ def test_a_transformer_with_a_class_token_is_explained_by_the_block_before_its_l
     """The patches of its last block lead nowhere. By hand: the blocks one by one, and a gradient in plain autograd."""
     overrides = ["backbone.name=timm/vit_tiny_patch16_224", "backbone.image_size=64"]
     built = Case("classification", tmp_path).run(*overrides).built
-    model, body = built.model.eval(), built.backbone.body
+    model: Any = built.model.eval()
+    body: Any = built.backbone.body
     photo = noise(64, 64)
     explainer = Explainer(built)
     found = explainer.explain(photo, explainer.parse({}))

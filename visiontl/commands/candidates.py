@@ -92,6 +92,12 @@ def _of_kind(kind: str, before: Sequence[str], word: str) -> Iterable[str]:
 
         task = task_of(before[0])
         return _keys(task.options, word) if task is not None and task.options is not None else []
+    if kind == "what=value":
+        from visiontl.commands.predict import task_of
+        from visiontl.config.asked import explain_options
+
+        task = task_of(before[0])
+        return _keys(explain_options(task), word) if task is not None else []
     known: dict[str, Iterable[str]] = {"WHAT": LISTS, "SHELL": SCRIPTS, "READY": ready.configs(), "cp": ["cp"]}
     if kind in known:
         return known[kind]

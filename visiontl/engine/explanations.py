@@ -21,7 +21,8 @@ from visiontl.kit.words import count, told
 from visiontl.processes import launch
 from visiontl.report.console import Console
 from visiontl.runs import folders
-from visiontl.runs.environment import run_folder, write_text
+from visiontl.runs.environment import run_folder
+from visiontl.runs.files import write_text
 
 SHOWN = 5  # explanations that the console lists
 

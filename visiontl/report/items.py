@@ -1,11 +1,11 @@
-"""What a run or a data set has to show: the pieces that a task's `report` and `check` return. Imports no torch and
-no matplotlib."""
+"""What a run or a data set has to show: the pieces that a task's `report`, `check` and `explain` return, and the steps
+by which mistakes are found and explained. Imports no torch and no matplotlib."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 
 @dataclass(frozen=True)
@@ -80,3 +80,25 @@ class Scalar:
     shown: tuple[float, float, float, float] | None = None
     part: bool = False
     box: tuple[float, float, float, float] | None = None
+
+
+class MistakesStep(Protocol):
+    """(id, truth and answer in words) of the images of a split that the model got wrong, the worst first.
+
+    Of a task that compares two photos, both of a pair one after the other.
+    """
+
+    def __call__(self, cfg: Any, rows: Sequence[Any], meta: Mapping[str, Any], /) -> Sequence[tuple[int, str]]: ...
+
+
+class ExplainStep(Protocol):
+    """The number of a photo's answer that is explained.
+
+    batch: of one photo; with its truth where it is of a split. options: of Task.explain_options. In evaluation mode,
+    with gradients, and with one pass of the backbone; further ones under no_grad. Raises DataError for a photo without
+    such a number, ConfigError for options that no photo can have.
+    """
+
+    def __call__(
+        self, cfg: Any, model: Any, batch: dict[str, Any], meta: Mapping[str, Any], options: Any, /
+    ) -> Scalar: ...

@@ -50,7 +50,8 @@ def made_run(folder: Path, right: dict[str, list[int]] | None = None, **config: 
     for split, values in answers.items():
         write_images(folder, split, [f"{i}.jpg" for i in range(len(values))], [{"right": bool(one)} for one in values])
     lines = [
-        {"step": s, "epoch": s / 10, "kind": "train", "loss": 1 / s, "images_per_second": 90 + s} for s in range(1, 21)
+        {"step": s, "epoch": s / 10, "kind": "train", "loss": 1 / s, "images_per_second": 90 + s, "memory": 10 * s}
+        for s in range(1, 21)
     ]
     lines += [{"step": s, "epoch": s / 10, "kind": "val", "accuracy": s / 40} for s in (10, 20)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
@@ -223,6 +224,7 @@ def test_time_and_cost(tmp_path):
     )
     row = dict(zip(comparison.cost_grid(runs).columns, comparison.cost_grid(runs).rows[0], strict=True))
     assert row["images/s"] == "100.5"  # the median of 91 to 110
+    assert row["memory"] == "0.2000 GB"  # the most of 10 to 200 megabytes
     assert (row["updates"], row["parameters trained"], row["of"], row["time"]) == ("20", "30", "5 k", "12.5 s")
     assert "the runs are of 2 different machines, so their times do not compare" in comparison.remarks(runs)
 

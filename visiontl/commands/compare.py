@@ -9,7 +9,7 @@ from pathlib import Path
 from visiontl.errors import ConfigError
 from visiontl.task import Command
 
-MARK = "visiontl compare"  # by which a page of this command is known
+MARK = "visiontl compare</title>"  # by which a page of this command is known
 HEAD = 2000  # bytes of a file that are looked at for it
 
 

@@ -8,22 +8,30 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from visiontl.report import compared
 from visiontl.report.compared import Compared, Seeds, Verdict
 from visiontl.report.curves import keys, running_mean, thin
-from visiontl.report.figures import render_figure
-from visiontl.report.formats import cell, clean, duration, human, is_number
+from visiontl.report.figures import render_figure, themed
+from visiontl.report.formats import cell, duration, human, is_number
 from visiontl.report.items import Figure
 from visiontl.report.noise import LEVEL, Interval
+from visiontl.report.page import render
 from visiontl.report.tables import Grid
 
 # Ten hues that differ on white and on black; the second ten runs are dashed
 COLORS = (
     "#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#66a61e", "#a6761d", "#17a2b8", "#c0392b", "#808080",
 )  # fmt: skip
+SECTIONS = (
+    ("notes", "To know first"),
+    ("noise", "What is noise"),
+    ("curves", "Curves"),
+    ("settings", "Settings"),
+    ("scores", "All scores"),
+    ("cost", "Time and cost"),
+)
 SCORES = 6  # figures of scores
 SHORT = 100  # seconds below which a tenth is told
 SMOOTHED = 40  # points of a curve from which on its running mean is drawn
@@ -216,13 +224,9 @@ def parameters_trained(run: Compared) -> tuple[int, int] | None:
 
 
 def memory(run: Compared) -> str:
-    """The most that any line of metrics recorded, '-' where none did. Names of such numbers end in their unit."""
-    found: list[str] = []
-    for name in dict.fromkeys(key for record in run.metrics for key in record if "memory" in key):
-        values = [record[name] for record in run.metrics if is_number(record.get(name))]
-        if values:
-            found.append(f"{cell(max(values))} {name.rpartition('_')[2].upper()}")
-    return ", ".join(found) or "-"
+    """The most that any line of training recorded; '-' where none did."""
+    _, used = line(run, "train", "memory")  # megabytes
+    return f"{cell(max(used) / 1000)} GB" if used else "-"
 
 
 def device(run: Compared) -> str:
@@ -339,38 +343,33 @@ def draw(curves: Sequence[Curve], title: str, ax: Any) -> None:
 
 def page(runs: Sequence[Compared], left_out: Sequence[str], command: str) -> str:
     """The page, as one self-contained HTML text."""
-    from jinja2 import Environment, FileSystemLoader
-
     notes = [*left_out, *remarks(runs)]
     curves: list[str] = []
     for figure in figures(runs):
         try:
-            curves.append(render_figure(figure, f"curve{len(curves)}-"))
+            curves.append(themed(render_figure(figure, f"curve{len(curves)}-")))
         except Exception as error:  # a curve is worth less than the page
             notes.append(f"figure '{figure.title}' could not be drawn: {type(error).__name__}: {error}")
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_visible,
-    )
     tables = judged_tables(runs)
-    return environment.get_template("compare.html.j2").render(
+    values: dict[str, Any] = {
+        "overview": overview(runs),
+        "notes": notes,
+        "chief": [table.grid for table in tables if table.chief],
+        "others": [table.grid for table in tables if not table.chief],
+        "seeds": seed_tables(runs),
+        "curves": curves,
+        "settings": settings_grid(runs),
+        "scores": score_grid(runs),
+        "cost": cost_grid(runs),
+    }
+    return render(
+        "compare.html.j2",
         title=f"{len(runs)} runs of {runs[0].report.task or 'a task'}",
-        runs=runs,
+        links=[(place, name) for place, name in SECTIONS if values.get(place) or place in ("settings", "noise")],
         legends=legends(runs),
-        overview=overview(runs),
-        chief=[table.grid for table in tables if table.chief],
-        others=[table.grid for table in tables if not table.chief],
-        seeds=seed_tables(runs),
-        scores=score_grid(runs),
-        curves=curves,
-        settings=settings_grid(runs),
-        cost=cost_grid(runs),
-        notes=notes,
         about=ABOUT,
         command=command,
+        **values,
     )
 
 
@@ -386,8 +385,3 @@ def told(runs: Sequence[Compared], left_out: Sequence[str]) -> Mapping[str, Any]
         },
         "notes": [*left_out, *remarks(runs)],
     }
-
-
-def _visible(value: Any) -> Any:
-    """Text with control characters, and those that turn the writing direction, written out. Markup passes."""
-    return value if hasattr(value, "__html__") or not isinstance(value, str) else clean(value)

@@ -35,7 +35,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Compared], list[str]]:
         try:
             run = read_run(folder, name)
         except VisionTLError as error:
-            left_out.append(f"{folder} is left out: {str(error).splitlines()[0]}")
+            left_out.append(f"{folder} is left out: {str(error).splitlines()[0].removeprefix(f'{folder}: ')}")
             continue
         if found and run.report.task != found[0].report.task:
             task, first = run.report.task or "unknown", found[0]

@@ -14,8 +14,9 @@ from PIL import Image
 from visiontl import plugins
 from visiontl.backbones import matching
 from visiontl.backbones.weights import make_backbone
+from visiontl.config.resolve import resolve
 from visiontl.doctor import findings
-from visiontl.errors import WeightsError
+from visiontl.errors import ConfigError, WeightsError
 from visiontl.kit import depths
 
 SMALL, LARGE = 500, 4000
@@ -112,3 +113,18 @@ def test_scores_and_report_of_many_classes_hold_no_table_of_pairs():
     pairs = next(item for item in shown if item.title == "Most confused pairs")
     assert tuple(pairs.rows[0][:3]) == ("c7", "c9", 5)
     assert peak < 100e6
+
+
+@pytest.mark.parametrize("place", ["task", "train", ""])
+def test_unknown_keys_take_time_by_their_number(place):
+    def refused(number: int):
+        config: dict = {"task": {"name": "classification", "data": "p"}, "backbone": {"name": "visiontl/tiny"}}
+        section = config.setdefault(place, {}) if place else config
+        section.update({f"key{i}": 1 for i in range(number)})
+        with pytest.raises(ConfigError, match=f"{number} errors"):
+            resolve(config)
+
+    refused(SMALL)  # what is made once
+    small, large = (calls(lambda n=number: refused(n)) for number in (SMALL, LARGE))
+    assert large < 1.5 * small * LARGE / SMALL
+    assert large < 400 * LARGE

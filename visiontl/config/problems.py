@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, cast
 
 from pydantic import BaseModel, BeforeValidator, ValidationError
@@ -15,6 +16,7 @@ from visiontl.config.schema import Config
 from visiontl.config.yaml_text import dump_value
 from visiontl.errors import ConfigError, VisionTLError, closest, did_you_mean
 
+HINTED = 100  # unknown keys that get a hint; the message shows ten, and looking for names takes milliseconds each
 ASSIGNED = ("override ", "option ")  # how the place of what stood on the command line begins
 
 
@@ -148,15 +150,18 @@ def _explain(
     found: dict[Keys, list[Any]] = {}
     for one in error.errors(include_url=False):
         found.setdefault(_key_path(one, values), []).append(one)
+    above = {path[:length] for path in found for length in range(len(path))}
+    unknown = 0
     for path, errors in found.items():
-        deeper = [other for other in found if len(other) > len(path) and other[: len(path)] == path]
-        if deeper:  # a union: what went wrong within one of its members says more
+        if path in above:  # a union: what went wrong within one of its members says more
             continue
         if model is Config and path == ("task",):  # said by `resolve`
             continue
         kinds = {one["type"] for one in errors}
         if "extra_forbidden" in kinds:
-            text = _unknown_key(path, model, prefix, problems, errors[0]["input"])
+            unknown += 1
+            hinted = unknown <= HINTED
+            text = _unknown_key(path, model, prefix, problems, errors[0]["input"]) if hinted else "unknown key"
         elif any(one["type"] == "missing" and isinstance(one["loc"][-1], str) for one in errors):
             text = f"is missing; it has no default: give {'.'.join((*prefix, *path))}=VALUE"
         else:
@@ -184,7 +189,7 @@ def _key_path(error: Any, values: Any) -> Keys:
 
 def _unknown_key(path: Keys, model: type[BaseModel], prefix: Keys, problems: Problems, value: Any) -> str:
     name, siblings = path[-1], _fields_at(model, path[:-1])
-    own = {".".join(key) for place, section in problems.sections for key in all_keys(section, place)}
+    own = set(_known_keys(tuple(problems.sections)))
     if ("task",) in dict(problems.sections):
         own |= {"task.name", "task.data"}
     here = ".".join((*prefix, *path))
@@ -198,6 +203,11 @@ def _unknown_key(path: Keys, model: type[BaseModel], prefix: Keys, problems: Pro
     if called := [key for key in keys_called(name, sorted(own)) if key != here]:
         return f"unknown key; did you mean {' or '.join(repr(key) for key in called[:3])}?"
     return f"unknown key{did_you_mean(name, siblings) or '; known here: ' + ', '.join(sorted(siblings))}"
+
+
+@cache
+def _known_keys(sections: tuple[tuple[Keys, type[BaseModel]], ...]) -> frozenset[str]:
+    return frozenset(".".join(key) for place, section in sections for key in all_keys(section, place))
 
 
 def _fields_at(model: type[BaseModel], path: Sequence[str]) -> set[str]:

@@ -25,7 +25,7 @@ STYLES = 16  # whose mean is drawn
 
 def fitted(picture: Image.Image) -> Image.Image:
     """An RGB copy of at most SIDE pixels; of a small one each pixel is repeated."""
-    shown, _ = enlarged(picture, SIDE // 2)
+    shown, _ = enlarged(picture, SIDE)
     shown.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     return shown
 

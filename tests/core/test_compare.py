@@ -262,6 +262,20 @@ def test_the_command_prints_a_table_and_writes_a_page(tmp_path, capsys):
     assert text.count('class="swatch"') >= 2
 
 
+def test_scripts_read_numbers(tmp_path, capsys):
+    a = made_run(tmp_path / "a", {"test": answers(80, 100)})
+    b = made_run(tmp_path / "b", {"test": [0] * 60 + [1] * 40}, lr=0.5)
+    assert cli.main(["compare", str(a), str(b), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["task"], found["score"]) == ("classification", "accuracy")
+    assert found["differences"] == {"optim.lr": {"a": 0.001, "b": 0.5}}
+    assert [run["scores"] for run in found["runs"]] == [{"test": 0.8}, {"test": 0.4}]
+    against = found["runs"][1]["against_best"]["test"]
+    assert against["difference"] == pytest.approx(-0.4)
+    assert against["p"] == pytest.approx(binomial(20, 80))  # a alone is right on 60, b alone on 20
+    assert Path(found["page"]).is_file()
+
+
 def test_a_file_of_others_is_not_overwritten(tmp_path, capsys):
     runs = [str(made_run(tmp_path / name, {"val": [1, 0]})) for name in "ab"]
     place = tmp_path / "compare.html"

@@ -6,6 +6,7 @@ import argparse
 import shlex
 from pathlib import Path
 
+from visiontl.commands.results import answer, speech_flags
 from visiontl.errors import ConfigError
 from visiontl.task import Command
 
@@ -15,6 +16,7 @@ HEAD = 2000  # bytes of a file that are looked at for it
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", metavar="RUN", nargs="+", help="2 to 20 folders of runs or evaluations of one task")
+    speech_flags(parser, "the table")
     parser.add_argument("--out", metavar="FILE", help="the page; default: compare.html beside the first run")
 
 
@@ -38,6 +40,7 @@ def run(given: argparse.Namespace) -> None:
     console.say(f"settings that differ: {', '.join(keys)}" if keys else "no setting differs")
     write_text(place, comparison.page(runs, left_out, shlex.join(["visiontl", "compare", *given.runs])))
     console.say(f"{'page, replacing the one before' if replaced else 'page'}: {place}")
+    answer({**comparison.told(runs, left_out), "page": str(place)}, str(place))
 
 
 def refuse_another_file(place: Path) -> bool:

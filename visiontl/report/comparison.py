@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -373,15 +373,38 @@ def page(runs: Sequence[Compared], left_out: Sequence[str], command: str) -> str
     )
 
 
-def told(runs: Sequence[Compared], left_out: Sequence[str]) -> Mapping[str, Any]:
-    """The comparison as JSON values."""
-    table = overview(runs)
+def told(runs: Sequence[Compared], left_out: Sequence[str]) -> dict[str, Any]:
+    """The comparison as JSON values: by the score that picked the weights, all runs against the best of each split."""
+    score, names = compared.picking(runs), compared.splits(runs)
+    judged = {split: compared.verdicts(runs, split, score) for split in names} if score else {}
     return {
         "task": runs[0].report.task,
-        "runs": [dict(zip(table.columns, row, strict=True)) for row in table.rows],
+        "score": score,
+        "runs": [
+            {
+                "name": run.name,
+                "run": run.report.run,
+                "status": run.report.status,
+                "scores": {split: verdicts[place].value for split, verdicts in judged.items()},
+                "against_best": {split: _told(verdicts[place]) for split, verdicts in judged.items()},
+                "seconds": run.report.seconds,
+                "images_per_second": images_per_second(run),
+            }
+            for place, run in enumerate(runs)
+        ],
         "differences": {
             key: dict(zip((run.name for run in runs), values, strict=True))
             for key, values in compared.differences(runs)
         },
         "notes": [*left_out, *remarks(runs)],
+    }
+
+
+def _told(verdict: Verdict) -> dict[str, Any]:
+    test, interval = verdict.test, verdict.interval
+    return {
+        "said": verdict.words,
+        "interval": [interval.low, interval.high] if interval else None,
+        "difference": test.difference if test else None,
+        "p": test.p if test else None,
     }

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from visiontl.commands.arguments import warn_of_plugins
 from visiontl.errors import ConfigError, did_you_mean
 from visiontl.task import Command, SamplesStep, Task
+
+FLOW: dict[str, Any] = {"default_flow_style": True, "sort_keys": False, "allow_unicode": True, "width": 10_000}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +42,7 @@ def run(given: argparse.Namespace) -> None:
         for task, formats in wanted.items():
             for form, step in formats.items():
                 step(place_of(root, task, form))
+            print(f"  {task}: {', '.join(formats)}", flush=True)
 
     once(target, write)
     # the steps know what reads their folders; they keep those that are there
@@ -47,8 +51,8 @@ def run(given: argparse.Namespace) -> None:
         for task, formats in wanted.items()
         for form, step in formats.items()
     ]
-    rows = [[task, form, pictures(place), overrides(section)] for task, form, place, section in sections]
-    Console().table(f"in {target}", ["task", "format", "pictures", "what reads it"], rows)
+    rows = [[task, form, photos(place), overrides(section)] for task, form, place, section in sections]
+    Console().table(f"in {target}", ["task", "format", "photos", "what reads it"], rows)
     task, _, place, section = sections[0]
     print(f"next: visiontl train {task}/quickstart {overrides(section)}")
     if (place / "new").is_dir():
@@ -90,15 +94,13 @@ def chosen(tasks: Mapping[str, Task], task: str | None, form: str | None) -> dic
 
 def overrides(section: Mapping[str, Any]) -> str:
     """`task.data=...` and what must stand beside it, as words of a command line."""
-    words = (
-        f"task.{key}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-        for key, value in section.items()
-    )
-    return " ".join(map(shlex.quote, words))
+    flow = {key: yaml.safe_dump([value], **FLOW).strip()[1:-1] for key, value in section.items()}
+    return " ".join(shlex.quote(f"task.{key}={value}") for key, value in flow.items())
 
 
-def pictures(place: Path) -> int:
-    return sum(one.suffix in (".jpg", ".png") for one in place.rglob("*"))
+def photos(place: Path) -> int:
+    """How many lie there; masks and paintings are .png."""
+    return sum(one.suffix == ".jpg" for one in place.rglob("*"))
 
 
 EXAMPLES = """Without --task and --format: DIR/TASK/FORMAT for all of them. The same pixels every time.

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from visiontl import plugins
-from visiontl.config.resolve import resolve
+from visiontl.config.resolve import resolve, with_task_data
 from visiontl.engine.evaluate import evaluate
 from visiontl.engine.model import export, load_model
 from visiontl.engine.predict import load
@@ -294,6 +294,31 @@ def finishes_with_a_report(case: Case) -> None:
     assert resolve(run.folder / "config.yaml").config.task == run.resolved.config.task
 
 
+def reads_the_samples_that_it_writes(case: Case) -> None:
+    """Each format of `samples` has something to train and to judge on, and in new/ pictures of no split. Written where
+    it is there already, it stays as it is."""
+    resolved = case.resolved()
+    task = resolved.task
+    if not task.samples:
+        return
+    spec = case.run().built.backbone.spec
+    for form, write in task.samples.items():
+        folder = case.folder / "samples" / form
+        section = write(folder)
+        assert "data" in section, f"samples[{form!r}] gave {section}; expected a mapping with `data`"
+        files = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+        assert write(folder) == section, f"samples[{form!r}]: other keys where the folder is there already"
+        again = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+        assert files == again, f"samples[{form!r}]: written anew where the folder is there already"
+        found = task.data(with_task_data(resolved, section["data"], section).cfg, spec, None).splits()
+        for split in ("train", "val"):
+            assert len(found.get(split, ())), f"samples[{form!r}]: no picture in {split}"
+        new = {path.read_bytes() for path in files if path.parent == folder / "new"}
+        assert new, f"samples[{form!r}]: new/ holds no picture to predict"
+        copies = sum(path.read_bytes() in new for path in files)
+        assert copies == len(new), f"samples[{form!r}]: a picture of new/ is in the data too"
+
+
 CHECKS: list[Callable[[Case], None]] = [
     describes_itself,
     gives_the_same_sample_for_the_same_seed,
@@ -310,6 +335,7 @@ CHECKS: list[Callable[[Case], None]] = [
     keeps_its_preprocessing,
     refuses_a_change_that_changes_nothing,
     says_what_it_found_in_its_data,
+    reads_the_samples_that_it_writes,
     finishes_with_a_report,
 ]
 

@@ -128,10 +128,11 @@ def places(rng: np.random.Generator, kinds: Sequence[str], size: tuple[int, int]
     made: list[Pose] = []
     for kind in kinds:
         radius = min(size) * (between(rng, 0.24, 0.4) if alone else between(rng, 0.14, 0.24))
+        edge = radius + 0.06 * min(size) if alone else 0.8 * radius  # a network may see the middle of a picture only
         x, y = width / 2, height / 2
         for _ in range(20):
-            x = radius * 0.8 + (width - 1.6 * radius) * rng.random()
-            y = radius * 0.8 + (height - 1.6 * radius) * rng.random()
+            x = edge + (width - 2 * edge) * rng.random()
+            y = edge + (height - 2 * edge) * rng.random()
             if all((x - a) ** 2 + (y - b) ** 2 > (0.95 * (radius + r)) ** 2 for a, b, r in taken):
                 break
         taken.append((x, y, radius))

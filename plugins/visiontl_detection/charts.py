@@ -18,6 +18,7 @@ from visiontl_detection.config import DetectionConfig
 from visiontl_detection.drawing import beside
 
 DASHES = ("-", "--", "-.")  # of curves: neighbors differ by more than their color
+INK = 0.78  # of a class's color: lines are thin, and bright ones are hard to see on white
 CURVES = 10  # classes with a curve of their own
 BARS = 40  # classes that a bar chart can be read with
 WORST, ORDINARY = 12, 6  # pictures
@@ -88,7 +89,7 @@ def draw_curves(axes: Any, curves: Sequence[tuple[int, str, np.ndarray, np.ndarr
         place = np.searchsorted(recall, errors.RECALLS, side="left")  # 101 points draw the same curve as 100,000
         reached = place < len(recall)
         x, y = errors.RECALLS[reached], precision[place[reached]]
-        color = [level / 255 for level in class_color(k)]
+        color = [INK * level / 255 for level in class_color(k)]
         axes.plot(x, y, label=name, color=color, linestyle=DASHES[k % len(DASHES)], drawstyle="steps-pre")
     axes.set_xlim(0, 1.01)
     axes.set_ylim(0, 1.02)

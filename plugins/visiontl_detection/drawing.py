@@ -13,6 +13,7 @@ from visiontl_detection import errors
 from visiontl_detection.coco_scores import MOST
 
 TRUTH = ("boxes", "labels", "ignored")
+LETTERS = 26  # of tags, in the height of a picture that is shown at half its size
 
 
 def draw(image: Image.Image, prediction: Mapping[str, Any], meta: Mapping[str, Any]) -> Image.Image:
@@ -40,7 +41,7 @@ def draw_truth(image: Image.Image, row: Mapping[str, Any], meta: Mapping[str, An
         Shape(_scaled(box, across, down), class_color(label), meta["classes"][label], dashed=ignored)
         for box, label, ignored in zip(*(np.asarray(row[f"true_{key}"]).tolist() for key in TRUTH), strict=True)
     ]
-    return put_boxes(picture, shapes)
+    return put_boxes(picture, shapes, LETTERS)
 
 
 def beside(
@@ -80,7 +81,7 @@ def draw_rows(
         right = outcome == errors.RIGHT
         shapes.append(Shape(box, RIGHT if right else WRONG, text if right else f"{errors.KINDS[outcome]}: {text}"))
     shapes += [Shape(box, WHITE, dashed=True) for i, box in enumerate(boxes) if not gone.get(i)]
-    return put_boxes(picture, shapes)
+    return put_boxes(picture, shapes, LETTERS)
 
 
 def _scaled(box: Sequence[float], across: float, down: float) -> tuple[float, float, float, float]:

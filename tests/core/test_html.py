@@ -18,6 +18,7 @@ from visiontl import Figure, Pictures, Table
 from visiontl.report import page as pages
 from visiontl.report.figures import render_figure
 from visiontl.report.page import slug
+from visiontl.report.pictures import height as picture_height
 from visiontl.report.run import Report
 from visiontl.report.tables import task_table
 
@@ -420,3 +421,12 @@ def test_slugs_are_safe(text: str, name: str) -> None:
 def test_equal_titles_get_files_of_their_own() -> None:
     taken: set[str] = set()
     assert [slug("A b", taken), slug("a/B", taken)] == ["a-b", "a-b-2"]
+
+
+def test_a_large_picture_is_shown_large_and_two_wide_ones_in_a_row():
+    assert picture_height((300, 300)) == 11.0
+    assert picture_height((1000, 1000)) == 24.0
+    tall = picture_height((1400, 560))  # two panels beside each other
+    assert 11 < tall < 24
+    assert 2 * tall * 1400 / 560 < 88 - 4  # of the widest page, in rem
+    assert picture_height((4000, 10)) == 11.0

@@ -125,13 +125,16 @@ class Shape:
     dashed: bool = False
 
 
-def put_boxes(picture: Image.Image, shapes: Sequence[Shape]) -> Image.Image:
-    """Draws on the picture itself. The first shape is the most important: drawn last, its tag placed first."""
+def put_boxes(picture: Image.Image, shapes: Sequence[Shape], letters: int = 38) -> Image.Image:
+    """Draws on the picture itself. The first shape is the most important: drawn last, its tag placed first.
+
+    letters: how often a tag's letters fit into the shorter side, one above the other; fewer are larger.
+    """
     width = max(2, round(min(picture.size) / 250))
     pen = ImageDraw.Draw(picture)
     for shape in reversed(shapes):
         _frame(pen, shape, width)
-    size = min(max(12, min(picture.size) // 38), 96)  # pixels
+    size = min(max(12, min(picture.size) // letters), 96)  # pixels
     placed: list[Box] = []
     for shape in shapes:
         if shape.text:

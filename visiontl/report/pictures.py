@@ -16,6 +16,7 @@ PICTURE = 2000  # pixels, longer side of a picture's file
 TINY = 64  # pixels, longer side up to which a picture is shown with its pixels seen
 SHOWN = 60  # pictures of one grid inside the report; the others are files only
 HEIGHT, TALLEST = 11.0, 24.0  # rem: how high a small and a large picture would like to stand
+WIDEST = 41.0  # rem: from which width on a large picture is no higher, so that two stand in the row of a wide page
 
 
 def picture_grid(
@@ -57,7 +58,7 @@ def picture_grid(
 def height(size: tuple[int, int]) -> float:
     """How high (rem) a picture of (W, H) pixels would like to stand: a sheet of many parts is shown larger."""
     share = min(1.0, max(0.0, (max(size) - THUMBNAIL) / (LARGER - THUMBNAIL)))
-    return HEIGHT + share * (TALLEST - HEIGHT)
+    return max(HEIGHT, min(HEIGHT + share * (TALLEST - HEIGHT), WIDEST * size[1] / max(size[0], 1)))
 
 
 def plain_mode(image: Any) -> Any:

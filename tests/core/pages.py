@@ -16,19 +16,49 @@ from tests.shared import ROOT
 from visiontl import plugins
 
 PAGES = {page.name: page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+RUN = ("sh", "bash", "python")
+
+INSTALLS = "installs packages"
+DOWNLOADS = "downloads data and weights"
+UNTRAINED = "a network of one epoch finds no boxes and no roads to explain; tests/explain has others"
+MACHINES = "several GPUs or machines"
+REPOSITORY = "runs the repository's own tools, which have tests of their own or take minutes"
+
+# how a command begins, on any page: why it is parsed and not run
+NEVER = {
+    "pip install": INSTALLS,
+    ".venv/bin/pip install": INSTALLS,
+    "python3 -m venv": INSTALLS,
+    ". .venv/bin/activate": INSTALLS,
+    "visiontl train classification/cifar10": DOWNLOADS,
+    "visiontl evaluate classification/imagenet": "needs ImageNet",
+    "visiontl explain runs/birds": UNTRAINED,
+    "visiontl explain runs/streets": UNTRAINED,
+    "torchrun --nnodes 2": MACHINES,
+    "srun torchrun": MACHINES,
+    ".venv/bin/python -m pytest": REPOSITORY,
+    "VISIONTL_TEST_DATA=../shared python tools/benchmark.py": REPOSITORY,
+    "python tools/benchmark.py": REPOSITORY,
+    "for n in 1 2 3": "starts six processes; tests/core/test_processes.py does the same",
+    "torchrun --standalone": "in that loop",
+    "done": "in that loop",
+}
+
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"`([\w/]+\.(?:py|toml|yaml))`")  # a paragraph that begins so says what the block after it is
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block; line: of its fence; file: what the block is said to be, if anything."""
+    """A fenced block; line: of its fence; file: what the block is said to be, if anything; after: whether nothing but
+    blank lines stands between it and the block before."""
 
     page: str
     line: int
     language: str
     text: str
     file: str | None
+    after: bool
 
     @property
     def place(self) -> str:
@@ -36,18 +66,30 @@ class Block:
 
 
 def blocks(page: str) -> Iterator[Block]:
-    text = PAGES[page].read_text(encoding="utf-8")
+    text, end = PAGES[page].read_text(encoding="utf-8"), 0
     for found in FENCE.finditer(text):
         before = text[: found.start()]
         named = FILE.match(before.rstrip().rpartition("\n\n")[2])
-        yield Block(page, before.count("\n") + 1, found[1], found[2], named[1] if named else None)
+        yield Block(
+            page,
+            before.count("\n") + 1,
+            found[1],
+            found[2],
+            named[1] if named else None,
+            not text[end : found.start()].strip(),
+        )
+        end = found.end()
 
 
 def commands(block: Block) -> list[str]:
     """Its lines, continued ones joined, without comments, parted at &&; nothing of lines of grammar ([a.b=c ...])."""
     lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in block.text.replace("\\\n", " ").splitlines()]
-    parts = [" ".join(part.split()) for line in lines for part in line.split("&&")]
+    parts = [" ".join(part.split()) for line in lines for part in line.partition(" | ")[0].split("&&")]
     return [part for part in parts if part and not re.search(r"(^|\s)\[[a-zA-Z]|\w\|\w", part)]
+
+
+def left_out(command: str) -> bool:
+    return command.startswith(tuple(NEVER))
 
 
 def picture(path: Path, seed: int, size: tuple[int, int] = (72, 64)) -> None:
@@ -69,8 +111,8 @@ def drawn(task: str, folder: Path, name: str) -> None:
 
 
 def animals(folder: Path) -> None:
-    for label, kind in enumerate(("cat", "dog")):
-        pictures(folder / "photos" / kind, 12, label)
+    for label, kind in enumerate(("ant", "bee", "cat", "dog")):
+        pictures(folder / "photos" / kind, 8, label)
     pictures(folder / "new_photos", 2, 7)
     picture(folder / "photo.jpg", 1)
 
@@ -128,21 +170,15 @@ def stars(folder: Path) -> None:
         picture(folder / name, 5, (96, 80))
 
 
-def readme(folder: Path) -> None:
-    animals(folder)
-    pictures(folder / "runs/samples-classification/new", 2)  # what the quick start draws where it is not made small
-    stars(folder / "pictures")
-    for name in ("starry_night.jpg", "holiday.jpg"):
-        shutil.move(folder / "pictures" / name, folder / name)
-
-
 def files_of_others(folder: Path) -> None:
     torch.save({"epoch": 3, "state_dict": {"layer.weight": torch.ones(2, 2)}}, folder / "checkpoint.pth")
 
 
+# what runs of these names are about, on every page
+TASKS = {"people": "face", "birds": "detection", "streets": "segmentation", "stars": "style"}
+
 # what a page has beside animals, or in their place
 PREPARED: dict[str, Callable[[Path], None]] = {
-    "README.md": readme,
     "backbones.md": files_of_others,
     "detection.md": birds,
     "face.md": people,
@@ -154,14 +190,21 @@ PREPARED: dict[str, Callable[[Path], None]] = {
 def prepare(page: str, folder: Path) -> list[list[str]]:
     """Fills the folder; words of `visiontl train` for each run that the page uses and does not make."""
     PREPARED.get(page, animals)(folder)
-    text = "\n".join(block.text for block in blocks(page) if block.language in ("sh", "python"))
+    text = "\n".join(block.text for block in blocks(page) if block.language in RUN)
+    for place in re.findall(r"runs/samples-[\w/-]+(?![\w/.-])", text):  # drawn by quick starts that are not made small
+        for name in ("beetle_0.jpg", "beetle_1.jpg"):
+            picture(folder / place / name, 6)
     for name in re.findall(r"(?<![\w/*])[\w/-]+\.jpg", text):
         if not (folder / name).exists():
             picture(folder / name, 4)
+    for name in re.findall(r"visiontl \w+ (\w+\.yaml)", text):  # a config that the page does not show, unless it does
+        (folder / name).write_text("task: {name: classification, data: photos}\nbackbone: {name: resnet18}\n")
     made = set(re.findall(r"run\.name=([\w-]+)", text))
-    used = dict.fromkeys(re.findall(r"(?<!\w)runs/([\w-]+)", text))
+    lines = [line for line in text.splitlines() if not left_out(line)]
+    used = dict.fromkeys(re.findall(r"(?<!\w)runs/([\w-]+)", "\n".join(lines)))
     missing = [name for name in used if name not in made and not name.startswith(("example", "samples"))]
     return [
-        ["train", "classification/quickstart", f"run.name={name}", f"train.seed={seed}"]
+        ["train", f"{TASKS.get(name, 'classification')}/quickstart", f"run.name={name}", f"train.seed={seed}"]
+        + (["task.data=photos"] if name == "photos" else [])
         for seed, name in enumerate(missing)
     ]

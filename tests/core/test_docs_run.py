@@ -4,7 +4,6 @@ speaks of. Networks and data are small ones; what cannot run here stands in NEVE
 from __future__ import annotations
 
 import importlib
-import io
 import re
 import shlex
 import sys
@@ -17,36 +16,14 @@ from typing import Any
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
-from matplotlib.figure import Figure as Drawing
 
-from tests.core.pages import PAGES, Block, blocks, commands, prepare
+from tests.core.pages import NEVER, PAGES, Block, blocks, commands, left_out, prepare
 from visiontl import cli, plugins
 from visiontl.config import resolve as resolving
 from visiontl.errors import VisionTLError
+from visiontl.report import page as report_page
 
-INSTALLS = "installs packages"
-DOWNLOADS = "downloads data and weights"
-MACHINES = "several GPUs or machines"
-REPOSITORY = "runs the repository's own tools, which have tests of their own or take minutes"
-
-# how a command begins, on any page: why it is only parsed
-NEVER = {
-    "pip install": INSTALLS,
-    ".venv/bin/pip install": INSTALLS,
-    "python3 -m venv": INSTALLS,
-    ". .venv/bin/activate": INSTALLS,
-    "visiontl train classification/cifar10": DOWNLOADS,
-    "visiontl evaluate classification/imagenet": "needs ImageNet",
-    "torchrun --nnodes 2": MACHINES,
-    "srun torchrun": MACHINES,
-    ".venv/bin/python -m pytest": REPOSITORY,
-    "VISIONTL_TEST_DATA=../shared python tools/benchmark.py": REPOSITORY,
-    "python tools/benchmark.py": REPOSITORY,
-    "for n in 1 2 3": "starts six processes; tests/core/test_processes.py does the same",
-    "torchrun --standalone": "in that loop",
-    "done": "in that loop",
-}
-RUN = {"sh", "python", "yaml", "toml"}
+RUN = {"sh", "bash", "python", "yaml", "toml"}
 SHOWN = {"", "console", "text"}  # what is printed
 
 # what a command is given in addition, to be small
@@ -72,22 +49,14 @@ def small(values: dict[str, Any]) -> dict[str, Any]:
     if section["name"] == "detection":
         values["task"]["size"] = {"short": 64}
     if section["name"] == "segmentation":
-        values["task"]["decoder"] = {"name": section.get("decoder", "unet"), "width": 64}
+        decoder = section.get("decoder", "unet")
+        values["task"]["decoder"] = {"name": decoder["name"] if isinstance(decoder, dict) else decoder, "width": 64}
     if section.get("data") == "samples":
         values["task"]["data"] = "example"
     values["backbone"] = {"name": "visiontl/tiny", "weights": "none", "image_size": 64}
     values["train"] = {**values.get("train", {}), "epochs": 1, "batch_size": 8}
     values["loader"] = {"workers": 0}
     return values
-
-
-def unless_inline(savefig: Any) -> Any:
-    """The figures of a report cost more than its training here; tests of the report draw them."""
-
-    def save(self: Drawing, out: Any, **options: Any) -> None:
-        out.write("<svg></svg>") if isinstance(out, io.StringIO) else savefig(self, out, **options)
-
-    return save
 
 
 @pytest.fixture
@@ -108,7 +77,9 @@ def folder(tmp_path, monkeypatch) -> Iterator[Path]:
 
     monkeypatch.setattr(resolving, "_parsed", made_small)
     monkeypatch.setattr(resolving, "apply_override", one_epoch)
-    monkeypatch.setattr(Drawing, "savefig", unless_inline(Drawing.savefig))
+    # the figures and pictures of a report cost more than its training here; tests of the report draw them
+    monkeypatch.setattr(report_page, "shown_items", lambda *given, **named: [])
+    monkeypatch.setattr(report_page, "drawn_curves", lambda *given, **named: [])
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
@@ -130,18 +101,29 @@ def visiontl(words: list[str], place: str, capsys: Any) -> str:
     return printed.out
 
 
-def left_out(command: str) -> bool:
-    return command.startswith(tuple(NEVER))
-
-
-def run_commands(block: Block, capsys: Any) -> None:
+def run_commands(block: Block, capsys: Any) -> str:
+    """What they print together."""
+    said = ""
     for command in commands(block):
         if left_out(command):
             INSTEAD.get((block.page, command), lambda: None)()
             continue
         found = LAUNCHED.fullmatch(command)
         assert found, f"{block.place}: no way to run {command!r}: mend it, or give a reason in NEVER"
-        visiontl(shlex.split(found[1]), block.place, capsys)
+        said += visiontl(shlex.split(found[1]), block.place, capsys)
+    return said
+
+
+def masked(line: str) -> str:
+    """A printed line without what the small network and data make different: numbers and labels."""
+    return " ".join(re.sub(r"label \w+", "label L", re.sub(r"\d[\d.,e-]*", "N", line)).split())
+
+
+def check_printed(block: Block, said: str) -> None:
+    """The lines of the block are printed in this order; `...` stands for any others."""
+    lines = iter([masked(line) for line in said.splitlines()])
+    for line in block.text.splitlines():
+        assert line == "..." or masked(line) in lines, f"{block.place}: {line!r} is not printed there:\n{said}"
 
 
 def run_python(block: Block, names: dict[str, Any]) -> None:
@@ -158,13 +140,15 @@ def run_python(block: Block, names: dict[str, Any]) -> None:
 
 def write_files(page: list[Block]) -> None:
     """Blocks that are files, under the names that the page gives them; a config's is in the commands after it."""
+    written: set[str] = set()
     for number, block in enumerate(page):
         name = block.file
         if block.language == "yaml" and not name:
             after = "\n".join([block.text.partition("\n")[0], *(one.text for one in page[number + 1 :])])
             found = re.search(r"(?<![\w/])\w+\.yaml", after)
             name = found[0] if found and "task:" in block.text else None
-        if name and not Path(name).exists():
+        if name and name not in written:
+            written.add(name)
             Path(name).parent.mkdir(parents=True, exist_ok=True)
             Path(name).write_text(block.text)
 
@@ -176,9 +160,12 @@ def test_the_blocks_of_a_page_run(page, folder, capsys):
     found = list(blocks(page))
     write_files(found)
     names: dict[str, Any] = {"__name__": "page"}
+    said = ""
     for block in found:
-        if block.language == "sh":
-            run_commands(block, capsys)
+        if block.language in SHOWN and block.after and said:
+            check_printed(block, said)
+        elif block.language in ("sh", "bash"):
+            said = run_commands(block, capsys)
         elif block.language == "python" and not block.file:
             run_python(block, names)
         elif block.language == "python":
@@ -211,6 +198,6 @@ def test_every_block_has_a_language_that_is_run_or_shown():
 
 
 def test_what_is_left_out_is_still_there():
-    shown = [block for page in PAGES for block in blocks(page) if block.language == "sh"]
+    shown = [block for page in PAGES for block in blocks(page) if block.language in ("sh", "bash")]
     found = [command for block in shown for command in commands(block)]
     assert [begins for begins in NEVER if not any(command.startswith(begins) for command in found)] == []

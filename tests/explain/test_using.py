@@ -89,6 +89,9 @@ def test_from_python_it_shows_itself(run):
     assert found.picture.size == (50, 30)
     assert found.method == "gradcam"
     assert found.stages == ("stage3",)
+    assert repr(found) == f"Explanation({found.words})"
+    array = visiontl.load(run).explain(np.asarray(ramp(50, 30)), label="circle")
+    np.testing.assert_array_equal(array.heat, found.heat)
     assert found._repr_png_().startswith(b"\x89PNG")
 
 

@@ -20,7 +20,7 @@ from visiontl.config.overrides import parse_options
 from visiontl.engine.device import to_device
 from visiontl.engine.model import Built
 from visiontl.errors import BackboneError, ConfigError, DataError, VisionTLError, did_you_mean, first_line
-from visiontl.kit.cam import grad_cam, heat_of, overlay, share_by_place, side_by_side
+from visiontl.kit.cam import SIDE, grad_cam, heat_of, overlay, share_by_place, side_by_side
 from visiontl.kit.charts import file_of
 from visiontl.kit.images import shown_part
 from visiontl.kit.layers import modules_of
@@ -29,6 +29,7 @@ from visiontl.report.items import Figure, Pictures, Scalar
 from visiontl.task import SampleDataset
 
 MISTAKES = 6  # pictures in a report
+THUMBNAIL = 300  # pixels, longer side of photo and heat there
 TITLE = "Where the model looked, in its worst mistakes"
 CAPTION = (
     "Bright is what raised the number below the picture, on the network's own coarse grid: where it looked, not why, "
@@ -38,7 +39,7 @@ CAPTION = (
 Box = tuple[float, float, float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """Where in a photo lies what raised a number of the model's answer.
 
@@ -77,10 +78,14 @@ class Explanation:
         """The photo under the heat, at its own size."""
         return overlay(self.photo, self.heat, self.seen)
 
-    def beside(self, *lines: str) -> Image.Image:
-        """Photo and heat side by side, with words below: the lines, and what the number is."""
+    def beside(self, *lines: str, side: int = SIDE) -> Image.Image:
+        """Photo and heat side by side, with words below: the lines, and what the number is. side: pixels, longer side
+        of each."""
         words = f"{self.words}: nothing in the photo raises it" if self.empty else self.words
-        return side_by_side(self.photo, self.heat, [*lines, words], self.seen, self.box)
+        return side_by_side(self.photo, self.heat, [*lines, words], self.seen, self.box, side)
+
+    def __repr__(self) -> str:
+        return f"Explanation({self.words})"
 
     def _repr_png_(self) -> bytes:
         data = io.BytesIO()
@@ -397,6 +402,6 @@ def _explained(explainer: Explainer, chosen: Sequence[tuple[int, str]], split: S
             failed.append(first_line(error))
             continue
         name = file_of(image, id)
-        made.append((f"{name}: {words}" if name else words, found.beside()))
+        made.append((f"{name}: {words}" if name else words, found.beside(side=THUMBNAIL)))
     left = f"{count(len(failed), 'more image')} could not be explained: {failed[0]}" if failed else ""
     return [Pictures(TITLE, made, " ".join(filter(None, [CAPTION, left])))] if made or left else []

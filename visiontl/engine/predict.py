@@ -54,6 +54,7 @@ class Predictor:
     def __init__(self, built: Built, accelerator: Accelerator):
         self.built = built
         self.accelerator = accelerator
+        self._explainer: Explainer | None = None
         # outputs in fp32, as `rows` and `loss` get them
         built.model.register_forward_hook(lambda module, given, outputs: in_fp32(outputs))
 
@@ -123,16 +124,17 @@ class Predictor:
             raise DataError(next(iter(failed.values()), "no photos: what was given is empty"))
         return found
 
-    def explain(self, photo: Photo, **options: Any) -> Explanation:
+    def explain(self, photo: Any, **options: Any) -> Explanation:
         """Where in a photo lies what raised a number of the answer: a class, a box, a region, a similarity (Grad-CAM).
 
-        options: what the task offers (`visiontl explain RUN --help` lists them). Raises DataError for a photo without
-        such a number, and ConfigError for a task without.
+        photo: one, as `predict` takes it. options: what the task offers (`visiontl explain RUN --help` lists them).
+        Raises DataError for a photo without such a number, and ConfigError for a task without.
         """
-        explainer = Explainer(self.built)
-        chosen = explainer.parse(options)
+        if self._explainer is None:
+            self._explainer = Explainer(self.built)
+        chosen = self._explainer.parse(options)
         with self.reading():
-            return explainer.explain(as_image(photo), chosen)
+            return self._explainer.explain(as_image(photo), chosen)
 
     def stream(self, photos: Iterable[Photo], options: BaseModel | None) -> Iterator[dict[str, Any]]:
         """Predictions one by one, in the photos' order; a batch is read when it is needed."""

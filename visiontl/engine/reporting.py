@@ -192,8 +192,9 @@ def report_items(built: Built, rows: Sequence[Any], split: SampleDataset, name: 
     """What the task has to show of a split's rows; pictures are opened on demand through the split."""
     task, photos = built.resolved.task, Photos(split)
     items = list(task.report(built.resolved.cfg, rows, built.meta, photos)) if task.report is not None else []
-    if name == "val":
-        items += explained_mistakes(built, rows, split, photos)
+    if name == "val":  # beside the mistakes that the task shows, where it does
+        place = next((i + 1 for i, item in enumerate(items) if isinstance(item, Pictures)), len(items))
+        items[place:place] = explained_mistakes(built, rows, split, photos)
     return [replace(item, title=f"{item.title} ({name})") for item in items]
 
 

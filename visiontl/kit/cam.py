@@ -112,22 +112,30 @@ def overlay(photo: Image.Image, heat: np.ndarray, frame: Box | None = None) -> I
 
 
 def side_by_side(
-    photo: Image.Image, heat: np.ndarray, lines: Sequence[str], frame: Box | None = None, box: Box | None = None
+    photo: Image.Image,
+    heat: np.ndarray,
+    lines: Sequence[str],
+    frame: Box | None = None,
+    box: Box | None = None,
+    side: int = SIDE,
 ) -> Image.Image:
     """The photo and its overlay, with lines of words below; large ones reduced, small ones enlarged.
 
-    box: x1 y1 x2 y2 in pixels of the photo, drawn on both.
+    box: x1 y1 x2 y2 in pixels of the photo, drawn on both. side: pixels that each has at most, and a small one about.
     """
-    scale = min(1.0, SIDE / max(photo.size))
+    scale = min(1.0, side / max(photo.size))
     size = max(1, round(photo.width * scale)), max(1, round(photo.height * scale))
-    parts: list[Image.Image | None] = []
-    for picture in (photo, overlay(photo, heat, frame)):
-        small, factor = enlarged(picture.resize(size, Image.Resampling.BOX) if scale < 1 else picture)
-        if box is not None:
-            x1, y1, x2, y2 = (side * scale * factor for side in box)
-            put_boxes(small, [Shape((x1, y1, x2, y2), WHITE)])
-        parts.append(small)
-    return _with_words(sheet([parts]), lines)
+    small, factor = enlarged(photo.resize(size, Image.Resampling.BOX) if scale < 1 else photo, side * 4 // 9)
+    warm = np.asarray(Image.fromarray(heat.astype(np.float32)).resize(small.size, Image.Resampling.BILINEAR))
+    warmed = overlay(small, warm, None if frame is None else _times(frame, scale * factor))
+    if box is not None:
+        shape = Shape(_times(box, scale * factor), WHITE)
+        small, warmed = put_boxes(small, [shape]), put_boxes(warmed, [shape])
+    return _with_words(sheet([[small, warmed]]), lines)
+
+
+def _times(box: Box, factor: float) -> Box:
+    return box[0] * factor, box[1] * factor, box[2] * factor, box[3] * factor
 
 
 def _with_words(picture: Image.Image, lines: Sequence[str]) -> Image.Image:

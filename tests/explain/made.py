@@ -13,6 +13,7 @@ from tests.classification.helpers import StubBackbone
 from visiontl import ImageSpec
 from visiontl.config.resolve import resolve
 from visiontl.engine.model import Built
+from visiontl.processes.seeds import seeded
 
 CLASSES = ["ant", "bee", "cat"]
 
@@ -36,10 +37,12 @@ def linear_classifier(crop: float = 1.0) -> Built:
     """A convolution, the mean of each of its maps, and a linear layer: all of it without an activation."""
     section = {"name": "classification", "data": "nowhere"}
     resolved = resolve({"task": section, "backbone": {"name": "visiontl/tiny", "weights": "none"}})
-    backbone = StubBackbone()
-    backbone.set_spec(ImageSpec(size=(32, 32), mean=(0.0,) * 3, std=(1.0,) * 3, crop=crop))
     meta = {"classes": CLASSES, "counts": dict.fromkeys(CLASSES, 1)}
-    model = TASK.model(resolved.cfg, backbone, meta).eval()
+    with seeded(0):
+        backbone = StubBackbone()
+        backbone.set_spec(ImageSpec(size=(32, 32), mean=(0.0,) * 3, std=(1.0,) * 3, crop=crop))
+        model: Any = TASK.model(resolved.cfg, backbone, meta).eval()
+        torch.nn.init.normal_(model.head[-1].weight)  # of either sign, whatever the class
     return Built(resolved, backbone, model, meta)
 
 

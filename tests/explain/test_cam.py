@@ -44,7 +44,7 @@ def test_a_linear_network_is_explained_exactly(label, frozen):
     model: Any = built.model
     weights = model.head[-1].weight.detach().numpy()[CLASSES.index(label)]  # (6,)
     shares = np.einsum("k,kyx->yx", weights, maps_by_hand(built, photo)) / 64
-    assert (shares > 0).any()
+    assert (shares > 0).any(), label
     np.testing.assert_allclose(found.cam, shares.clip(0), rtol=1e-12, atol=1e-15)
     np.testing.assert_array_equal(found.heat.shape, (32, 32))
     assert found.heat.dtype == np.float32

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure as Drawing
 from PIL import Image
 
 from visiontl import cli, plugins
@@ -19,11 +21,19 @@ from visiontl.engine.onward import next_command
 from visiontl.errors import Stopped, WeightsError
 from visiontl.task import Data
 
-SMALL = ("task.data=example", "backbone.image_size=64", "train.epochs=3")
+QUICK = [name.partition("/")[0] for name in ready.runs() if name.endswith("/quickstart")]
+SMALL = ("task.data=example", "backbone.image_size=64", "train.epochs=2")
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
+    """Figures of reports cost more than these runs; tests of reports draw them."""
+    drawn = Drawing.savefig
+
+    def unless_inline(self, out, **options):
+        out.write("<svg></svg>") if isinstance(out, io.StringIO) else drawn(self, out, **options)
+
+    monkeypatch.setattr(Drawing, "savefig", unless_inline)
     monkeypatch.chdir(tmp_path)
 
 
@@ -72,8 +82,30 @@ def test_a_quick_start_and_random_weights_stand_side_by_side(capsys):
     assert "45 predicted" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("task", QUICK)
+def test_each_quick_start_trains_reports_and_says_what_comes_next(task, capsys):
+    """As shipped, but for an epoch on the example and with the sizes that the task itself calls small."""
+    small = [f"task.{key}={json.dumps(value)}" for key, value in plugins.task(task).small.items()]
+    report = training.train(f"{task}/quickstart", *small, "train.epochs=1", *SMALL[:2])
+    assert report["backbone"]["weights"] == "package"
+    assert report["backbone"]["loaded"]["values"]["matched"] == report["backbone"]["loaded"]["values"]["total"]
+    assert (Path(report["run"]) / "report.html").is_file()
+    (going_on,) = re.findall(r"^next: +visiontl (predict .*)$", capsys.readouterr().out, re.MULTILINE)
+    assert cli.main(shlex.split(going_on)) == 0
+    assert "0 predicted" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("task", QUICK)
+def test_a_quick_start_is_made_of_samples_and_embedded_weights(task):
+    file = ready.runs()[f"{task}/quickstart"]
+    resolved = resolve(f"{task}/quickstart")
+    assert resolved.made == "samples"
+    assert (resolved.config.backbone.name, resolved.config.backbone.weights) == ("tf_efficientnet_lite0", "package")
+    assert f"#   visiontl train {task}/quickstart" in file.read_text(encoding="utf-8")
+
+
 def test_every_task_with_a_quick_start_runs_and_what_fails_is_a_row(trained, capsys):
-    every = [task for task in plugins.tasks() if f"{task}/quickstart" in ready.runs()]
+    every = [task for task in plugins.tasks() if task in QUICK]
     assert len(every) == 5
     asked = trained({**dict.fromkeys(every, 0.5), every[1]: WeightsError("the file is damaged\nsecond line")})
     assert cli.main(["quickstart", "--no-random"]) == 1

@@ -209,8 +209,22 @@ def test_the_legend_lists_ignored_pixels_and_classes_that_are_only_predicted():
     ]  # fmt: skip
 
 
-def test_the_quick_start_learns(tmp_path):
-    report = visiontl.train("segmentation/quickstart", f"run.folder={tmp_path}", "train.epochs=10")
+def test_a_tiny_network_learns_the_example(tmp_path):
+    decoder = {"name": "unet", "width": 64}
+    config = {
+        "task": {
+            "name": "segmentation",
+            "data": "example",
+            "decoder": decoder,
+            "loss": {"cross_entropy": 1, "dice": 1},
+        },
+        "backbone": {"name": "visiontl/tiny", "weights": "none"},
+        "optim": {"lr": 0.01, "backbone_scale": 1.0},
+        "train": {"epochs": 10, "batch_size": 8, "evaluate_every": "5 epochs"},
+        "loader": {"workers": 0},
+        "run": {"folder": str(tmp_path)},
+    }
+    report = visiontl.train(config)
     assert report["scores"]["val"]["miou"] > 0.6
     html = (tmp_path / report["run"] / "report.html").read_text()
     for title in ("IoU by class", "What is taken for what", "Images with the lowest IoU"):

@@ -36,7 +36,8 @@ def held_out(places: Sequence[Path], splits: Mapping[str, SampleDataset]) -> lis
     held = next((splits[name] for name in ("test", "val") if name in splits), None)
     if held is None or not len(held.names):
         return []
-    bases = [place if place.is_dir() else place.parent for place in places]
+    # names lie below a folder of the config, or are whole paths
+    bases = [*(place if place.is_dir() else place.parent for place in places), Path()]
     base = next((base for base in bases if (base / held.names[0]).is_file()), None)
     if base is None:
         return []

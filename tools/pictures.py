@@ -135,7 +135,7 @@ def drawn(work: Path, out: Path) -> None:
     first = {place: [one for name, one in found.items() if name.endswith("_0")] for place, found in shown.items()}
     save(row(first["classified"], SIDE), out / "classification.webp")
     explained = first["explained"]
-    save(rows([row(explained[:3], HIGH), row(explained[3:], HIGH)]), out / "explanation.webp")
+    save(rows([row(explained[i : i + 2], HIGH) for i in range(0, len(explained), 2)]), out / "explanation.webp")
     for place, name, number in (("boxes", "detection", 4), ("masks", "segmentation", 3), ("painted", "style", 2)):
         save(row(list(shown[place].values())[:number], HIGH), out / f"{name}.webp")
     pairs = [compared(work, words) for words in commands() if words[:2] == ["face", "compare"]]

@@ -108,7 +108,8 @@ def hub_spec(config: Any) -> ImageSpec | None:
     stated: Any = config.get("pretrained_cfg", config)
     if not isinstance(stated, Mapping) or not {"input_size", "mean", "std"} <= set(stated):
         return None
-    size, mean, std = (tuple(v) if isinstance(v, list) else v for v in map(stated.get, ("input_size", "mean", "std")))
+    values: list[Any] = [stated[key] for key in ("input_size", "mean", "std")]  # `sound` says which is none
+    size, mean, std = (tuple(value) if isinstance(value, list) else value for value in values)
     if not isinstance(size, tuple) or len(size) != 3:
         raise ValueError(f"input_size is {stated['input_size']!r:.80}; expected channels, height and width")
     interpolation, crop = stated.get("interpolation", "bicubic"), stated.get("crop_pct") or 0.875

@@ -124,9 +124,9 @@ def test_odd_pictures_show_what_they_showed(place, picture):
     assert np.abs(shown - expected).mean() <= tolerance
 
 
-def test_a_folder_is_no_picture(place, trained):
+def test_an_empty_folder_is_no_picture(place, trained):
     (place / "x.jpg").mkdir()
-    with pytest.raises(visiontl.DataError, match=r"x\.jpg: is a folder, not a picture"):
+    with pytest.raises(visiontl.DataError, match=r"x\.jpg: holds no pictures"):
         visiontl.load(trained).predict(place / "x.jpg")
 
 

@@ -25,7 +25,7 @@ class Heard(Console):
         super().__init__(main=False)
         self.lines = []
 
-    def _speak(self, text, keep, style):
+    def _print(self, text, style):
         self.lines.append(text)
 
 

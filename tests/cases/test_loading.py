@@ -197,12 +197,8 @@ def test_the_config_allows_it_and_the_run_warns(tmp_path):
     with pytest.raises(WeightsError, match="its first convolution"):
         pretrained_backbone(resolve(config), Console(main=False))
     console = Console(main=False)
-    said = []
-    console._speak = lambda text, keep, style: said.append((text, keep))
     pretrained_backbone(resolve(config, ["backbone.strict=false"]), console)
-    ((text, kept),) = said
-    assert kept
-    assert text.startswith("warning: ")
+    (text,) = (note for note in console.notes if note.startswith("warning: "))
     assert first(state) in text
 
 

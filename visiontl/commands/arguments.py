@@ -7,7 +7,6 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visiontl.report.console import quiet
@@ -39,7 +38,7 @@ def read_config(config: str, overrides: Sequence[str]) -> Resolved:
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """(paths, a.b=c): an existing path is a path, whatever is in its name."""
-    assigned = [a for a in arguments if ASSIGNED.match(a) and not Path(a).exists()]
+    assigned = [a for a in arguments if ASSIGNED.match(a) and not os.path.exists(a)]
     return [a for a in arguments if a not in assigned], assigned
 
 

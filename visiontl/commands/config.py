@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from pathlib import Path
 
 from visiontl.commands.arguments import OVERRIDES, read_config, warn_of_plugins
 from visiontl.errors import ConfigError
@@ -37,7 +37,7 @@ def run(given: argparse.Namespace) -> None:
     import json
 
     name = given.config or None
-    if name and (Path(name).exists() or name not in plugins.tasks()):
+    if name and (os.path.exists(name) or name not in plugins.tasks()):
         name = read_config(name, given.overrides).task.name
     print(json.dumps(json_schema(name), indent=2))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def run(given: argparse.Namespace) -> None:
     measured: Any = given.run
     if is_config(measured):
         measured, overrides = read_config(measured, overrides), []
-    elif not Path(measured).exists():
+    elif not os.path.exists(measured):
         raise ConfigError(no_such_run(Path(measured)))
     from visiontl.engine import evaluate as evaluation
 

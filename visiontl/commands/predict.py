@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def run(given: argparse.Namespace) -> None:
     if not images:
         raise ConfigError("no images; name files, folders or globs: visiontl predict RUN IMAGE ...")
     options = option_values(assigned, "predict")
-    if not Path(given.run).exists():
+    if not os.path.exists(given.run):
         raise ConfigError(no_such_run(Path(given.run)))
     warn_of_plugins()
     task = task_of(given.run)

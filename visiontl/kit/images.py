@@ -101,7 +101,9 @@ def orientation(image: Image.Image) -> int:
     """What EXIF says of an image, 1 to 8; 1, upright, too where it says nothing, what is no orientation, or where it
     is damaged."""
     try:
-        said = image.getexif().get(ORIENTATION, 1)
+        with _WARNINGS, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow, as in _opened
+            said = image.getexif().get(ORIENTATION, 1)
         return int(said) if said in UPRIGHT else 1
     except Exception:  # Pillow's parser raises many kinds
         return 1

@@ -4,19 +4,20 @@ answer without torch."""
 from __future__ import annotations
 
 import argparse
-import os
+import errno
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
 from visiontl.commands import COMMANDS
 from visiontl.commands.arguments import rank, split_arguments
 from visiontl.commands.flags import refuse_unknown_flags
 from visiontl.commands.results import as_json as to_json
 from visiontl.commands.results import spoken, wants_json
-from visiontl.errors import ConfigError, RankFailed, Stopped, VisionTLError, did_you_mean
+from visiontl.errors import ConfigError, RankFailed, Stopped, VisionTLError, did_you_mean, refused_by_disk
+from visiontl.outlet import Outlet, guarded, say
 from visiontl.report.layout import tell
 from visiontl.task import Command
 
@@ -27,6 +28,10 @@ WIDE = 10_000  # columns of a help text, which is wrapped where a terminal shows
 # seconds; a launcher ends the other ranks as soon as one has failed, so what rank 0 has said too is said once
 WAIT_FOR_RANK_0 = 5.0
 
+# What these print is all that they make, so a command whose words are lost has failed
+ANSWERING = {"list", "config", "configs", "completion", "doctor", "help"}
+NO_READER = 141  # what a shell gives a program that a closed pipe has ended (`visiontl list backbones | head`)
+
 # What other programs call a command of ours
 CALLED = {
     **dict.fromkeys(("fit", "finetune", "fine-tune", "run", "start"), "train"),
@@ -34,6 +39,15 @@ CALLED = {
     **dict.fromkeys(("infer", "inference", "apply", "use"), "predict"),
     **dict.fromkeys(("ls", "show", "models", "backbones", "tasks"), "list"),
     **dict.fromkeys(("check", "inspect", "diagnose"), "doctor"),
+}
+
+# What the system refuses, and what to do then
+MENDED = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "; make room on that disk, then run it again"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "; let more files be open (ulimit -n 4096), then run it again"),
+    **dict.fromkeys((errno.EROFS, errno.EIO), "; see to that disk, then run it again"),
+    errno.ENOMEM: "; let more memory be used (ulimit -v), or take smaller batches",
+    errno.EAGAIN: "; let more processes run (ulimit -u), or take fewer loader.workers",
 }
 
 Call = tuple[Command, argparse.Namespace]
@@ -49,8 +63,14 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0; 2: a mistake of the user; 1: another failure;
-    75: stopped by a signal and saved; 130: ^C before there was anything to save."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    75: stopped by a signal and saved; 130: ^C before there was anything to save; 141: nobody reads what was asked for.
+    What cannot be printed ends no command that makes more than words."""
+    with guarded() as (out, err):
+        return called(sys.argv[1:] if argv is None else argv, out, err)
+
+
+def called(argv: Sequence[str], out: Outlet, err: Outlet) -> int:
+    arguments = list(argv)
     end = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:end]
     arguments = [a for i, a in enumerate(arguments) if a != "--debug" or i > end]
@@ -58,24 +78,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command, given = parse(arguments)
         debug, as_json = debug or getattr(given, "verbose", False), wants_json(given)
-        with spoken(given):
+        with spoken(given) as results:
             code = command.run(given) or 0
-            sys.stdout.flush()  # here, where a closed pipe is still caught
-        return code
-    except BrokenPipeError:  # `visiontl list backbones | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        answers = results if as_json else out if command.name in ANSWERING else None
+        return code or code_of_words(out, err, answers)
     except (Exception, KeyboardInterrupt, SystemExit) as error:  # a plugin's function may even call sys.exit
         message, code = explained(error)
         if debug or not (isinstance(error, RankFailed) and error.said):
             complain(message, debug and not isinstance(error, Stopped))
         if as_json and rank() == 0:
-            print(to_json({"error": message.removeprefix("error: "), "exit_code": code}), flush=True)
+            say(to_json({"error": message.removeprefix("error: "), "exit_code": code}), out)
         return code
     finally:
         distributed = sys.modules.get("visiontl.processes.ranks")  # absent where no command got so far
         if distributed is not None:
             distributed.shutdown()
+
+
+def code_of_words(out: Outlet, err: Outlet, answers: Outlet | None) -> int:
+    """The exit code for what could not be printed by a command that went well, which is said once where there is a
+    place left. answers: where what was asked for went; None where a command makes more than words."""
+    out.flush()
+    lost = answers.lost if answers is not None else None
+    if isinstance(lost, BrokenPipeError):
+        return NO_READER
+    if lost is not None:
+        tell(f"error: what was asked for could not be printed ({lost})", cast(TextIO, err))
+        return 1
+    for one, other in ((out, err), (err, out)):
+        if one.lost is not None and other is not answers:
+            tell(f"warning: some of what was said could not be printed ({one.lost})", cast(TextIO, other))
+    return 0
 
 
 def explained(error: BaseException) -> tuple[str, int]:
@@ -86,8 +119,11 @@ def explained(error: BaseException) -> tuple[str, int]:
         return str(error), error.exit_code
     if isinstance(error, VisionTLError):
         return f"error: {error}", error.exit_code
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"error: {error.filename}: {error.strerror}", 2
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in MENDED):
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return f"error: {place}{error.strerror}{MENDED.get(error.errno or 0, '')}", 2
+    if refused := refused_by_disk(error):
+        return f"error: {refused}{MENDED[errno.ENOSPC]}", 2
     return f"error: {describe(error)}", 1
 
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 import re
+import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 # How names were spelled in visiontl before they followed the libraries: {pattern of a stem: what it is now}
 RESPELLED = {
@@ -89,6 +94,28 @@ class Stopped(VisionTLError):
     """Training was asked to stop, and saved itself: no failure, and to be continued."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: the same command may well succeed later
+
+
+# What a disk answers that takes no more: full, over a quota or a limit, made read-only, broken
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+
+
+def refused_by_disk(error: BaseException) -> str | None:
+    """What the disk said, such as `No space left on device`; None for an error of another kind."""
+    number = error.errno if isinstance(error, OSError) else None
+    if type(error).__name__ == "SafetensorError":  # which has its number in its words
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        number = int(found[1]) if found else None
+    return os.strerror(number) if number in DISK else None
+
+
+def room_at(place: Path) -> str:
+    """How many bytes are free on the disk of a place, which need not exist: `3,214 bytes are free there`."""
+    whole = Path(os.path.abspath(place))
+    with suppress(OSError, ValueError):
+        above = next(one for one in (whole, *whole.parents) if os.path.exists(one))
+        return f"{shutil.disk_usage(above).free:,} bytes are free there"
+    return "how many bytes are free there is not known"
 
 
 def shortened(text: str, width: int) -> str:

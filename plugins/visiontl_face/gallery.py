@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from visiontl import DataError
@@ -114,6 +115,8 @@ def write_gallery(gallery: Gallery, folder: Path) -> None:
         (unfinished / ABOUT).write_text(_about(gallery, EMBEDDINGS), encoding="utf-8")
         unfinished.chmod(0o755)  # mkdtemp gives 700
         os.rename(unfinished, folder)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{folder}: cannot be written ({error}); make room, then enroll again") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -132,11 +135,11 @@ def change_gallery(gallery: Gallery, folder: Path) -> None:
         save_file({"embedding": np.ascontiguousarray(gallery.embedding)}, folder / new)
         unfinished.write_text(_about(gallery, new), encoding="utf-8")
         os.replace(unfinished, folder / ABOUT)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         for path in (unfinished, folder / new):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-        raise DataError(f"{folder}: cannot be changed ({error.strerror or error})") from None
+        raise DataError(f"{folder}: cannot be changed ({error})") from None
     for name in old:  # and what a change that was cut off had left: who was removed is gone from the disk too
         (folder / name).unlink(missing_ok=True)
 

@@ -39,7 +39,7 @@ CHAIN = [
     {"spec": "how weights want their images"},
     {"processes": "what ranks say to each other", "report": "what a run shows"},
     {"signatures": "whether a function can be called as it will be"},
-    {"errors": "what can go wrong, in words"},
+    {"errors": "what can go wrong, in words", "outlet": "streams that may lose words and end no run"},
 ]
 LEVEL = {name: level for level, rooms in enumerate(reversed(CHAIN)) for name in rooms}
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from visiontl.commands.arguments import rank
+from visiontl.outlet import Outlet, say
 from visiontl.report.console import Manner, speaking
 from visiontl.report.formats import clean, number
 from visiontl.report.layout import tell
@@ -28,7 +29,7 @@ class Wanted:
 
     quiet: bool = False
     json: bool = False
-    stdout: TextIO | None = None
+    stdout: Outlet | None = None
 
 
 _wanted: ContextVar[Wanted | None] = ContextVar("wanted", default=None)
@@ -52,16 +53,16 @@ def wants_json(given: argparse.Namespace) -> bool:
 
 
 @contextmanager
-def spoken(given: argparse.Namespace) -> Iterator[None]:
-    """Within the block a command speaks as its flags say."""
+def spoken(given: argparse.Namespace) -> Iterator[Outlet | None]:
+    """Within the block a command speaks as its flags say. Gives where its results go, where they are JSON."""
     quiet, as_json = bool(getattr(given, "quiet", False)), wants_json(given)
     with warned_once(bool(getattr(given, "verbose", False))):
         if not as_json:
             with speaking(Manner(quiet)), wanting(Wanted(quiet)):
-                yield
+                yield None
             return
         with results_alone() as stdout, speaking(Manner(quiet, sys.stderr)), wanting(Wanted(quiet, True, stdout)):
-            yield
+            yield stdout
 
 
 @contextmanager
@@ -80,7 +81,7 @@ def answer(value: Any, line: str = "") -> None:
     if wanted is None or rank() > 0:
         return
     if wanted.stdout is not None:
-        print(as_json(value), file=wanted.stdout)
+        say(as_json(value), wanted.stdout)
     elif wanted.quiet and line:
         tell(line, sys.stdout)
 
@@ -104,22 +105,22 @@ def headline(report: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def results_alone() -> Iterator[TextIO]:
+def results_alone() -> Iterator[Outlet]:
     """Within the block all that is printed goes to stderr, what libraries and loader processes print too. Gives the
     stream of what stdout was."""
-    stdout, stderr = sys.stdout, sys.stderr
+    stdout, stderr = Outlet.of(sys.stdout), Outlet.of(sys.stderr)
     stdout.flush()
     try:
         handle, other = stdout.fileno(), stderr.fileno()
-    except (AttributeError, OSError, ValueError):  # a stream of Python alone
-        with redirect_stdout(stderr):
+    except (AttributeError, OSError, ValueError):  # a stream of Python alone, or none
+        with redirect_stdout(cast(TextIO, stderr)):
             yield stdout
         return
     kept = os.dup(handle)
     os.dup2(other, handle)
     try:
         with open(os.dup(kept), "w", encoding=stdout.encoding) as results:
-            yield results
+            yield Outlet(results)
     finally:
         try:
             stdout.flush()

@@ -29,10 +29,12 @@ from visiontl.processes.seeds import INIT, mix, seeded
 from visiontl.report.console import Console
 from visiontl.runs import folders
 from visiontl.runs.environment import run_folder
-from visiontl.runs.files import write_text
+from visiontl.runs.files import write_text, writing
 from visiontl.runs.images import write_images
 from visiontl.runs.origin import Asked, as_started
 from visiontl.task import Data
+
+AGAIN = "make room, then evaluate again into another folder"
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,9 @@ def measure(
         if ranks.rank() == 0:
             shown[name] = report_items(built, rows, split, name)
             trivial |= trivial_on(built, rows, name, console)
-            write_rows(folder, name, split.names, rows)
-            write_images(folder, name, split.names, rows)
+            with writing(folder, AGAIN):
+                write_rows(folder, name, split.names, rows)
+                write_images(folder, name, split.names, rows)
     report = replace(
         describe(built, folder, placement, {name: len(split) for name, split in chosen.items()}, began),
         status="evaluated",
@@ -104,9 +107,10 @@ def measure(
         trivial=trivial,
     )
     if ranks.rank() == 0:
-        if left_out := scan.unreadable_lines(found):
-            write_text(folder / folders.UNREADABLE, left_out)
-        console.say(f"report: {write(folder, report, side_by_side(shown))}")
+        with writing(folder, AGAIN):
+            if left_out := scan.unreadable_lines(found):
+                write_text(folder / folders.UNREADABLE, left_out)
+            console.say(f"report: {write(folder, report, side_by_side(shown))}")
     ranks.barrier()
     return Result(report.to_json())
 

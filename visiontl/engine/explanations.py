@@ -22,7 +22,7 @@ from visiontl.processes import launch
 from visiontl.report.console import Console
 from visiontl.runs import folders
 from visiontl.runs.environment import run_folder
-from visiontl.runs.files import write_text
+from visiontl.runs.files import write_text, writing
 
 SHOWN = 5  # explanations that the console lists
 
@@ -91,14 +91,15 @@ def explain_files(
     asked = [explainer.parse({**(options or {}), **more}) for more in counterparts(explainer, files, options or {})]
     folder = out_folder(Path(out)) if out is not None else run_folder(folders.outputs(Path(run)), "explain")
     written = Written(folder)
-    with predictor.reading(), console.progress(total=len(files), unit="image", what="explain") as bar:
+    bar = console.progress(total=len(files), unit="image", what="explain")
+    with writing(folder, "make room, then explain again into another --out"), predictor.reading(), bar as progress:
         for done, (file, wanted) in enumerate(zip(files, asked, strict=True), start=1):
             try:
                 written.add(file, explainer.explain(open_image(file), wanted))
             except DataError as error:
                 written.failed[str(file)] = str(error)
                 console.warn(str(error) if str(file) in str(error) else f"{told(file)}: {error}")
-            bar.update(done, images=1)
+            progress.update(done, images=1)
     say(written, console)
     if not written.records:
         first = next(iter(written.failed.values()), "no reason is known")

@@ -64,7 +64,12 @@ class Ledger:
     def save(self, last: bool = False) -> bool:
         """A checkpoint of the newest update; True when it was written."""
         self.settle()
-        return tried(self.run, self.progress.step, lambda: write_checkpoint(self.run, self.progress), last)
+
+        def write() -> None:
+            self.metrics.flush()  # a checkpoint never stands without the numbers before it
+            write_checkpoint(self.run, self.progress)
+
+        return tried(self.run, self.progress.step, write, last)
 
     def save_best(self, last: bool) -> bool:
         """The weights as `model/` and `checkpoints/best`; True when they were written."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, suppress
@@ -40,7 +41,7 @@ from visiontl.processes import launch
 from visiontl.report.console import Console
 from visiontl.runs import folders
 from visiontl.runs.environment import run_folder
-from visiontl.runs.files import write_text
+from visiontl.runs.files import write_text, writing
 from visiontl.runs.store import MANIFEST
 from visiontl.task import Task
 
@@ -246,29 +247,39 @@ def predict_files(
     predictor = Predictor(built, placed(built, console))
     folder = out_folder(Path(out)) if out is not None else run_folder(folders.outputs(Path(run)), "predict")
     written = Written(folder)
-    try:
-        predict_each(predictor, list(files), chosen, written, console, pictures)
-    except BaseException:
-        with suppress(OSError):  # the first error is the one to tell
-            written.finish()
-        console.warn(f"stopped before all were predicted: {len(written.records)} of {len(files)} are in {folder}")
-        raise
-    written.finish()
-    task, records, failed = built.resolved.task, written.records, written.failed
-    if task.files is not None:
-        listed = [(record["file"], {k: v for k, v in record.items() if k != "file"}) for record in records]
-        for name, text in task.files(built.resolved.cfg, listed, built.meta).items():
-            write_text(folder / plain_name(name), text)
+    with writing(folder, "make room, then predict again into another --out"):
+        try:
+            predict_each(predictor, list(files), chosen, written, console, pictures)
+        except BaseException:
+            with suppress(Exception):  # the first error is the one to tell
+                written.finish()
+            stopped(written, len(files), console)
+            raise
+        written.finish()
+        task, records, failed = built.resolved.task, written.records, written.failed
+        if task.files is not None:
+            listed = [(record["file"], {k: v for k, v in record.items() if k != "file"}) for record in records]
+            for name, text in task.files(built.resolved.cfg, listed, built.meta).items():
+                write_text(folder / plain_name(name), text)
+        if failed:
+            write_text(folder / "unreadable.json", json.dumps(failed, indent=1, ensure_ascii=False))
     console.say(f"{len(records)} predicted" + (f", {len(failed)} could not be read" if failed else ""))
     for record in records[:5]:
         console.say(f"  {in_words(record)}")
-    if failed:
-        write_text(folder / "unreadable.json", json.dumps(failed, indent=1, ensure_ascii=False))
     console.say(f"written to {folder}")
     if not records:
         first, where = next(iter(failed.values()), "no reason is known"), folder / "unreadable.json"
         raise DataError(f"none of {count(len(files), 'image')} could be read; {where} names them; the first: {first}")
     return {"folder": str(folder), "predicted": len(records), "failed": failed}
+
+
+def stopped(written: Written, total: int, console: Console) -> None:
+    """Say what is there of a prediction that was cut off; where nothing is, no folder stays."""
+    if written.records:
+        done = len(written.records)
+        console.warn(f"stopped before all were predicted: {done} of {total} are in {written.folder}")
+    else:
+        shutil.rmtree(written.folder, ignore_errors=True)
 
 
 def predict_each(

@@ -89,11 +89,14 @@ def write_csv(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     ]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     temporary = path.with_name(f".writing-{path.name}")
-    with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(temporary, path)
+    try:
+        with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -188,9 +188,11 @@ def open_folder(run: Run, parent: Path) -> Path:
         folder = named_folder(parent, config.run.name)
     else:
         folder = run_folder(parent, Path(run.resolved.source).stem or run.resolved.task.name)
-    ranks.on_main(lambda: folders.lock(folder))
-    if run.accelerator.is_main_process:
+
+    def fill() -> None:
         names = {name: split.names for name, split in run.data.splits().items()}
         folders.write_lists(folder, text, names, scan.unreadable_lines(run.data))
         memory.write_to(folder)
+
+    ranks.on_main(lambda: folders.begin(folder, text is not None, fill))
     return folder

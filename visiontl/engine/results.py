@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import html
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from visiontl.errors import VisionTLError
+from visiontl.outlet import say
 from visiontl.report import inline
 from visiontl.report.curves import points, thin
 from visiontl.report.formats import cell, duration, is_number
@@ -52,7 +54,7 @@ class Result(dict[str, Any]):
         import webbrowser
 
         webbrowser.open(self.page.absolute().as_uri())
-        print(f"report: {self.page}")
+        say(f"report: {self.page}", sys.stdout)
 
     def __fspath__(self) -> str:
         return str(self["run"])

@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from visiontl.errors import DataError, refused_by_disk, room_at
+
 
 def once(folder: str | Path, make: Callable[[Path], object]) -> Path:
     """The folder, filled by `make` where it is missing or empty; one that holds anything is kept as it is.
@@ -15,14 +17,15 @@ def once(folder: str | Path, make: Callable[[Path], object]) -> Path:
     make(place) writes into `place`, an empty folder beside it that takes its name when all is there. So a process
     that dies leaves no half of a set (but hidden `.NAME-*` beside it), and of two that begin at once one is first
     and both return the same set: `make` must write the same each time. What `make` raises is passed on, and
-    nothing stays. Raises OSError where the folder cannot be made.
+    nothing stays. Raises DataError for a full disk, OSError where the folder cannot be made.
     """
     final = Path(folder)
     if _filled(final):
         return final
     final.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+    unfinished = None
     try:
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
         make(unfinished)
         unfinished.chmod(0o755)  # mkdtemp gives 700
         try:
@@ -30,8 +33,13 @@ def once(folder: str | Path, make: Callable[[Path], object]) -> Path:
         except OSError:
             if not _filled(final):  # else another process was first
                 raise
+    except OSError as error:
+        if (why := refused_by_disk(error)) is None:
+            raise
+        raise DataError(f"{final} cannot be made: {why}, {room_at(final)}; make room, then try again") from error
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        if unfinished is not None:
+            shutil.rmtree(unfinished, ignore_errors=True)
     return final
 
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 from PIL import Image
 
 from visiontl.kit.images import FORMATS, orientation
+from visiontl.outlet import say
 
 THREADS = 8  # that read files: they wait for the disk, and decoders let others run
 BETWEEN = 10.0  # seconds between two lines of progress
@@ -34,7 +35,7 @@ def in_threads(function: Callable[[T], R], items: Iterable[T], what: str = "") -
             found.append(one)
             if what and time.monotonic() - told >= BETWEEN and os.environ.get("RANK", "0") == "0":
                 told = time.monotonic()
-                print(f"{what}: {len(found):,} of {len(items):,}", file=sys.stderr, flush=True)
+                say(f"{what}: {len(found):,} of {len(items):,}", sys.stderr)
     return found
 
 

@@ -14,6 +14,7 @@ import psutil
 import yaml
 
 from visiontl.errors import ConfigError
+from visiontl.outlet import say
 
 PATIENCE = 5.0  # seconds until it is said that others are waited for
 LIMIT = 180.0  # seconds until they are given up: on a slow disk an import alone takes a minute
@@ -139,10 +140,10 @@ def waited_for() -> Iterator[None]:
     def watch() -> None:
         if found.wait(PATIENCE):
             return
-        print(f"warning: {what}; if none is coming: {advice}", file=sys.stderr, flush=True)
+        say(f"warning: {what}; if none is coming: {advice}", sys.stderr)
         if found.wait(LIMIT - PATIENCE):
             return
-        print(f"error: {what}, and none came in {LIMIT:.0f} seconds; {advice}", file=sys.stderr, flush=True)
+        say(f"error: {what}, and none came in {LIMIT:.0f} seconds; {advice}", sys.stderr)
         os._exit(ConfigError.exit_code)  # the main thread sits in a call that no exception reaches
 
     threading.Thread(target=watch, daemon=True).start()

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from visiontl.errors import RankFailed, Stopped, TrainingError, VisionTLError
+from visiontl.outlet import say
 from visiontl.processes import ranks
 
 CONNECT = 30.0  # seconds for all ranks to connect
@@ -171,7 +172,7 @@ class Links:
     def _say(self) -> None:
         self.said = True
         who = f"rank {ranks.rank()}: " if ranks.rank() else ""
-        print(f"{who}error: {self.failure}{self.advice}", file=sys.stderr, flush=True)
+        say(f"{who}error: {self.failure}{self.advice}", sys.stderr)
 
 
 def _connect() -> Links:
@@ -207,7 +208,7 @@ def _connect() -> Links:
         for peer in peers.values():
             peer.close()
         if rank == 0:
-            print(f"warning: the ranks cannot watch each other ({problems[0]})", file=sys.stderr)
+            say(f"warning: the ranks cannot watch each other ({problems[0]})", sys.stderr)
         return Links({}, ending=True)
     for peer in peers.values():
         peer.settimeout(None)

@@ -11,11 +11,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from visiontl.outlet import Outlet
 from visiontl.report.bar import Bar
 from visiontl.report.formats import cell, clean, is_number
 from visiontl.report.layout import table_lines, width_of, wrapped
 from visiontl.report.live import LiveLines, display
-from visiontl.report.outlet import Outlet
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -63,9 +63,10 @@ class Console:
         self.main = main
         manner = _manner.get() or Manner()
         self.quiet = manner.quiet
-        self.stream = Outlet(stream or manner.stream or sys.stdout, self._refused)
+        self.stream = Outlet.of(stream or manner.stream or sys.stdout)
         self.plain = not (self.stream.isatty() and os.environ.get("TERM") != "dumb")
         self.notes: list[str] = []
+        self.stream.listen(self._refused)
         self._bars: list[Bar] = []
         self._rich: RichConsole | None = None
         self._live: LiveBars | None = None
@@ -165,9 +166,7 @@ class Console:
     def _print(self, text: str, style: str | None) -> None:
         if not self.main:
             return
-        # what the stream's encoding cannot hold (a lone surrogate, an arrow in ASCII) is written out
-        text = clean(text).encode(self.stream.encoding, "backslashreplace").decode(self.stream.encoding)
-        text = wrapped(text, self.width)
+        text = wrapped(clean(text), self.width)
         if not self.plain:
             self._terminal().print(text, style=style, markup=False, highlight=False, soft_wrap=True)
             return

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import TextIO
 
+from visiontl.outlet import Outlet, say
 from visiontl.report.formats import clean, columns_wide
-from visiontl.report.outlet import Outlet
 
 NARROWEST = 20  # columns; what claims to be narrower is taken for that
 DEFAULT = 80  # columns of a terminal that does not say
@@ -31,11 +31,9 @@ def width_of(stream: TextIO | Outlet | None) -> int | None:
     return max(columns or DEFAULT, NARROWEST)
 
 
-def tell(text: str, stream: TextIO) -> None:
+def tell(text: str, stream: TextIO | None) -> None:
     """Print a text, within the width of a terminal, with what would steer one, or cannot be encoded, written out."""
-    encoding = stream.encoding or "utf-8"
-    text = clean(text).encode(encoding, "backslashreplace").decode(encoding)
-    print(wrapped(text, width_of(stream)), file=stream, flush=True)
+    say(wrapped(clean(text), width_of(stream)), stream)
 
 
 def wrapped(text: str, width: int | None) -> str:

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from visiontl.errors import refused_by_disk
 from visiontl.report.curves import training_figures
 from visiontl.report.figures import render_figure, themed
 from visiontl.report.formats import cell, clean, duration, human
@@ -130,6 +131,8 @@ def shown_items(
             found = _shown(item, folder, names, problems)
             shown.append({"title": title, "caption": item.caption, **found})
         except Exception as error:  # the task's own code runs here; a report must not end a run that succeeded
+            if refused_by_disk(error):  # the report is made again, whole, once there is room
+                raise
             kind = type(item).__name__.lower()
             problems.append(f"warning: {kind} '{title}' could not be drawn: {_why(error)}")
     return shown

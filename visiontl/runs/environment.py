@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from visiontl.errors import CheckpointError, ConfigError
+from visiontl.errors import CheckpointError, ConfigError, refused_by_disk, room_at
 from visiontl.kit.words import plural
 from visiontl.processes import launch, ranks
 
@@ -91,7 +91,8 @@ def _new_folder(parent: Path, name: str, numbered: bool = True) -> Path:
                     f"{folder} exists already and is never overwritten; choose another run.name"
                 ) from None
         except OSError as error:
-            raise CheckpointError(f"{folder} cannot be made: {error.strerror or error}") from None
+            room = f", {room_at(parent)}; make room, or choose another folder" if refused_by_disk(error) else ""
+            raise CheckpointError(f"{folder} cannot be made: {error.strerror or error}{room}") from None
     raise CheckpointError(f"{parent / name}: a thousand folders of that name exist")
 
 

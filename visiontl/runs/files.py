@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from visiontl.errors import CheckpointError, refused_by_disk, room_at
+
 METRICS = "metrics.jsonl"
+
+
+@contextmanager
+def writing(folder: Path, then: str) -> Iterator[None]:
+    """Within the block a disk that takes no more ends in a CheckpointError: the folder, why, how many bytes are free,
+    and what to do then."""
+    try:
+        yield
+    except Exception as error:
+        if (why := refused_by_disk(error)) is None:
+            raise
+        raise CheckpointError(f"{folder} cannot be written to: {why}, {room_at(folder)}; {then}") from error
 
 
 def read_lines(folder: Path) -> tuple[list[dict[str, Any]], int]:

@@ -7,24 +7,25 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from visiontl.config.resolve import Resolved, resolve
 from visiontl.config.write import config_hash, flat_config
-from visiontl.errors import CheckpointError, VisionTLError
+from visiontl.errors import CheckpointError, VisionTLError, room_at
 from visiontl.processes import ranks
 from visiontl.report.console import Console
 from visiontl.report.run import Report
 from visiontl.runs import origin, store
 from visiontl.runs.environment import LOCK, is_blank
-from visiontl.runs.files import write_text
+from visiontl.runs.files import write_text, writing
 
 AUTO = "auto"
 FREE = ("run.", "loader.")  # what decides no number: it may change between a run and its continuation
 PLACE = ("run.folder", "run.name", "resume")
 ENDED = ("finished", "stopped early")
 UNREADABLE = "unreadable.txt"
+LEAST = 1 << 20  # bytes that the smallest run takes
 
 _held: dict[Path, int] = {}  # descriptors of the files that are locked
 
@@ -101,13 +102,18 @@ def require_outside(folder: Path) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """Raise CheckpointError where the folder, or the nearest one above it that exists, cannot be written to."""
+    """Raise CheckpointError where the folder, or the nearest one above it that exists, cannot be written to, or lies on
+    a full disk."""
     whole = folder.absolute()
     above = next(place for place in (whole, *whole.parents) if os.path.exists(place))  # Path.exists raises for some
     if not above.is_dir():
         raise CheckpointError(f"{folder} cannot be made: {above} is no folder")
     if not os.access(above, os.W_OK | os.X_OK):
         raise CheckpointError(f"{folder} cannot be {'written to' if above == whole else f'made: {above} is read-only'}")
+    if shutil.disk_usage(above).free < LEAST:
+        raise CheckpointError(
+            f"{folder} cannot be written to: the disk is full, {room_at(above)}; make room, or choose another folder"
+        )
 
 
 def require_free(parent: Path, name: str | None) -> None:
@@ -115,6 +121,20 @@ def require_free(parent: Path, name: str | None) -> None:
     require_writable(parent)
     if name is not None and os.path.exists(parent / name) and not is_blank(parent / name):
         raise CheckpointError(f"{parent / name} exists already and is never overwritten; choose another run.name")
+
+
+def begin(folder: Path, new: bool, fill: Callable[[], None]) -> None:
+    """Hold the folder of a run and write what it begins with. Raises CheckpointError where another process holds it,
+    and where the disk refuses; of a new run nothing stays then, so that its name is free."""
+    lock(folder)
+    try:
+        with writing(folder, "make room and start it again, or choose another run.folder"):
+            fill()
+    except BaseException:
+        release(folder)
+        if new:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def write_lists(folder: Path, config: str | None, names: Mapping[str, Sequence[str]], unreadable: str) -> None:

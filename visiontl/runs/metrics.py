@@ -20,7 +20,8 @@ from visiontl.errors import ConfigError, did_you_mean, shortened
 from visiontl.kit.words import count, plural
 from visiontl.report.console import Console
 from visiontl.report.values import json_value
-from visiontl.runs.files import METRICS, read_lines, write_text
+from visiontl.runs.files import METRICS, read_lines, write_text, writing
+from visiontl.runs.folders import resume_command
 
 
 class Metrics:
@@ -32,6 +33,8 @@ class Metrics:
     def __init__(self, folder: Path, step: int, due: bool, accelerator: Accelerator, console: Console):
         self.folder, self.accelerator, self.console = folder, accelerator, console
         self.waiting = b""
+        self.file: io.FileIO | None = None
+        self.full = False
         self.main = accelerator.is_main_process
         if self.main:
             found, lost = read_lines(folder)
@@ -40,8 +43,8 @@ class Metrics:
                 console.warn(f"{folder / METRICS}: {count(lost, 'line')} that no run writes {are} left out")
             before = [record for record in found if record["step"] <= step]
             kept = [record for record in before if not (due and record["step"] == step and record["kind"] == "val")]
-            write_text(folder / METRICS, "".join(map(_line, kept)))
-            self.file = (folder / METRICS).open("ab", buffering=0)
+            self.begun = "".join(map(_line, kept))
+            self._write("")
 
     @staticmethod
     def read(folder: Path) -> list[dict[str, Any]]:
@@ -59,31 +62,42 @@ class Metrics:
         plugins.tell("visiontl_logged", self.console.warn, step=step, values=named)
 
     def _write(self, line: str) -> None:
-        full = bool(self.waiting)
         self.waiting += line.encode()
         try:
-            while self.waiting:
-                self.waiting = self.waiting[self.file.write(self.waiting) :]
+            self.flush()
+            self.full = False
         except OSError as error:
-            if not full:
+            if not self.full:
+                self.full = True
                 self.console.warn(f"{self.folder / METRICS} cannot be written ({error}); its lines wait in memory")
 
+    def flush(self) -> None:
+        """Write what waits. Raises OSError while that cannot be done."""
+        if self.file is None:
+            write_text(self.folder / METRICS, self.begun)
+            self.file = io.FileIO(self.folder / METRICS, "ab")
+        while self.waiting:
+            self.waiting = self.waiting[self.file.write(self.waiting) :]
+
     def close(self) -> None:
-        """Close the file and write the same numbers as a table for spreadsheets."""
+        """Close the file and write the same numbers as a table for spreadsheets. Raises CheckpointError where the disk
+        refuses: the run is then whole up to here, and its end is made again when it goes on."""
         if not self.main:
             return
-        self._write("")
-        self.file.close()
+        with writing(self.folder, f"all weights are kept: make room, then {resume_command(self.folder)}"):
+            self.flush()
+            assert self.file is not None
+            self.file.close()
+            self._write_table()
+
+    def _write_table(self) -> None:
         records = self.read(self.folder)
         columns = list(dict.fromkeys(key for record in records for key in record))
         table = io.StringIO()
         writer = csv.DictWriter(table, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(records)
-        try:
-            write_text(self.folder / "metrics.csv", table.getvalue())
-        except OSError as error:
-            self.console.warn(f"{self.folder / 'metrics.csv'} cannot be written ({error})")
+        write_text(self.folder / "metrics.csv", table.getvalue())
 
 
 def _line(record: Mapping[str, Any]) -> str:

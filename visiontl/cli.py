@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -46,9 +47,11 @@ MENDED = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "; make room on that disk, then run it again"),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "; let more files be open (ulimit -n 4096), then run it again"),
     **dict.fromkeys((errno.EROFS, errno.EIO), "; see to that disk, then run it again"),
-    errno.ENOMEM: "; let more memory be used (ulimit -v), or take smaller batches",
+    errno.ENOMEM: "; let more memory be used (ulimit -v), or try a smaller train.batch_size with train.accumulate",
     errno.EAGAIN: "; let more processes run (ulimit -u), or take fewer loader.workers",
 }
+
+NO_MEMORY = re.compile(r"can't allocate memory|bad_alloc|[Cc]annot allocate memory")  # of torch and others
 
 Call = tuple[Command, argparse.Namespace]
 """A command and what it is called with. Parsing ends before it runs, so nothing of it is on the stack of a training."""
@@ -124,6 +127,9 @@ def explained(error: BaseException) -> tuple[str, int]:
         return f"error: {place}{error.strerror}{MENDED.get(error.errno or 0, '')}", 2
     if refused := refused_by_disk(error):
         return f"error: {refused}{MENDED[errno.ENOSPC]}", 2
+    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+        said = " ".join(str(error).split())[:200]
+        return f"error: no memory is left{f' ({said})' if said else ''}{MENDED[errno.ENOMEM]}", 1
     return f"error: {describe(error)}", 1
 
 

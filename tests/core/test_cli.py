@@ -492,7 +492,8 @@ def test_failures_are_one_line_with_their_own_code(capsys, monkeypatch, calls, t
     code, _, err = failing(DataError("bad \udcff name"))
     assert "\\udcff" in err
     full = OSError(28, "No space left on device", "runs/a/x.json")
-    assert failing(full)[::2] == (2, "error: runs/a/x.json: No space left on device\n")
+    advice = "make room on that disk, then run it again"
+    assert failing(full)[::2] == (2, f"error: runs/a/x.json: No space left on device; {advice}\n")
     assert failing(RankFailed("rank 0 ended", said=True))[::2] == (1, "")
     assert calls.count("shutdown") == 7
 

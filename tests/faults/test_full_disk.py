@@ -18,7 +18,7 @@ from tests.core.test_stopping import files
 from visiontl import cli
 from visiontl.config.resolve import resolve
 from visiontl.config.write import to_yaml
-from visiontl.engine import evaluate, predictions
+from visiontl.engine import evaluate, predictions, saving
 from visiontl.errors import CheckpointError, DataError, refused_by_disk
 from visiontl.kit import example
 from visiontl.runs import files as run_files
@@ -196,28 +196,48 @@ def test_a_gallery_without_room_is_said_and_leaves_nothing(tmp_path, monkeypatch
     assert {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()} == before
 
 
+def test_a_run_folder_that_vanishes_is_said_and_not_made_anew(case, whole, tmp_path, monkeypatch):
+    run, real = tmp_path / "runs/run", saving.write_checkpoint
+
+    def gone(*arguments):
+        real(*arguments)
+        if run.exists():
+            run.rename(tmp_path / "gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("visiontl.engine.ledger.write_checkpoint", gone)
+        patched.setattr(saving, "PAUSE", 0.0)
+        with pytest.raises(CheckpointError, match="the end of the run could not be saved; make room and continue it"):
+            visiontl.train(case.resolved(*SETTINGS, "run.name=run"))
+    (tmp_path / "gone").rename(run)
+    visiontl.train(case.resolved(*SETTINGS, "run.name=run", "resume=auto"))
+    assert files(run) == files(whole)
+    assert lines(run) == lines(whole)
+
+
 def test_errors_of_the_system_are_told_with_what_to_do():
-    for number, words in ((errno.ENOSPC, "make room"), (errno.EMFILE, "ulimit -n"), (errno.ENOMEM, "smaller batches")):
+    for number, words in ((errno.ENOSPC, "make room"), (errno.EMFILE, "ulimit -n"), (errno.ENOMEM, "train.batch_size")):
         told, code = cli.explained(OSError(number, os.strerror(number)))
         assert told.startswith(f"error: {os.strerror(number)}; ")
         assert words in told
         assert code == 2
-    told, code = cli.explained(OSError("odd"))
+    assert cli.explained(OSError("odd"))[1] == 1
+    told, code = cli.explained(
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+    )
+    assert told.startswith("error: no memory is left (DefaultCPUAllocator: can't allocate")
     assert code == 1
 
 
 @pytest.mark.skipif(not shutil.which("mount") or os.geteuid() != 0, reason="only root can mount a small disk")
 def test_a_small_disk_as_it_is(whole, tmp_path):
-    """No function replaced: a disk of 3 MB with 6 kB left, for each thing that writes."""
+    """No function replaced: a disk of 3 MB with 4 kB left, for each thing that writes."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if os.system(f"mount -t tmpfs -o size=3m none '{disk}' 2>/dev/null"):
         pytest.skip("this system mounts nothing here")
     try:
-        with (disk / "ballast").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
-            for _ in range(1000):
-                file.write(bytes(4096))
-        os.truncate(disk / "ballast", (disk / "ballast").stat().st_size - 8192)
+        (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free - 4096))
         photos = sorted(whole.parent.rglob("*.png"))[:4]
         there = Case("brightness", whole.parents[1]).resolved()
         with pytest.raises((CheckpointError, DataError), match=r"[\d,]+ bytes are free there; make room"):

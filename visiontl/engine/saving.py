@@ -49,6 +49,7 @@ def tried(run: Run, step: int, write: Callable[[], None], last: bool) -> bool:
     def attempts() -> bool:
         for left in reversed(range(LAST_TRIES if last else 1)):
             try:
+                require_there(run.folder)
                 write()
                 return True
             except (OSError, CheckpointError) as error:
@@ -60,6 +61,13 @@ def tried(run: Run, step: int, write: Callable[[], None], last: bool) -> bool:
         return False
 
     return ranks.on_main(attempts)
+
+
+def require_there(folder: Path) -> None:
+    """Raise CheckpointError where the run's folder is no longer the one it began in: another would be made, without
+    what makes a run of it."""
+    if not (folder / "config.yaml").is_file():
+        raise CheckpointError(f"{folder} is gone, moved or emptied while the run went on: put it back")
 
 
 def say_space(run: Run) -> None:

@@ -39,7 +39,7 @@ CALLED = {
     **dict.fromkeys(("eval", "test", "val", "validate", "score", "benchmark"), "evaluate"),
     **dict.fromkeys(("infer", "inference", "apply", "use"), "predict"),
     **dict.fromkeys(("ls", "show", "models", "backbones", "tasks"), "list"),
-    **dict.fromkeys(("check", "inspect", "diagnose"), "doctor"),
+    **dict.fromkeys(("inspect", "diagnose"), "doctor"),
 }
 
 # What the system refuses, and what to do then

@@ -20,7 +20,7 @@ from visiontl_segmentation.written import class_indices, mask_image, table_of_va
 import visiontl
 from tests.segmentation.made import config, picture, write
 from visiontl import DataError, ImageSpec, VisionTLError
-from visiontl.engine.model import through_json
+from visiontl.engine.given import through_json
 from visiontl.engine.predict import predict_files
 
 SIZE = (40, 56)  # (H, W)

@@ -21,10 +21,10 @@ PLUGINS = ROOT / "plugins"
 # Rooms, the highest first: a room imports from those below its own line alone, and rooms of one line know nothing of
 # each other. Each with the one sentence that says what it is for.
 CHAIN = [
-    {"testing": "the contract as checks, for whoever writes a plugin"},
     {"__main__": "python -m visiontl"},
     {"cli": "arguments, errors in words, exit codes"},
     {"commands": "one file per command"},
+    {"testing": "the contract as checks, for whoever writes a plugin"},
     {"doctor": "what is wrong with the data, before the first training second"},
     {"engine": "from a config to a trained model, and what it says of images"},
     {"runs": "what a run leaves on disk"},

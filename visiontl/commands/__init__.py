@@ -1,6 +1,7 @@
 """The commands of the command line, one file each."""
 
 from visiontl.commands import (
+    check,
     compare,
     completion,
     config,
@@ -34,6 +35,7 @@ MODULES = (
     config,
     configs,
     samples,
+    check,
     completion,
 )
 COMMANDS = {module.COMMAND.name: module.COMMAND for module in MODULES}

@@ -18,8 +18,8 @@ from visiontl.doctor.scales import enlargement
 from visiontl.engine import scan
 from visiontl.engine.depth import with_depth
 from visiontl.engine.example import with_example
+from visiontl.engine.given import through_json
 from visiontl.engine.init import backbone_like
-from visiontl.engine.model import through_json
 from visiontl.engine.order import epoch_order
 from visiontl.errors import ConfigError, VisionTLError
 from visiontl.kit.words import plural

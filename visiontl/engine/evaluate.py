@@ -13,8 +13,9 @@ from visiontl.config.overrides import in_words
 from visiontl.config.resolve import Resolved, resolve, with_task_data
 from visiontl.engine import scan
 from visiontl.engine.device import current_device, place
+from visiontl.engine.given import through_json
 from visiontl.engine.init import warm_start
-from visiontl.engine.model import Built, load_model, model_folder, resolve_run, through_json
+from visiontl.engine.model import Built, load_model, model_folder, resolve_run
 from visiontl.engine.predictions import out_folder
 from visiontl.engine.reporting import describe, report_items, side_by_side, trivial_on, write, write_rows
 from visiontl.engine.results import Result

@@ -50,11 +50,6 @@ class Built:
         return replace(self, model=model, backbone=next(one for one in model.modules() if isinstance(one, Backbone)))
 
 
-def through_json(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """meta as it will be after loading, so that training sees the same (int keys become str, tuples lists)."""
-    return json.loads(json.dumps(meta, allow_nan=False))
-
-
 def load_backbone(name: str, weights: str = "default", image_size: tuple[int, int] | None = None) -> Backbone:
     """A backbone of the registry with its weights, in eval mode: for notebooks and for a task's judge or tools.
 

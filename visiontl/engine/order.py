@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache, partial
 import numpy as np
 import torch
 
+from visiontl.engine.given import known_ids
 from visiontl.errors import DataError
 from visiontl.kit.words import plural
 from visiontl.processes.seeds import ORDER, generator, mix
@@ -95,7 +96,7 @@ def epoch_order(data: Data, seed: int, epoch: int, batch_size: int, accumulate: 
     assert data.train is not None
     count = len(data.train)
     if data.batches is not None:
-        batches = data.batches("train", mix(seed, ORDER), epoch, batch_size)
+        batches = known_ids(data.batches("train", mix(seed, ORDER), epoch, batch_size), count)
         order = Order(np.empty(0, dtype=np.int64), batch_size, accumulate, world, batches)
     else:
         permutation = torch.randperm(count, generator=generator(seed, ORDER, epoch)).numpy()

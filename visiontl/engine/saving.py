@@ -15,7 +15,8 @@ from typing import Any
 from visiontl import __version__
 from visiontl.config.resolve import ranked
 from visiontl.config.write import config_hash
-from visiontl.engine.model import export, through_json
+from visiontl.engine.given import through_json
+from visiontl.engine.model import export
 from visiontl.engine.prepare import Run
 from visiontl.engine.state import read_state, require_end, require_fit
 from visiontl.engine.wrapping import load_model_state, load_optimizer_state, model_state, optimizer_state

@@ -18,8 +18,9 @@ from visiontl.engine.announcements import announce_weights
 from visiontl.engine.depth import with_depth
 from visiontl.engine.example import with_example
 from visiontl.engine.feature_cache import FeatureCache
+from visiontl.engine.given import through_json
 from visiontl.engine.init import backbone_like
-from visiontl.engine.model import Built, bare_backbone, build_model, through_json
+from visiontl.engine.model import Built, bare_backbone, build_model
 from visiontl.engine.order import evaluation_keys
 from visiontl.engine.rows import still_batches
 from visiontl.engine.state import read_state

@@ -14,6 +14,6 @@ data for a few steps on the CPU. `python -m visiontl.testing.ranks` holds the ch
 from __future__ import annotations
 
 from visiontl.testing.case import Case
-from visiontl.testing.checks import CHECKS
+from visiontl.testing.checks import CHECKS, LONG
 
-__all__ = ["CHECKS", "Case"]
+__all__ = ["CHECKS", "LONG", "Case"]

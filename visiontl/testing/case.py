@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
 from visiontl import plugins
 from visiontl.config.resolve import Resolved, resolve
 from visiontl.engine.example import with_example
 from visiontl.engine.prepare import Run, set_up
+from visiontl.errors import PolicyError
 from visiontl.freezing.layout import HEAD, backbone_prefix
 from visiontl.report.console import Console
 
@@ -56,10 +59,25 @@ class Case:
         return refuse(resolved.cfg, name) if refuse else None
 
     def policies(self, wanted: Sequence[str]) -> list[str]:
-        """Those of the policies that the task does not refuse; AssertionError where it refuses all of them."""
-        left = [policy for policy in wanted if self.refusal(policy) is None]
+        """Those of the policies that the task does not refuse, and that fit the stages which its loss reads;
+        AssertionError where none is left."""
+        left = [policy for policy in wanted if self.refusal(policy) is None and self._fits(policy)]
         assert left, f"{self.task} refuses every freeze policy of {', '.join(wanted)}"
         return left
+
+    def _fits(self, policy: str) -> bool:
+        try:
+            for epoch in (0, 1):
+                plugins.policy(yaml.safe_load(policy))(epoch, self._read)
+        except PolicyError:
+            return False
+        return True
+
+    @cached_property
+    def _read(self) -> tuple[str, ...]:
+        """The stages of the bundled backbone that the loss reads."""
+        open_to_all = next(policy for policy in ("none", "norm_and_bias", "all") if self.refusal(policy) is None)
+        return self.run(f"freeze.policy={open_to_all}").layout.stages
 
     def run(self, *overrides: str, limit: int | None = None) -> Run:
         return set_up(self.resolved(*overrides), limit)

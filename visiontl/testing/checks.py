@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import pickle
@@ -22,6 +23,7 @@ from visiontl.freezing.layout import HEAD, backbone_prefix, trainable
 from visiontl.hookspecs import hookimpl
 from visiontl.processes.seeds import generator
 from visiontl.report.items import Finding, Seen, Table
+from visiontl.testing import answers, steps
 from visiontl.testing.case import Case, same, stage_states, state
 from visiontl.testing.double import in_double
 
@@ -44,21 +46,25 @@ def describes_itself(case: Case) -> None:
     assert task.best[1] in ("max", "min"), f"best must be (score, 'max' or 'min'); got {task.best}"
     found = task.data(resolved.cfg, case.run().built.backbone.spec, None)
     for name, split in found.splits().items():
-        copy = pickle.loads(pickle.dumps(split))
+        try:
+            copy = pickle.loads(pickle.dumps(split))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise AssertionError(f"data: {name} cannot be pickled, as spawned loader processes need: {error}") from None
         assert len(copy) == len(split.names), f"{name}: {len(copy)} samples and {len(split.names)} names"
     pickle.loads(pickle.dumps((task.collate, resolved.cfg)))
     json.dumps(found.meta, allow_nan=False)
 
 
 def gives_the_same_sample_for_the_same_seed(case: Case) -> None:
+    """data: `split[id, seed]` is a function of both: everything random is drawn from the seed."""
     run = case.run()
     split = run.data.train
     assert split is not None
-    for seed in (0, 1, 12345):
-        first, torch_state = split[0, seed], torch.get_rng_state()
+    for id, seed in itertools.product(range(min(4, len(split))), (0, 1, 12345)):
+        first, torch_state = split[id, seed], torch.get_rng_state()
         torch.rand(3)
-        again = split[0, seed]
-        assert _equal(first, again), f"dataset[0, {seed}] gave two different samples"
+        again = split[id, seed]
+        assert _equal(first, again), f"data: train[{id}, {seed}] gave two different samples; draw from the seed alone"
         torch.set_rng_state(torch_state)
 
 
@@ -77,6 +83,7 @@ def sees_photos_alike_in_prediction_and_validation(case: Case) -> None:
 
 
 def collates_as_a_function_of_its_generator(case: Case) -> None:
+    """collate: what is drawn for a batch comes from the generator that it is given."""
     run = case.run()
     task, cfg, meta = run.resolved.task, run.resolved.cfg, run.built.meta
     split = run.data.train
@@ -111,6 +118,7 @@ def trains_what_the_policy_says(case: Case) -> None:
 
 
 def keeps_norm_statistics_where_they_are_fixed(case: Case) -> None:
+    """Under `freeze.norm_stats: fixed` and norm_and_bias no statistics of the backbone move."""
     settings = ["freeze.norm_stats=fixed", "freeze.policy=norm_and_bias"]
     for setting in settings[: 1 if case.refusal("norm_and_bias") else 2]:
         run = case.run(setting, limit=2)
@@ -124,6 +132,7 @@ def keeps_norm_statistics_where_they_are_fixed(case: Case) -> None:
 
 
 def optimizes_every_trainable_parameter_once(case: Case) -> None:
+    """The optimizer holds each parameter that ever trains, once, and no other."""
     for policy in case.policies(POLICIES):
         run = case.run(f"freeze.policy={policy}")
         names = {parameter: name for name, parameter in run.built.model.named_parameters()}
@@ -244,6 +253,7 @@ def keeps_its_preprocessing(case: Case) -> None:
 
 
 def refuses_a_change_that_changes_nothing(case: Case) -> None:
+    """A phase that a policy declares, and that changes nothing, is an error."""
     from visiontl.errors import ConfigError, PolicyError
 
     refusals = ConfigError if case.refusal("schedule") else PolicyError
@@ -279,6 +289,7 @@ def says_what_it_found_in_its_data(case: Case) -> None:
 
 
 def finishes_with_a_report(case: Case) -> None:
+    """A run leaves its report, its numbers, its config and its model."""
     run = case.run("train.epochs=1")
     report = finish(run, fit(run))
     for name in (
@@ -337,7 +348,21 @@ CHECKS: list[Callable[[Case], None]] = [
     says_what_it_found_in_its_data,
     reads_the_samples_that_it_writes,
     finishes_with_a_report,
+    *steps.CHECKS,
+    *answers.CHECKS,
 ]
+# those that train many times
+LONG = (
+    trains_what_the_policy_says,
+    resumes_with_the_same_bits,
+    does_not_depend_on_the_number_of_workers,
+    caches_features_without_changing_the_head,
+    scores_a_saved_run_as_in_training,
+    predicts_from_the_exported_folder_alone,
+    reads_the_samples_that_it_writes,
+    finishes_with_a_report,
+    answers.scores_more_for_the_right_images,
+)
 
 
 class _Cut(BaseException):  # what else a watcher raises stops no run

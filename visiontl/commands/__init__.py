@@ -12,6 +12,7 @@ from visiontl.commands import (
     export_backbone,
     import_weights,
     list,
+    new,
     predict,
     quickstart,
     samples,
@@ -35,6 +36,7 @@ MODULES = (
     config,
     configs,
     samples,
+    new,
     check,
     completion,
 )

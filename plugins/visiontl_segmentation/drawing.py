@@ -9,7 +9,9 @@ import numpy as np
 from PIL import Image
 
 from visiontl.kit.drawing import RIGHT, WHITE, WRONG, Color, enlargement, tinted, with_legend
+from visiontl.kit.strips import strips
 from visiontl_segmentation.masks import IGNORED
+from visiontl_segmentation.pixels import counted
 from visiontl_segmentation.written import class_indices
 
 
@@ -20,8 +22,10 @@ def draw(image: Image.Image, prediction: Mapping[str, Any], meta: Mapping[str, A
     """
     mask = class_indices(prediction["mask"], meta)
     factor = enlargement(image)
-    photo = image.convert("RGB").resize((image.width * factor, image.height * factor), Image.Resampling.BILINEAR)
-    mask = mask.repeat(factor, 0).repeat(factor, 1)
+    photo = image if image.mode == "RGB" else image.convert("RGB")
+    if factor > 1:
+        photo = photo.resize((image.width * factor, image.height * factor), Image.Resampling.BILINEAR)
+        mask = mask.repeat(factor, 0).repeat(factor, 1)
     return with_legend(overlay(photo, mask, meta), entries(mask, meta))
 
 
@@ -30,7 +34,11 @@ def overlay(photo: Image.Image, mask: np.ndarray, meta: Mapping[str, Any]) -> Im
     table = np.zeros((256, 3), dtype=np.uint8)
     table[: len(meta["colors"])] = meta["colors"]
     background = IGNORED if meta["background"] is None else meta["background"]
-    return tinted(photo, table[mask], (mask != IGNORED) & (mask != background))
+    made = Image.new("RGB", photo.size)
+    for top, part in strips(photo):
+        inside = mask[top : top + part.height]
+        made.paste(tinted(part, table[inside], (inside != IGNORED) & (inside != background)), (0, top))
+    return made
 
 
 def verdict(photo: Image.Image, guess: np.ndarray, truth: np.ndarray) -> Image.Image:
@@ -42,8 +50,8 @@ def verdict(photo: Image.Image, guess: np.ndarray, truth: np.ndarray) -> Image.I
 def entries(mask: np.ndarray, meta: Mapping[str, Any], other: np.ndarray | None = None) -> list[tuple[Color, str]]:
     """For a legend: color, and name with its share of the pixels, of each class that is there, the largest first, then
     the ignored pixels. other: a mask whose classes are listed too, without a share where `mask` has none of them."""
-    counts = np.bincount(mask.ravel(), minlength=256)
-    there = counts > 0 if other is None else (counts > 0) | (np.bincount(other.ravel(), minlength=256) > 0)
+    counts = counted(mask)
+    there = counts > 0 if other is None else (counts > 0) | (counted(other) > 0)
     listed = []
     for k in np.argsort(-counts[: len(meta["classes"])], kind="stable").tolist():
         if there[k]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+COUNTED = 1 << 20  # pixels that are counted at once
 BAND = 1 << 17  # logits that are held at full size at once: they stay in a core's cache
 
 Size = tuple[int, ...]  # (height, width)
@@ -67,6 +69,14 @@ def across(lines: Tensor, columns: tuple[Tensor, Tensor, Tensor], count: int, sp
         return wide[0, :, :, :count]
     low, high, share = columns
     return torch.lerp(lines[:, :, low], lines[:, :, high], share)
+
+
+def counted(mask: np.ndarray) -> np.ndarray:
+    """(H, W) uint8 -> (256,) pixels of each value; a megapixel at a time, as NumPy counts in eight bytes a pixel."""
+    flat, total = mask.ravel(), np.zeros(256, dtype=np.int64)
+    for start in range(0, flat.size, COUNTED):
+        total += np.bincount(flat[start : start + COUNTED], minlength=256)
+    return total
 
 
 def largest(scores: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from visiontl import ConfigError, ImageSpec
 from visiontl.kit.words import did_you_mean
 from visiontl_segmentation.config import PredictOptions, SegmentationConfig
 from visiontl_segmentation.model import Segmenter
-from visiontl_segmentation.pixels import decided, largest, resampled
+from visiontl_segmentation.pixels import counted, decided, largest, resampled
 from visiontl_segmentation.views import Frame, frame_of, padded, resized_mask, whole
 from visiontl_segmentation.windows import bands
 from visiontl_segmentation.written import mask_image, table_of_values
@@ -143,7 +143,7 @@ def scaled(photo: Image.Image, frame: Frame, scale: float) -> tuple[Tensor, tupl
 
 
 def answer(mask: np.ndarray, names: Sequence[str], wanted: Sequence[int], meta: Mapping[str, Any]) -> dict[str, Any]:
-    pixels = np.bincount(mask.ravel(), minlength=len(names))
+    pixels = counted(mask)
     return {
         "mask": mask_image(mask, meta),
         "area": {names[k]: round(int(pixels[k]) / mask.size, 6) for k in wanted},

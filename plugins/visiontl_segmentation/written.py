@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from visiontl.kit.cells import marked
+from visiontl.kit.strips import strips
 from visiontl_segmentation.deciding import Decision, in_channel
 from visiontl_segmentation.levels import NEAR, levels_of
 from visiontl_segmentation.looks import Look
@@ -80,13 +81,10 @@ def palette_of(looks: Sequence[Look]) -> list[list[int]]:
 def mask_image(mask: np.ndarray, meta: Mapping[str, Any]) -> Image.Image:
     """(H, W) uint8 class indices -> a picture as the training masks are."""
     how = manner(meta)
-    values = np.array(how["values"])[mask]  # (H, W) or (H, W, 3)
     form = how["form"]
-    if form == "color":
-        return Image.fromarray(values.astype(np.uint8))
-    if form == "wide":
-        return Image.fromarray(values.astype(np.uint16))
-    values = values.astype(np.uint8)
+    values = np.array(how["values"]).astype(np.uint16 if form == "wide" else np.uint8)[mask]  # (H, W) or (H, W, 3)
+    if form in ("color", "wide"):
+        return Image.fromarray(values)
     if form == "rgb":
         return Image.fromarray(np.stack([values] * 3, -1))
     if form == "alpha":
@@ -113,16 +111,16 @@ def manner(meta: Mapping[str, Any]) -> Mapping[str, Any]:
 def class_indices(image: Image.Image, meta: Mapping[str, Any]) -> np.ndarray:
     """What `mask_image` made -> (H, W) uint8 class indices."""
     how = manner(meta)
-    pixels = np.asarray(image)
-    if how["form"] == "color":
-        codes = color_codes(pixels)
-        known = color_codes(np.array(how["values"], dtype=np.uint8))
-    else:
-        codes = pixels if pixels.ndim == 2 else pixels[..., -1]
-        known = np.array(how["values"])
+    color = how["form"] == "color"
+    known = color_codes(np.array(how["values"], dtype=np.uint8)) if color else np.array(how["values"])
     order = np.argsort(known)
-    place = np.searchsorted(known[order], codes).clip(max=len(known) - 1)
-    return np.where(known[order][place] == codes, order[place], UNKNOWN).astype(np.uint8)
+    known, made = known[order], np.empty((image.height, image.width), dtype=np.uint8)
+    for top, part in strips(image, share=8):
+        pixels = np.asarray(part)
+        codes = color_codes(pixels) if color else pixels if pixels.ndim == 2 else pixels[..., -1]
+        place = np.searchsorted(known, codes).clip(max=len(known) - 1)
+        made[top : top + part.height] = np.where(known[place] == codes, order[place], UNKNOWN)
+    return made
 
 
 def table_of_values(meta: Mapping[str, Any]) -> str:

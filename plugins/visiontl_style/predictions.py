@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -20,7 +19,7 @@ from visiontl_style.formulas import adain, statistics
 from visiontl_style.model import AdaptiveTransfer, FeedForward
 from visiontl_style.networks import statistics_of
 from visiontl_style.pictures import as_picture, open_style, sized
-from visiontl_style.tiles import in_tiles, reduced, to_bytes
+from visiontl_style.tiles import FLOATS, in_tiles, reduced, resized, to_bytes
 
 LEAST = 16  # pixels of a side that a photo is enlarged to before it is painted
 
@@ -104,12 +103,13 @@ class Painter:
         scale = max(self.stroke_scale(), LEAST / min(size))
         result = self.stylized(rescaled(photo, scale))
         if result.shape[1:] != size:
-            result = to_bytes(F.interpolate(result[None].float() / 255, size=size, mode="bicubic", antialias=True)[0])
+            result = resized(result, size, "bicubic")
         if isinstance(self.model, FeedForward) and self.options.strength < 1:
-            result = to_bytes(torch.lerp(photo.float(), result.float(), self.options.strength) / 255)
-        picture, plain = (Image.fromarray(x.permute(1, 2, 0).numpy()) for x in (result, photo))
+            for own, made in zip(*(x.split(max(1, FLOATS // size[1]), 1) for x in (photo, result)), strict=True):
+                made.copy_(to_bytes(torch.lerp(own.float(), made.float(), self.options.strength) / 255))
+        picture = Image.fromarray(result.permute(1, 2, 0).numpy())
         if self.options.keep_colors:
-            picture = with_colors_of(plain, picture)
+            picture = with_colors_of(Image.fromarray(photo.permute(1, 2, 0).numpy()), picture)
         if len(alpha):
             picture.putalpha(Image.fromarray(alpha[0].numpy()))
         return picture
@@ -153,16 +153,19 @@ def rescaled(photo: Tensor, scale: float) -> Tensor:
     size = [max(1, round(side * scale)) for side in photo.shape[1:]]
     if size == list(photo.shape[1:]):
         return photo
-    return to_bytes(F.interpolate(photo[None].float() / 255, size=size, mode="bilinear", antialias=True)[0])
+    return resized(photo, size, "bilinear")
 
 
 def draw(image: Image.Image, prediction: Mapping[str, Any], meta: Mapping[str, Any]) -> Image.Image:
     """The photo with its result beside it, both in the result's size, never smaller than the photo, on white: a JPEG
     has no transparency."""
-    result = to_rgb(prediction["stylized"])
+    result = prediction["stylized"]
+    result = result if result.mode == "RGB" else to_rgb(result)
     if result.width < image.width:
         result = result.resize(image.size, Image.Resampling.LANCZOS)
-    photo = image.convert("RGB").resize(result.size, Image.Resampling.LANCZOS)
+    photo = image if image.mode == "RGB" else image.convert("RGB")
+    if photo.size != result.size:
+        photo = photo.resize(result.size, Image.Resampling.LANCZOS)
     both = Image.new("RGB", (2 * result.width, result.height))
     both.paste(photo, (0, 0))
     both.paste(result, (result.width, 0))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+FLOATS = 1 << 20  # pixels that are in floating point at one time
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,39 @@ def reduced(photo: Tensor, most: int) -> Tensor:
     height, width = photo.shape[1:]
     scale = min(1.0, most / (height * width) ** 0.5)
     size = [max(16, round(side * scale)) for side in (height, width)]
-    image = photo[None].float() / 255
-    return image if size == [height, width] else F.interpolate(image, size=size, mode="bilinear", antialias=True)
+    if size == [height, width]:
+        return photo[None].float() / 255
+    return F.interpolate(narrowed(photo, size[1]), size=size, mode="bilinear", antialias=True)
+
+
+def resized(photo: Tensor, size: Sequence[int], mode: str) -> Tensor:
+    """(C, H, W) uint8 -> (C, h, w) uint8, antialiased, a share of the columns at a time in floating point."""
+    if min(size[1], photo.shape[1]) < 2:
+        return to_bytes(F.interpolate(photo[None].float() / 255, size=tuple(size), mode=mode, antialias=True)[0])
+    narrow = narrowed(photo, size[1], mode)
+    made = torch.empty(photo.shape[0], *size, dtype=torch.uint8)
+    for left, right in parts(size[1], max(photo.shape[1], size[0])):
+        part = F.interpolate(narrow[..., left:right], size=(size[0], right - left), mode=mode, antialias=True)
+        made[..., left:right] = to_bytes(part[0])
+    return made
+
+
+def parts(length: int, other: int) -> Iterator[tuple[int, int]]:
+    """(first, behind the last) of lines of `other` pixels, of which FLOATS are held: two lines or more, since torch
+    resizes a single one otherwise."""
+    step = max(2, FLOATS // other)
+    for first in range(0, length, step):
+        yield min(first, max(0, length - 2)), min(first + step, length)
+
+
+def narrowed(photo: Tensor, width: int, mode: str = "bilinear") -> Tensor:
+    """(C, H, W) uint8 -> (1, C, H, w) 0..1, antialiased along the rows: what torch does first of both sides."""
+    count, height, across = photo.shape
+    made = torch.empty(1, count, height, width)
+    for top, bottom in parts(height, max(across, width)):
+        part = photo[None, :, top:bottom].float() / 255
+        made[:, :, top:bottom] = F.interpolate(part, size=(bottom - top, width), mode=mode, antialias=True)
+    return made
 
 
 def to_bytes(image: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from visiontl import ImageSpec, seeded
 from visiontl.kit.images import LONGEST, resize_tensor, to_tensor, without_far_ends
+from visiontl.kit.strips import values
 from visiontl_style.config import StyleConfig
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def whole(image: Image.Image, size: int) -> dict[str, Any]:
 
     photo, alpha = to_tensor(image), image.info.get("alpha")
     if alpha is not None and alpha.size == image.size:  # not that of a picture which this was cut out of
-        photo = torch.cat([photo, to_tensor(alpha.convert("RGB"))[:1]])
+        photo = torch.cat([photo, torch.from_numpy(values(alpha))[None]])
     return {**square(image, size), "photo": photo}
 
 

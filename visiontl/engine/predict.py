@@ -22,7 +22,7 @@ from visiontl.engine.answers import Drawing, Prediction, Predictions, display_of
 from visiontl.engine.device import place, to_device
 from visiontl.engine.explain import Explainer, Explanation
 from visiontl.engine.model import Built, load_model
-from visiontl.engine.photos import Given, Photo, as_image, sorted_out
+from visiontl.engine.photos import Given, as_image, sorted_out
 from visiontl.engine.predictions import (
     Written,
     in_words,
@@ -46,6 +46,7 @@ from visiontl.runs.store import MANIFEST
 from visiontl.task import Task
 
 SHEET, COLUMNS, CELL = 48, 4, 320  # photos of a sheet, those in a row, pixels of the longer side of each
+PIXELS = 400_000_000  # of the photos of a batch, beyond which it is ended early: 32 photos of 12 megapixels are fewer
 KEPT = 64  # pictures from memory that the predictions of one call keep to be shown
 
 
@@ -137,22 +138,22 @@ class Predictor:
         with self.reading():
             return self._explainer.explain(as_image(photo), chosen)
 
-    def stream(self, photos: Iterable[Photo], options: BaseModel | None) -> Iterator[dict[str, Any]]:
-        """Predictions one by one, in the photos' order; a batch is read when it is needed."""
+    def stream(self, photos: Iterable[Image.Image], options: BaseModel | None) -> Iterator[dict[str, Any]]:
+        """Predictions one by one, in the photos' order; a batch is read when it is needed. photos: RGB and upright."""
         resolved, model = self.built.resolved, self.built.model.eval()
         task, cfg, meta = resolved.task, resolved.cfg, self.built.meta
         prepare = task.sample(cfg, self.built.backbone.spec, meta)
 
         def batches() -> Iterator[dict[str, Any]]:
-            numbered = enumerate(photos)
+            coming, done = iter(photos), 0
             while True:
                 with self.reading():
-                    chunk = list(itertools.islice(numbered, self.built.batch_size))
-                    images = [as_image(photo) for _, photo in chunk]
-                if not chunk:
+                    samples = [prepare(image) for image in together(coming, self.built.batch_size)]
+                if not samples:
                     return
-                batch = task.collate(cfg, [prepare(image) for image in images], None, meta)
-                batch |= {"id": torch.tensor([i for i, _ in chunk]), "step": 0, "progress": 1.0}
+                batch = task.collate(cfg, samples, None, meta)
+                batch |= {"id": torch.arange(done, done + len(samples)), "step": 0, "progress": 1.0}
+                done += len(samples)
                 yield to_device(batch, self.accelerator.device)
 
         predictions = iter(task.predict(cfg, model, batches(), meta, options))
@@ -162,6 +163,16 @@ class Predictor:
             if prediction is None:
                 return
             yield prediction
+
+
+def together(photos: Iterator[Image.Image], most: int) -> Iterator[Image.Image]:
+    """The photos of one batch: at most `most`, and none after the one with which they exceed PIXELS."""
+    pixels = 0
+    for photo in itertools.islice(photos, most):
+        pixels += photo.width * photo.height
+        yield photo
+        if pixels > PIXELS:
+            return
 
 
 def load(run: str | os.PathLike[str]) -> Predictor:

@@ -69,8 +69,10 @@ def append_whole(path: Path, content: bytes) -> None:
 
 def save_picture(picture: Image.Image, target: Path) -> None:
     target.parent.mkdir(exist_ok=True)
-    picture = picture.convert("RGB")
-    picture.thumbnail((JPEG_SIDE, JPEG_SIDE))  # changes nothing where both sides are shorter
+    picture = picture if picture.mode == "RGB" else picture.convert("RGB")
+    if max(picture.size) > JPEG_SIDE:
+        picture = picture.copy()  # it may be the photo itself
+        picture.thumbnail((JPEG_SIDE, JPEG_SIDE))
     picture.save(target, quality=90)
 
 

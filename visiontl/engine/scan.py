@@ -21,6 +21,7 @@ from visiontl.engine.loader import Remaining, load
 from visiontl.errors import DataError, VisionTLError
 from visiontl.kit.depths import Levels
 from visiontl.kit.images import Stored, how_stored
+from visiontl.kit.strips import strips
 from visiontl.kit.words import plural
 from visiontl.processes import ranks
 from visiontl.processes.seeds import seeded
@@ -67,6 +68,7 @@ def read(split: SampleDataset, id: int, compare: bool = False) -> Photo | Bad:
             stored = stored_as(image)
             levels = image.info.get("levels")
             photo = Photo(photo.size, stored, pixels_digest(image), look(image), one_color(image), levels)
+        del image  # a large one is not held twice
         split[id, 0]
     except VisionTLError as error:
         name = split.names[id]
@@ -251,7 +253,8 @@ def unreadable_lines(data: Data) -> str:
 def pixels_digest(image: Image.Image) -> bytes:
     """20 bytes over size and RGB pixels: equal for a renamed copy, and for one saved again without loss."""
     digest = hashlib.sha1(f"{image.width}x{image.height}".encode(), usedforsecurity=False)
-    digest.update(image.tobytes())
+    for _, part in strips(image):
+        digest.update(part.tobytes())
     return digest.digest()
 
 

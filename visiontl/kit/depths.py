@@ -13,9 +13,10 @@ What lies beyond becomes black or white. Pictures of 8 bits a value are read as 
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -24,12 +25,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from visiontl.kit.strips import strips
 from visiontl.kit.words import count
 
 Depth = str | int | tuple[float, float]
 
 BITS = (8, 10, 12, 14, 16)  # what cameras, scanners and microscopes give
 STRIP = 1 << 20  # values that are floats at one time
+FLOATS = 4  # share of a strip that is floats at one time
 LITTLE = 0.01  # share of black to white, below which a picture shows next to nothing
 OTHER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}  # the byte order that swaps both bytes
 
@@ -88,30 +91,47 @@ def levels(low: float, high: float, real: bool, depth: Depth) -> Levels:
 
 def in_8_bits(values: np.ndarray, real: bool) -> tuple[np.ndarray, Levels]:
     """(H, W) or (H, W, C) of any range -> uint8 of that shape, and how. Raises ValueError for what is not finite."""
-    if real and not all(np.isfinite(values[rows]).all() for rows in strips(values)):
-        raise ValueError("pixel values that are not finite")
-    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-    found = levels(low, high, real, _depth.get())
-    span = found.white - found.black
-    if not np.isfinite(span):  # beyond what floats can tell apart
-        raise ValueError("pixel values too large to be told apart")
+    found = _levels((values[rows] for rows in slices(values)), real)
     made = np.empty(values.shape, dtype=np.uint8)
-    for rows in strips(values):
-        scaled = (values[rows].astype(np.float64) - found.black) * (255 / span if span > 0 else 0)
-        made[rows] = scaled.clip(0, 255).round()
+    for rows in slices(values):
+        made[rows] = _scaled(values[rows], found)
     return made, found
 
 
-def strips(values: np.ndarray) -> Iterator[slice]:
+def slices(values: np.ndarray) -> Iterator[slice]:
     """Slices of rows: of a picture of 89 million pixels the floats of a few rows at a time, not 3 GB of them."""
     rows = max(1, STRIP // max(1, values[:1].size))
     return (slice(top, top + rows) for top in range(0, len(values), rows))
 
 
+def _levels(parts: Iterable[np.ndarray], real: bool) -> Levels:
+    """Of a picture that comes in parts. Raises ValueError for what is not finite."""
+    low, high = math.inf, -math.inf
+    for part in parts:
+        if real and not np.isfinite(part).all():
+            raise ValueError("pixel values that are not finite")
+        if part.size:
+            low, high = min(low, float(part.min())), max(high, float(part.max()))
+    found = levels(low, high, real, _depth.get()) if low <= high else levels(0.0, 0.0, real, _depth.get())
+    if not np.isfinite(found.white - found.black):  # beyond what floats can tell apart
+        raise ValueError("pixel values too large to be told apart")
+    return found
+
+
+def _scaled(values: np.ndarray, found: Levels) -> np.ndarray:
+    """-> uint8 of that shape."""
+    span = found.white - found.black
+    scaled = (values.astype(np.float64) - found.black) * (255 / span if span > 0 else 0)
+    return scaled.clip(0, 255).round().astype(np.uint8)
+
+
 def gray(image: Image.Image) -> tuple[Image.Image, Levels]:
     """A loaded image of one of Pillow's modes I, I;16 and F -> L."""
-    values, found = in_8_bits(np.asarray(image), image.mode == "F")
-    return Image.fromarray(values), found
+    found = _levels((np.asarray(part) for _, part in strips(image, FLOATS)), image.mode == "F")
+    made = Image.new("L", image.size)
+    for top, part in strips(image, FLOATS):
+        made.paste(Image.fromarray(_scaled(np.asarray(part), found)), (0, top))
+    return made, found
 
 
 def raw_mode(image: Image.Image) -> str | None:
@@ -131,22 +151,29 @@ def color(upper: Image.Image, again: Any, mode: str) -> tuple[Image.Image, Level
 
     Where that is 16 bits, it is `upper` as it is.
     """
-    highest = int(np.asarray(upper)[..., :3].max(initial=0))  # of the upper 8 bits
+    highest = max(int(np.asarray(part)[..., :3].max(initial=0)) for _, part in strips(upper))  # of the upper 8 bits
     if _upper_serves(highest):
         return upper, Levels(0, highest * 257, 0, 65535, own=False)
     one = mode == "LA;16B"  # both bytes of both values fit into four of 8 bits; else read the lower bytes in place of
     swapped = "RGBA" if one else mode[:-1] + OTHER[mode[-1]]  # the upper ones
     again.tile = [_with_raw_mode(tile, swapped) for tile in again.tile]
-    first, second = np.asarray(upper), np.asarray(again)  # (H, W, C) uint8 each
-    high, low = (second[..., :1], second[..., 1:2]) if one else (first[..., :3], second[..., :3])
-    values = high.astype(np.uint16)  # (H, W, 1 or 3)
-    values <<= 8
-    values += low
-    made, found = in_8_bits(values, real=False)
-    image = Image.fromarray(made[..., 0]).convert("RGB") if one else Image.fromarray(made)
+    again.load()
+    found = _levels((part for _, part in _wide(upper, again, one)), real=False)
+    image = Image.new("RGB", upper.size)
+    for top, part in _wide(upper, again, one):
+        scaled = _scaled(part, found)
+        image.paste(Image.fromarray(scaled[..., 0] if one else scaled).convert("RGB"), (0, top))
     if upper.mode == "RGBA" or "transparency" in upper.info:
         image.putalpha(upper.convert("RGBA").getchannel("A"))
     return image, found
+
+
+def _wide(upper: Image.Image, again: Image.Image, one: bool) -> Iterator[tuple[int, np.ndarray]]:
+    """(top, (h, W, 3 or 1) uint16) of strips. one: both bytes of a single value are the first two bands of `again`."""
+    for (top, first), (_, second) in zip(strips(upper, FLOATS), strips(again, FLOATS), strict=True):
+        lower = np.asarray(second)  # (h, W, C) uint8
+        high, low = (lower[..., :1], lower[..., 1:2]) if one else (np.asarray(first)[..., :3], lower[..., :3])
+        yield top, high.astype(np.uint16) << 8 | low
 
 
 def color_in_8_bits(values: np.ndarray) -> tuple[np.ndarray, Levels]:

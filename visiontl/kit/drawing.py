@@ -216,7 +216,7 @@ def _overlap(tags: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
 def tinted(photo: Image.Image, colors: np.ndarray, where: np.ndarray) -> Image.Image:
     """The photo under (H, W, 3) uint8 colors, on the pixels of (H, W) bool; elsewhere as it is."""
     blended = Image.blend(photo, Image.fromarray(colors), STRENGTH)
-    return Image.composite(blended, photo, Image.fromarray(where.astype(np.uint8) * 255))
+    return Image.composite(blended, photo, Image.fromarray(np.where(where, np.uint8(255), np.uint8(0))))
 
 
 def with_legend(picture: Image.Image, entries: Sequence[tuple[Color, str]]) -> Image.Image:

@@ -24,6 +24,7 @@ from PIL import Image, UnidentifiedImageError, features
 
 from visiontl.errors import DataError
 from visiontl.kit import depths
+from visiontl.kit.strips import strips, values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,7 +123,7 @@ def open_image(path: str | Path) -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             mode = depths.raw_mode(image)
-            picture = to_rgb(image) if mode is None else _deep_color(path, image, mode)
+            picture = _rgb(image) if mode is None else _deep_color(path, image, mode)
             picture.info["file"] = str(path)
             return picture
     except DataError:
@@ -167,6 +168,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Any PIL image -> RGB: EXIF turned, more than 8 bits a value scaled to 8 (see `depths`), transparency put on
     white. `info["levels"]` says how more than 8 bits were read, `info["turned"]` that it was turned; `info["alpha"]` is
     the transparency, an L image, of one that has any."""
+    made = _rgb(image)
+    return image.copy() if made is image else made
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """`to_rgb`; the image itself where it is RGB and upright."""
     image.load()  # some formats keep EXIF behind the pixels
     turn = UPRIGHT.get(orientation(image))
     if turn is not None:
@@ -177,11 +184,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         image, levels = depths.gray(image)
     elif image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        alpha = image.getchannel("A")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    image = image.convert("RGB")
+        image, alpha = _on_white(image)
+    image = image if image.mode == "RGB" else image.convert("RGB")
     if turn is not None:
         image.info["turned"] = True
     if levels is not None:
@@ -191,13 +195,23 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image
 
 
+def _on_white(image: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """An image with transparency -> what is to be seen of it on white, RGB, and the transparency, L."""
+    made, alpha = Image.new("RGB", image.size), Image.new("L", image.size)
+    for top, part in strips(image):
+        part = part.convert("RGBA")
+        alpha.paste(part.getchannel("A"), (0, top))
+        made.paste(Image.alpha_composite(Image.new("RGBA", part.size, "white"), part).convert("RGB"), (0, top))
+    return made, alpha
+
+
 def _deep_color(path: Path, image: Image.Image, mode: str) -> Image.Image:
     """A file in color of 16 bits a value, opened but not loaded -> RGB."""
     image.load()
     with _opened(path) as again:
         turn = UPRIGHT.get(orientation(image))
         made, levels = depths.color(image, again, mode)
-        made = to_rgb(made if made is image or turn is None else made.transpose(turn))
+        made = _rgb(made if made is image or turn is None else made.transpose(turn))
     made.info["levels"] = levels
     return made
 
@@ -286,14 +300,24 @@ def _middle(photo: tuple[int, int], most: float) -> tuple[int, int, int, int]:
 
 def to_tensor(image: Image.Image) -> Tensor:
     """RGB PIL image -> (3, H, W) uint8."""
-    return _pixels(image).contiguous()
+    import torch
+
+    parts = strips(image)
+    _, first = next(parts)
+    if first is image:
+        return _pixels(image).contiguous()
+    made = torch.empty(3, image.height, image.width, dtype=torch.uint8)
+    made[:, : first.height] = _pixels(first)
+    for top, part in parts:
+        made[:, top : top + part.height] = _pixels(part)
+    return made
 
 
 def _pixels(image: Image.Image) -> Tensor:
     """RGB PIL image -> (3, H, W) uint8 with the colors of a pixel side by side."""
     import torch
 
-    return torch.as_tensor(np.array(image, dtype=np.uint8), device="cpu").permute(2, 0, 1)
+    return torch.as_tensor(values(image), device="cpu").permute(2, 0, 1)
 
 
 def _looks_like(path: Path) -> str:

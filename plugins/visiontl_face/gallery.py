@@ -75,9 +75,12 @@ def without(gallery: Gallery, people: Sequence[str]) -> Gallery:
     """Without these people, by their names or by the only one that looks alike. Raises DataError for one who is not
     there, and where nobody would be left."""
     gone: set[str] = set()
+    forms: dict[str, list[str]] = {}
+    for who in gallery.identities:
+        forms.setdefault(compared(who), []).append(who)
     for person in people:
-        alike = [who for who in gallery.identities if compared(who) == compared(person)]
-        found = [who for who in gallery.identities if who == person] or alike
+        alike = forms.get(compared(person), [])
+        found = [who for who in alike if who == person] or alike
         if len(found) > 1:
             raise DataError(
                 f"{told(person)}: the gallery has {some(map(told, found))}; name one of them as it is written"

@@ -115,7 +115,7 @@ def class_indices(image: Image.Image, meta: Mapping[str, Any]) -> np.ndarray:
     known = color_codes(np.array(how["values"], dtype=np.uint8)) if color else np.array(how["values"])
     order = np.argsort(known)
     known, made = known[order], np.empty((image.height, image.width), dtype=np.uint8)
-    for top, part in strips(image, share=8):
+    for top, part in strips(image, share=2):
         pixels = np.asarray(part)
         codes = color_codes(pixels) if color else pixels if pixels.ndim == 2 else pixels[..., -1]
         place = np.searchsorted(known, codes).clip(max=len(known) - 1)

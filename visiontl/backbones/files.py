@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from visiontl.backbones import bounds
+from visiontl.backbones.pickles import Unreadable
 from visiontl.errors import WeightsError, did_you_mean, first_line
 
 # What scripts of training leave in checkpoints: beginnings of names, and what they are
@@ -52,16 +54,30 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
 
     try:
         with path.open("rb") as file:
-            head = file.read(2)
+            head, tar = file.read(2), bounds.is_tar(file)
     except OSError as error:
         raise WeightsError(f"weights file {path}: cannot be read ({error.strerror or error})") from None
+    if tar:
+        raise WeightsError(
+            f"weights file {path}: a tar archive; unpack it, or load and save it again with the torch that wrote it "
+            "(before 0.2)"
+        )
     if not head.startswith((b"PK", b"\x80")):  # a zip archive, or a pickle of protocol 2 and later
         raise WeightsError(f"weights file {path}: damaged, or no file of weights (it begins with {head!r})")
+    try:
+        bounds.check(path)
+    except bounds.Inflated as error:
+        raise WeightsError(f"weights file {path}: claims more than it holds, and was not read: {error}") from None
+    except (Unreadable, OSError) as error:
+        raise WeightsError(f"weights file {path}: damaged, or no file of weights ({first_line(error)})") from None
     try:
         # plain values; DINO and MAE save their options
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = torch.load(path, map_location="cpu", weights_only=True)
+        bounds.check_views(found)
+    except bounds.Inflated as error:
+        raise WeightsError(f"weights file {path}: claims more than it holds: {error}") from None
     except pickle.UnpicklingError as error:
         raise WeightsError(f"weights file {path}: {_refusal(error, path)}") from None
     except Exception as error:  # torch's reader raises whatever damaged bytes lead it to

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from visiontl.backbones import arrays, pickles
+from visiontl.backbones import arrays, bounds, pickles
 from visiontl.backbones.arrays import Array
 from visiontl.backbones.pickles import Made, Named, Stored, Unreadable
 from visiontl.errors import WeightsError, first_line
@@ -26,7 +26,6 @@ from visiontl.kit.words import some
 
 SECONDS = 900  # of the process that converts
 MEMORY = 4 << 30  # bytes that it may take beside ten times the file's size
-LEGACY = 0x1950A86A20F9469CFC6C  # the number that torch's files of before 1.6 begin with
 DEEPEST, MOST = 60, 200_000  # levels of nesting, tensors
 # parts of a checkpoint that hold no weights, but tensors as large as they
 TRAINING = (
@@ -240,6 +239,7 @@ def _read_zip(file: IO[bytes], found: Found) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
+            bounds.check_sizes(archive, file.seek(0, io.SEEK_END), bounds.ROOM)
             pickled = [
                 name for name in names if name == "data.pkl" or (name.endswith("/data.pkl") and name.count("/") == 1)
             ]
@@ -289,11 +289,11 @@ def _read_pickle(file: IO[bytes], head: bytes, found: Found) -> None:
             raise Unreadable(f"it is no checkpoint of torch but {what}")
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    if size >= 262 and _is_tar(file):
+    if bounds.is_tar(file):
         raise Unreadable("it is a tar archive, as torch wrote before 0.2: load and save it again with that version")
     outside: list[Stored] = []
     root = pickles.read(file, outside)
-    if root != LEGACY:
+    if root != bounds.LEGACY:
         walk(root, "", found, _nothing_stored)
         return
     protocol, system = pickles.read(file), pickles.read(file)
@@ -329,13 +329,6 @@ def _places(file: IO[bytes], size: int, keys: list[Any], outside: list[Stored]) 
         places[key] = file.tell(), count
         file.seek(count, io.SEEK_CUR)
     return places
-
-
-def _is_tar(file: IO[bytes]) -> bool:
-    file.seek(257)
-    found = file.read(5) == b"ustar"
-    file.seek(0)
-    return found
 
 
 def _nothing_stored(key: str) -> bytes:

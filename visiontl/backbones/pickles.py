@@ -60,17 +60,20 @@ TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 PASSED_OVER = ("PROTO", "FRAME")
 
 
-def read(file: IO[bytes], outside: list[Stored] | None = None) -> Any:
+def read(
+    file: IO[bytes], outside: list[Stored] | None = None, calls: list[Made] | None = None, steps: int = STEPS
+) -> Any:
     """The object of the pickle that begins here; the file stands behind it then. Raises Unreadable.
 
-    outside: takes what the pickle refers to outside of it, in the order of its appearance.
+    outside: takes what the pickle refers to outside of it, in the order of its appearance. calls: takes all that the
+    pickle would have made by a call, wherever it is in the object. steps: that the pickle may have at most.
     """
-    machine = Machine([] if outside is None else outside)
+    machine = Machine([] if outside is None else outside, [] if calls is None else calls)
     bounded: Any = Bounded(file)
     try:
         for step, (opcode, argument, _) in enumerate(pickletools.genops(bounded)):
-            if step > STEPS:
-                raise Unreadable(f"its pickle has more than {STEPS:,} steps")
+            if step > steps:
+                raise Unreadable(f"its pickle has more than {steps:,} steps")
             if opcode.name == "STOP":
                 return machine.pop()
             machine.step(opcode.name, argument)
@@ -99,8 +102,8 @@ class Bounded:
 class Machine:
     """The stack machine of the pickle format, as pickletools describes its opcodes."""
 
-    def __init__(self, outside: list[Stored]) -> None:
-        self.outside = outside
+    def __init__(self, outside: list[Stored], calls: list[Made]) -> None:
+        self.outside, self.calls = outside, calls
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -141,6 +144,10 @@ class Machine:
             if special is None:
                 raise Unreadable(f"its pickle uses {name}, which is not read as data")
             special(argument)
+
+    def called(self, made: Made) -> None:
+        self.calls.append(made)
+        self.stack.append(made)
 
     def do_mark(self, _: Any) -> None:
         self.stack.append(MARK)
@@ -195,21 +202,21 @@ class Machine:
 
     def do_reduce(self, _: Any) -> None:
         arguments, what = self.pop(), self.pop()
-        self.stack.append(Made(what, arguments))
+        self.called(Made(what, arguments))
 
     do_newobj = do_reduce
 
     def do_newobj_ex(self, _: Any) -> None:
         keywords, arguments, what = self.pop(), self.pop(), self.pop()
-        self.stack.append(Made(what, arguments, {"arguments": keywords} if keywords else None))
+        self.called(Made(what, arguments, {"arguments": keywords} if keywords else None))
 
     def do_inst(self, argument: Any) -> None:
         arguments = tuple(self.marked())
-        self.stack.append(Made(Named(argument.replace(" ", ".", 1)), arguments))
+        self.called(Made(Named(argument.replace(" ", ".", 1)), arguments))
 
     def do_obj(self, _: Any) -> None:
         what, *arguments = self.marked()
-        self.stack.append(Made(what, tuple(arguments)))
+        self.called(Made(what, tuple(arguments)))
 
     def do_build(self, _: Any) -> None:
         state = self.pop()

@@ -32,7 +32,7 @@ Depth = str | int | tuple[float, float]
 
 BITS = (8, 10, 12, 14, 16)  # what cameras, scanners and microscopes give
 STRIP = 1 << 20  # values that are floats at one time
-FLOATS = 4  # share of a strip that is floats at one time
+FLOATS = 2  # share of a strip that is floats at one time
 LITTLE = 0.01  # share of black to white, below which a picture shows next to nothing
 OTHER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}  # the byte order that swaps both bytes
 

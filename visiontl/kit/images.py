@@ -19,7 +19,6 @@ from functools import cache
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
 from visiontl.errors import DataError

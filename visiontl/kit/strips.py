@@ -1,5 +1,5 @@
-"""Large pictures a strip of rows at a time: what is computed of one takes the memory of a strip beside it, and gives the
-same bits as of the whole. Imports no torch."""
+"""Large pictures a strip of rows at a time: what is computed of one takes the memory of a strip beside it, and gives
+the same bits as of the whole. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-PIXELS = 1 << 22  # of a strip
+PIXELS = 1 << 20  # of a strip
 
 
 def strips(image: Image.Image, share: int = 1) -> Iterator[tuple[int, Image.Image]]:

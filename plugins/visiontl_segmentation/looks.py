@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from visiontl import DataError
+from visiontl.kit.depths import slices
 from visiontl_segmentation.masks import alpha_of, color_codes, gray_of, has_alpha, is_lossy, open_mask, raw_of
 
 Form = Literal["", "gray", "wide", "rgb", "palette", "color"]
@@ -100,19 +101,24 @@ def counted(codes: np.ndarray) -> Counted:
     solid[1:] &= down
     solid[:-1] &= down
     if codes.dtype != np.int32:
-        pixels = np.bincount(codes.ravel())
+        size = int(codes.max(initial=0)) + 1
+        pixels, inside = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
+        for rows in slices(codes):
+            pixels += np.bincount(codes[rows].ravel(), minlength=size)
+            inside += np.bincount(codes[rows][solid[rows]], minlength=size)
         values = np.flatnonzero(pixels)
-        return Counted(values, pixels[values], np.bincount(codes[solid], minlength=len(pixels))[values])
-    line, inside = codes.ravel(), solid.ravel()
-    if not len(line):
-        return Counted()
-    starts = np.flatnonzero(np.concatenate([[True], line[1:] != line[:-1]]))  # of runs: far fewer than pixels
-    runs = Counted(
+        return Counted(values, pixels[values], inside[values])
+    return summed([runs(codes[rows].ravel(), solid[rows].ravel()) for rows in slices(codes) if codes.size])
+
+
+def runs(line: np.ndarray, inside: np.ndarray) -> Counted:
+    """(N,) int32 -> each run of equal values, of which there are far fewer than pixels, and how many are inside."""
+    starts = np.flatnonzero(np.concatenate([[True], line[1:] != line[:-1]]))
+    return Counted(
         line[starts].astype(np.int64),
         np.diff(np.append(starts, len(line))),
         np.add.reduceat(inside.astype(np.int64), starts),
     )
-    return summed([runs])
 
 
 def summed(several: Sequence[Counted]) -> Counted:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from visiontl import DataError
+from visiontl.kit.depths import slices
 from visiontl.kit.images import FORMATS, MAX_PIXELS
 from visiontl.kit.words import count, some
 
@@ -48,7 +49,10 @@ class Meaning:
 
     def apply(self, raw: np.ndarray) -> np.ndarray:
         """(H, W) values, or (H, W, 3) colors -> (H, W) uint8 of class indices, IGNORED or UNKNOWN."""
-        return self.lookup(color_codes(raw) if self.channel == "color" else raw)
+        made = np.empty(raw.shape[:2], dtype=np.uint8)
+        for rows in slices(raw):
+            made[rows] = self.lookup(color_codes(raw[rows]) if self.channel == "color" else raw[rows])
+        return made
 
     def lookup(self, codes: np.ndarray) -> np.ndarray:
         """Values, or colors as codes, of any shape -> class indices, IGNORED or UNKNOWN."""
@@ -85,8 +89,11 @@ def parts(codes: np.ndarray) -> np.ndarray:
 
 def color_codes(pixels: np.ndarray) -> np.ndarray:
     """(..., 3) uint8 -> (...) int32, r << 16 | g << 8 | b."""
-    wide = pixels.astype(np.int32)
-    return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+    codes = pixels[..., 0].astype(np.int32)
+    for channel in (1, 2):
+        codes <<= 8
+        codes |= pixels[..., channel]
+    return codes
 
 
 def value_table(known: Mapping[int, int]) -> np.ndarray:

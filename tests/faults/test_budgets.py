@@ -19,6 +19,8 @@ import torch
 from PIL import Image
 from torch.nn import functional
 from visiontl_segmentation.drawing import draw
+from visiontl_segmentation.looks import counted
+from visiontl_segmentation.masks import color_codes, meaning_of_colors, meaning_of_values
 from visiontl_segmentation.written import class_indices, mask_image
 from visiontl_style import tiles
 
@@ -27,7 +29,7 @@ from visiontl.backbones.importing import import_weights
 from visiontl.engine import predict, scan
 from visiontl.errors import DataError, WeightsError
 from visiontl.kit import strips
-from visiontl.kit.images import fit_tensor, open_image, to_tensor
+from visiontl.kit.images import fit_tensor, how_stored, open_image, to_tensor
 from visiontl.spec import ImageSpec
 
 WIDTH, HEIGHT = 3000, 2500  # 7.5 megapixels
@@ -179,6 +181,31 @@ def test_a_mask_is_written_and_drawn_in_few_bytes_a_pixel(form, monkeypatch):
     assert peak < 16 * mask.size
 
 
+@pytest.mark.parametrize("color", [False, True])
+def test_what_a_large_mask_holds_is_counted_in_few_bytes_a_pixel(color):
+    plain = np.random.default_rng(0).integers(0, 3, (60, 80), dtype=np.uint8).repeat(25, 0).repeat(25, 1)
+    raw = np.stack([plain, plain * 7, plain * 9], -1) if color else plain  # (1500, 2000)
+    tracemalloc.start()
+    codes = color_codes(raw) if color else raw
+    found = counted(codes)
+    meaning = (
+        meaning_of_colors({(k, 7 * k, 9 * k): k for k in range(3)})
+        if color
+        else meaning_of_values("index", {0: 0, 1: 1, 2: 2})
+    )
+    indices = meaning.apply(raw)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(indices, plain)
+    assert found.values.tolist() == [(k << 16) + (7 * k << 8) + 9 * k if color else k for k in range(3)]
+    assert found.pixels.tolist() == np.bincount(plain.ravel()).tolist()
+    padded = np.pad(plain, 1, mode="edge")
+    neighbors = (padded[1:-1, :-2], padded[1:-1, 2:], padded[:-2, 1:-1], padded[2:, 1:-1])
+    alone = np.logical_and.reduce([one == plain for one in neighbors])
+    assert found.solid.tolist() == np.bincount(plain[alone]).tolist()
+    assert peak < 16 * plain.size + 25e6
+
+
 # ------------------------------------------------------------------------------------------------ files of weights
 
 
@@ -326,3 +353,36 @@ def test_text_of_a_png_that_inflates_is_not_kept(tmp_path, kind):
             open_image(tmp_path / "a.png")
 
     assert added(opened) < 30e6
+
+
+@measured
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".tif", ".png"])
+def test_of_many_frames_one_is_held(tmp_path, suffix):
+    frames = [Image.new("RGB", (800, 800), (number * 4, 90, 200 - number)) for number in range(60)]
+    frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:])
+
+    def opened():
+        assert open_image(tmp_path / f"a{suffix}").size == (800, 800)
+        assert how_stored(str(tmp_path / f"a{suffix}")).animated
+
+    assert added(opened) < 25e6  # all of them are 115 MB
+
+
+@measured
+@pytest.mark.parametrize("tag", [0x0111, 0x0117, 0x8773, 0x8769])
+def test_a_tiff_that_claims_gigabytes_of_a_tag_is_read_or_refused_in_its_own_size(tmp_path, tag):
+    """0x0111 and 0x0117 say where strips lie, 0x8773 is a color profile, 0x8769 EXIF; each of a billion values."""
+    entries = {
+        0x0100: (3, 1, 64), 0x0101: (3, 1, 64), 0x0102: (3, 1, 8), 0x0103: (3, 1, 1), 0x0106: (3, 1, 1),
+        0x0111: (4, 1, 400), 0x0116: (3, 1, 64), 0x0117: (4, 1, 4096), 0x8773: (7, 4, 0), 0x8769: (4, 1, 8),
+    }  # fmt: skip
+    entries[tag] = (4, 1_000_000_000, 200)
+    directory = b"".join(struct.pack("<HHLL", number, *entries[number]) for number in sorted(entries))
+    content = b"II*\0" + struct.pack("<LH", 8, len(entries)) + directory + bytes(4)
+    (tmp_path / "a.tif").write_bytes(content.ljust(400, b"\0") + bytes(4096))
+
+    def opened():
+        with contextlib.suppress(DataError):
+            open_image(tmp_path / "a.tif")
+
+    assert added(opened) < 40e6

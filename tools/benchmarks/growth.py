@@ -133,7 +133,15 @@ def growth(quick: bool) -> Table:
                 folder.mkdir()
                 measured.append(cost(case.work, partial(case.prepare, folder, size)))
                 shutil.rmtree(folder)
-            rows.append([case.command, case.what, f"{small:,}", f"{large:,}", *compared(*measured, large / small)])
+            rows.append(
+                [
+                    case.command,
+                    case.what,
+                    f"{small:,}",
+                    f"{large:,}",
+                    *compared(measured[0], measured[1], large / small),
+                ]
+            )
             print(rows[-1], flush=True)
     columns = ["command", "of", "small", "large", "CPU, s", "exponent", "peak, MB", "exponent", "verdict"]
     faster = sum(row[-1] != "no faster than its input" for row in rows)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import io
 import json
 import pickle
+import re
 import warnings
 from dataclasses import replace
 
@@ -414,6 +417,60 @@ def test_hub_repositories(monkeypatch, tmp_path):
     assert backbone.classifier().num_classes == 12
 
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(params=["no name server", "HF_HUB_OFFLINE"])
+def hub_cache(request, monkeypatch, tmp_path):
+    """The hub's own client on a cache in its own layout, with a repository that was cached as pytorch_model.bin alone;
+    no network."""
+    import socket
+
+    from huggingface_hub import constants
+
+    def refuse(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(downloads, "resolvable", lambda address: request.param == "HF_HUB_OFFLINE")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", request.param == "HF_HUB_OFFLINE")
+    folder = tmp_path / "models--owner--name"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs/main").write_text(COMMIT)
+    (folder / "snapshots" / COMMIT).mkdir(parents=True)
+    torch.save(full_model("timm/test_resnet").state_dict(), folder / "snapshots" / COMMIT / "pytorch_model.bin")
+    return folder
+
+
+def test_a_repository_cached_in_the_old_format_alone_is_found_without_a_network(hub_cache):
+    _, report = make("timm/test_resnet", "hf-hub:owner/name")
+    assert report.fraction == 1.0
+    assert "what was found of hf-hub:owner/name states no preprocessing" in str(report)
+    stated = {"input_size": [3, 96, 96], "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+    (hub_cache / "snapshots" / COMMIT / "config.json").write_text(json.dumps({"pretrained_cfg": stated}))
+    for revision in ("", "@main", f"@{COMMIT}"):
+        backbone, report = make("timm/test_resnet", f"hf-hub:owner/name{revision}")
+        assert report.fraction == 1.0
+        assert backbone.spec.size == (96, 96)
+        assert "states no preprocessing" not in str(report)
+
+
+def test_what_the_cache_of_the_hub_lacks_is_said(hub_cache):
+    with pytest.raises(WeightsError, match=f"holds no revision 'v2', but {COMMIT}: .*hf-hub:owner/name@{COMMIT}"):
+        make("timm/test_resnet", "hf-hub:owner/name@v2")
+    (hub_cache / "refs/main").unlink()
+    with pytest.raises(WeightsError, match=f"holds no revision 'main', but {COMMIT}"):
+        make("timm/test_resnet", "hf-hub:owner/name")
+    (hub_cache / "refs/main").write_text(COMMIT)
+    weights = hub_cache / "snapshots" / COMMIT / "pytorch_model.bin"
+    weights.rename(weights.with_name("README.md"))
+    with pytest.raises(WeightsError, match=r"none of model.safetensors, .* is there; .* holds README.md"):
+        make("timm/test_resnet", "hf-hub:owner/name")
+    with pytest.raises(WeightsError, match="models--owner--other holds nothing of it"):
+        make("timm/test_resnet", "hf-hub:owner/other")
+
+
 def test_without_a_network_the_error_says_what_to_do(monkeypatch):
     monkeypatch.setattr(downloads, "resolvable", lambda address: False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -434,7 +491,7 @@ def test_tiny_reads_its_own_files(tmp_path):
 
 
 def test_a_download_in_the_cache_that_would_run_code_does_not_run(tmp_path, monkeypatch):
-    """A file in the cache is not hashed again, so only reading it without code keeps it harmless."""
+    """Where no name states a hash, only reading it without code keeps a file in the cache harmless."""
     import timm
 
     url = "https://host.invalid/weights.pth"
@@ -457,6 +514,29 @@ def test_a_torchvision_download_that_would_run_code_does_not_run(tmp_path, monke
     cache.mkdir(parents=True)
     name = models.SqueezeNet1_1_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
     torch.save({"weight": torch.zeros(2), "x": Bomb(str(marker))}, cache / name)
-    with pytest.raises(WeightsError, match="would run code from the file"):
+    with pytest.raises(WeightsError, match="is not what its name states"):
         find("torchvision/squeezenet1_1")[0].state("IMAGENET1K_V1")
     assert not marker.exists()
+
+
+def test_a_cached_file_with_another_hash_than_its_name_states_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    cache = tmp_path / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    content = io.BytesIO()
+    torch.save({"weight": torch.arange(4.0)}, content)
+    digits = hashlib.sha256(content.getvalue()).hexdigest()[:8]
+    whole, damaged, unnamed = (cache / name for name in (f"net-{digits}.pth", "net-f37072fd.pth", "net.pth"))
+    for path in (whole, damaged, unnamed):
+        path.write_bytes(content.getvalue())
+    for path in (whole, unnamed):
+        state = downloads.read_cached(f"https://host.invalid/{path.name}", hashed=True)
+        assert state["weight"].tolist() == [0, 1, 2, 3]
+    downloads.read_cached(f"https://host.invalid/{damaged.name}")  # whose source does not promise a hash
+    expected = f"{re.escape(str(damaged))}: .* begins with f37072fd, it begins with {digits}.* remove it"
+    with pytest.raises(WeightsError, match=expected):
+        downloads.read_cached(f"https://host.invalid/{damaged.name}", hashed=True)
+    content.getbuffer()[-1] ^= 1  # of the same size
+    whole.write_bytes(content.getvalue())
+    with pytest.raises(WeightsError, match="is not what its name states"):
+        downloads.read_cached(f"https://host.invalid/{whole.name}", hashed=True)

@@ -73,7 +73,7 @@ def test_the_optimizer_of_a_checkpoint(capsys, place, trained):
 @pytest.mark.parametrize("file", RUNS_CODE, ids=lambda one: one.name)
 @pytest.mark.parametrize("library", ["torchvision", "timm"])
 def test_downloads_in_the_cache(capsys, place, config, monkeypatch, file, library):
-    """A file in the cache is not hashed again, so only reading it without code keeps it harmless."""
+    """Where no name states a hash, only reading it without code keeps a file in the cache harmless."""
     import timm
     from torchvision import models
 

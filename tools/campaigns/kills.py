@@ -2,10 +2,12 @@
 
     python tools/campaigns/kills.py FOLDER [--number 300] [--task NAME ...] [--seed 0]
 
-About half of the kills are planted inside the writing of a checkpoint or of the best model, at any of its steps
-(half a file written, before and after each fsync and rename, while the older ones are removed); the others come from
-outside, at any time after the first quarter, on all processes at once or on one of two. Going on in the same FOLDER
-continues an earlier campaign. Exits with 1 when a run did not resume, or ended with other bits.
+Kills are planned by name (PLANS), each at any moment of what it names: the writing of a checkpoint or of the best model
+(half a file written, before and after each fsync and rename, while the older ones are removed); an evaluation; the
+final report; the resume itself, while the folder is chosen, put right and read; or from outside, at any time after the
+first quarter, on all processes at once or on one of two. Three in a row hit before the run has written another
+checkpoint. Going on in the same FOLDER continues an earlier campaign. Exits with 1 when a run did not resume, or ended
+with other bits.
 
 One process imports everything once and forks each run, so a kill costs a second or two and not ten.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import gc
 import importlib
 import itertools
 import json
@@ -25,14 +28,17 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
+import visiontl
 from visiontl import plugins
 from visiontl.runs import store
 from visiontl.signatures import lazy
@@ -40,9 +46,30 @@ from visiontl.spec import ImageSpec
 from visiontl.task import Task
 from visiontl.testing.case import Case
 
+OWN = tuple(str(Path(visiontl.__file__).parent / room) for room in ("engine", "processes", "report", "runs"))
+REPEATS = 3  # moments that one line of code counts for, so that a loop is not hit more often than what stands once
 PORT_TAKEN = "address already in use"
 PATIENCE = 120.0  # seconds until an attempt counts as hanging
 ALONE = 0.2  # share of the outside kills on two processes that hit one of them only
+ANY = ("write", "outside", "evaluation")  # what may stand for the first kill of several
+PLANS = {  # the kills of one run, in this order; "any": drawn from ANY
+    "writes": ("write", "write", "write"),
+    "evaluations": ("evaluation", "write", "evaluation"),
+    "three in a row": ("any", "resume", "resume"),
+    "report": ("report", "report"),
+    "outside": ("outside", "outside", "outside"),
+    "resume": ("any", "resume", "evaluation", "resume"),
+    "mixed": ("any", "resume", "any", "report"),
+}
+PLACES = {  # what a planted kill hits: the functions during whose calls it may come, as (module, name)
+    "evaluation": [("visiontl.engine.train", "judge")],
+    "report": [("visiontl.engine.train", "finish")],
+    "resume": [
+        ("visiontl.runs.folders", "choose"),
+        ("visiontl.engine.prepare", "open_folder"),
+        ("visiontl.engine.train", "resume"),
+    ],
+}
 VARIANTS = {
     "adamw, average": ["train.ema={decay: 0.9}", "train.checkpoint_every=1 step", "train.evaluate_every=3 steps"],
     "sgd, gradual, accumulated": [
@@ -70,13 +97,20 @@ class Setting:
 @dataclass
 class Result:
     """One run with its kills. moments: where each kill hit; inside: how many of them inside a write; fresh: how many
-    came before the first checkpoint, so that the run began anew."""
+    came before the first checkpoint, so that the run began anew; row: the most kills of which none met a checkpoint
+    that the kill before had not met; plan: of PLANS."""
 
     setting: dict[str, Any]
     moments: list[str] = field(default_factory=list)
     inside: int = 0
     fresh: int = 0
     problems: list[str] = field(default_factory=list)
+    row: int = 0
+    plan: str = ""
+
+    def at(self, place: str) -> int:
+        """How many of the kills hit there."""
+        return sum(moment.startswith(place) for moment in self.moments)
 
 
 @dataclass(frozen=True)
@@ -100,33 +134,31 @@ def campaign(folder: Path, number: int, tasks: list[str], seed: int = 0) -> list
     done_before = sum(len(result.moments) for result in results)
     while (done := sum(len(result.moments) for result in results)) < number:
         setting = settings[len(results) % len(settings)]
-        result = killed_run(folder, setting, random.Random(f"{seed} {len(results)}"), len(results))
+        turn = len(results) + len(results) // len(settings)  # each setting meets each plan
+        plan = list(PLANS)[turn % len(PLANS)]
+        result = killed_run(folder, setting, plan, random.Random(f"{seed} {len(results)}"), len(results))
         results.append(result)
         with record.open("a") as file:
             file.write(json.dumps(asdict(result)) + "\n")
         done += len(result.moments)
         rate = (done - done_before) / (time.perf_counter() - began)
         state = "; ".join(result.problems) or "equal"
-        print(f"{done}/{number} kills, {rate * 60:.0f} a minute  {setting.name}  {state}", flush=True)
+        print(f"{done}/{number} kills, {rate * 60:.0f} a minute  {setting.name}  {plan}  {state}", flush=True)
     return results
 
 
-def killed_run(folder: Path, setting: Setting, dice: random.Random, index: int) -> Result:
-    """One run, killed up to three times, resumed to its end and compared with one that was not killed."""
-    result = Result(asdict(setting))
+def killed_run(folder: Path, setting: Setting, plan: str, dice: random.Random, index: int) -> Result:
+    """One run, killed as its plan says, resumed to its end and compared with one that was not killed."""
+    result = Result(asdict(setting), plan=plan)
     whole = reference(folder, replace(setting, workers=0))  # the numbers do not depend on the loader processes
     case = Case(setting.task, folder / "data" / setting.task)
     place = case.folder / "runs" / f"run-{index:05d}"
-    for _ in range(dice.randint(1, 3)):
-        plan: dict[str, Any] = {}
-        if dice.random() < 0.6:
-            plan["inside"] = dice.randint(1, whole["moments"])
-        else:
-            plan["after"] = dice.uniform(0.25, 1) * whole["seconds"]  # what comes before is imports and set-up
-            plan["alone"] = setting.processes > 1 and dice.random() < ALONE
-        attempt = run(case, setting, place.name, **plan)
+    newest, row = "", 0
+    for planned in PLANS[plan]:
+        share = 0.6 if result.moments else 1  # of a whole run, what may be left of one that was killed
+        attempt = run(case, setting, place.name, Kill.of(planned, whole, setting, dice, share))
         if attempt.code is None:
-            result.problems.append("hung")
+            result.problems.append(f"hung: {attempt.log}")
         elif not attempt.moment:
             if attempt.code != 0:
                 result.problems.append(f"failed before it was killed: {attempt.log}")
@@ -136,6 +168,8 @@ def killed_run(folder: Path, setting: Setting, dice: random.Random, index: int) 
         whole_steps, missing = standing(place)
         result.fresh += not whole_steps
         result.problems += missing
+        row = row + 1 if newest == (newest := " ".join(whole_steps[-1:])) and len(result.moments) > 1 else 1
+        result.row = max(result.row, row)
     attempt = run(case, setting, place.name)
     if attempt.code != 0:
         result.problems.append(f"did not resume: {attempt.log}")
@@ -146,33 +180,60 @@ def killed_run(folder: Path, setting: Setting, dice: random.Random, index: int) 
     return result
 
 
+@dataclass(frozen=True)
+class Kill:
+    """place: "write", one of PLACES, "count" for none and the moments counted, or ""; at: which of its moments;
+    after: seconds until it comes from outside; alone: it hits one of two processes."""
+
+    place: str = ""
+    at: int = 0
+    after: float | None = None
+    alone: bool = False
+
+    @staticmethod
+    def of(planned: str, whole: Mapping[str, Any], setting: Setting, dice: random.Random, share: float) -> Kill:
+        """A kill at a moment that is drawn. whole: the run that is never killed."""
+        planned = dice.choice(ANY) if planned == "any" else planned
+        if planned != "outside":
+            most = whole["moments"][planned] * (share if planned in ANY else 1)
+            return Kill(planned, dice.randint(1, max(1, int(most))))
+        after = dice.uniform(0.25, 0.25 + 0.75 * share) * whole["seconds"]  # what comes before is imports and set-up
+        return Kill(after=after, alone=setting.processes > 1 and dice.random() < ALONE)
+
+
 def reference(folder: Path, setting: Setting) -> dict[str, Any]:
-    """The run that is never killed, made once: its folder, seconds, and number of moments inside writes."""
+    """The run that is never killed, made once: its folder, seconds, and number of moments in each place. Those of a
+    resume are of a second run, killed in the middle."""
     case = Case(setting.task, folder / "data" / setting.task)
     known = folder / f"reference-{setting.name}.json"
-    if not known.exists():
-        name = f"whole-{setting.name}"
-        shutil.rmtree(case.folder / "runs" / name, ignore_errors=True)
-        attempt = run(case, setting, name, inside=0)
-        if attempt.code != 0:
-            raise RuntimeError(f"{setting.name}: the run fails without any kill: {attempt.log}")
-        moments = int((case.folder / f"{name}.moments").read_text())
-        place = case.folder / "runs" / name
-        known.write_text(json.dumps({"run": str(place), "seconds": attempt.seconds, "moments": moments}))
+    if known.exists():
+        return json.loads(known.read_text())
+    name = f"whole-{setting.name}"
+    whole, killed = case.folder / "runs" / name, case.folder / "runs" / f"counted-{setting.name}"
+    for place in (whole, killed):
+        shutil.rmtree(place, ignore_errors=True)
+        noted(place).unlink(missing_ok=True)
+    attempt = run(case, setting, name, Kill("count"))
+    if attempt.code != 0:
+        raise RuntimeError(f"{setting.name}: the run fails without any kill: {attempt.log}")
+    moments = json.loads((case.folder / f"{name}.moments").read_text())
+    run(case, setting, killed.name, Kill("write", max(1, moments["write"] // 2)))
+    run(case, setting, killed.name, Kill("count"))
+    moments["resume"] = json.loads((case.folder / f"{killed.name}.moments").read_text())["resume"]
+    known.write_text(json.dumps({"run": str(whole), "seconds": attempt.seconds, "moments": moments}))
     return json.loads(known.read_text())
 
 
-def run(
-    case: Case, setting: Setting, name: str, inside: int | None = None, after: float | None = None, alone: bool = False
-) -> Attempt:
+def run(case: Case, setting: Setting, name: str, plan: Kill | None = None) -> Attempt:
     """Start or continue a run in forked processes, and kill it as planned."""
+    plan = plan or Kill()
     case.folder.mkdir(parents=True, exist_ok=True)
     log, marker, port = case.folder / f"{name}.log", case.folder / f"{name}.moment", free_port()
     marker.unlink(missing_ok=True)
     left_before = half_written(case.folder / "runs" / name)
     began = time.perf_counter()
-    ranks = [fork(case, setting, name, rank, port, log, marker, inside) for rank in range(setting.processes)]
-    kill_at = None if after is None else began + after
+    ranks = [fork(Start(case, setting, name, port), rank, log, marker, plan) for rank in range(setting.processes)]
+    kill_at = None if plan.after is None else began + plan.after
     codes: dict[int, int] = {}
     moment = ""
     while len(codes) < len(ranks):
@@ -181,13 +242,13 @@ def run(
             if ended:
                 codes[pid] = os.waitstatus_to_exitcode(status)
                 if codes[pid] == -signal.SIGKILL and not moment:
-                    moment = f"inside: {marker.read_text()}" if marker.exists() else "by itself"
+                    moment = marker.read_text() if marker.exists() else "by itself"
                     kill(ranks)
         now = time.perf_counter()
         if kill_at is not None and now > kill_at and not codes:
             kill_at = None
-            moment = "outside, one process" if alone else "outside"
-            kill(ranks[1:] if alone else ranks)
+            moment = "outside, one process" if plan.alone else "outside"
+            kill(ranks[1:] if plan.alone else ranks)
         if now - began > PATIENCE:
             kill(ranks)
             for pid in set(ranks) - codes.keys():
@@ -196,16 +257,25 @@ def run(
         time.sleep(0.002)
     kill(ranks)  # loader processes that outlived their parents
     if not moment and codes[ranks[0]] and PORT_TAKEN in tail(log).lower():
-        return run(case, setting, name, inside, after, alone)
+        return run(case, setting, name, plan)
     if moment == "outside" and half_written(case.folder / "runs" / name) - left_before:
         moment = "inside: by chance"
     return Attempt(codes[ranks[0]], moment, time.perf_counter() - began, tail(log))
 
 
-def fork(
-    case: Case, setting: Setting, name: str, rank: int, port: int, log: Path, marker: Path, inside: int | None
-) -> int:
+@dataclass(frozen=True)
+class Start:
+    """What all ranks of an attempt share. port: where they meet."""
+
+    case: Case
+    setting: Setting
+    name: str
+    port: int
+
+
+def fork(start: Start, rank: int, log: Path, marker: Path, plan: Kill) -> int:
     """The process of one rank, at the head of a process group of its own."""
+    case, setting, name = start.case, start.setting, start.name
     pid = os.fork()
     if pid:
         return pid
@@ -218,17 +288,18 @@ def fork(
         if setting.processes > 1:
             os.environ |= {
                 "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(setting.processes),
-                "LOCAL_WORLD_SIZE": str(setting.processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+                "LOCAL_WORLD_SIZE": str(setting.processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(start.port),
             }  # fmt: skip
         from visiontl.engine.train import train
         from visiontl.report import page
 
         page.render_figure = lambda figure, prefix="": ""  # drawing takes longer than such a run
-        counted = plant(inside or 0, marker, case.folder / "runs" / name) if rank == 0 else lambda: 0
+        Image.Image.save = partialmethod(Image.Image.save, compress_level=1)  # and so does packing pictures
+        counted = plant(plan, marker, case.folder / "runs" / name) if rank == 0 else dict
         sizes = [f"train.batch_size={batch_size(case)}", f"loader.workers={setting.workers}"]
         train(case.resolved(*sizes, *variant(case, setting), f"run.name={name}", "resume=auto"))
-        if inside == 0 and rank == 0:
-            (case.folder / f"{name}.moments").write_text(str(counted()))
+        if plan.place == "count" and rank == 0:
+            (case.folder / f"{name}.moments").write_text(json.dumps(counted()))
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -255,9 +326,50 @@ def batch_size(case: Case) -> int:
     return max(2, len(train or ()) // 8)
 
 
-def plant(at: int, marker: Path, place: Path) -> Callable[[], int]:
-    """Make this process end at the `at`-th moment inside a write; 0: never. Returns what counts the moments.
+def plant(plan: Kill, marker: Path, place: Path) -> Callable[[], dict[str, int]]:
+    """Make this process end at the planned moment. Returns what counts the moments of each place.
     Each folder that was written to its end is noted beside the run, for `standing`."""
+    in_writes = plant_in_writes(plan.at if plan.place == "write" else 0, marker, place)
+    counts = {name: plant_in_calls(name, plan, marker) for name in PLACES if plan.place in (name, "count")}
+    return lambda: {"write": in_writes(), **{name: count() for name, count in counts.items()}}
+
+
+def plant_in_calls(place: str, plan: Kill, marker: Path) -> Callable[[], int]:
+    """Make this process end at the planned moment during a call of the place's functions: when a function of the
+    engine's is entered or left there, or calls one of Python's own, such as file.write."""
+    own, count, times = os.getpid(), 0, collections.Counter[tuple[Any, ...]]()
+
+    def seen(frame: Any, event: str, called: Any) -> None:
+        nonlocal count
+        if not frame.f_code.co_filename.startswith(OWN) or os.getpid() != own:
+            return
+        key = (frame.f_code, frame.f_lineno, event)
+        times[key] += 1
+        if times[key] > REPEATS:
+            return
+        count += 1
+        if count == plan.at:
+            sys.setprofile(None)
+            what = f"{event} {getattr(called, '__name__', '')}".strip()
+            marker.write_text(f"{place}: {frame.f_code.co_qualname}:{frame.f_lineno}, {what}")
+            os.killpg(0, signal.SIGKILL)
+
+    for module, name in PLACES[place]:
+        real = getattr(importlib.import_module(module), name)
+
+        def call(*arguments: Any, real: Any = real, **named: Any) -> Any:
+            sys.setprofile(seen)
+            try:
+                return real(*arguments, **named)
+            finally:
+                sys.setprofile(None)
+
+        setattr(importlib.import_module(module), name, call)
+    return lambda: count
+
+
+def plant_in_writes(at: int, marker: Path, place: Path) -> Callable[[], int]:
+    """Make this process end at the `at`-th moment inside a write; 0: never. Returns what counts the moments."""
     depth, count = 0, 0
 
     def moment(what: str) -> None:
@@ -265,7 +377,7 @@ def plant(at: int, marker: Path, place: Path) -> Callable[[], int]:
         if depth:
             count += 1
             if count == at:
-                marker.write_text(what)
+                marker.write_text(f"inside: {what}")
                 os.killpg(0, signal.SIGKILL)
 
     @contextmanager
@@ -416,14 +528,20 @@ def tail(log: Path) -> str:
 def import_all(tasks: list[str]) -> None:
     """Everything a run imports, before the first fork; no tensor is touched, so no thread is started."""
     torch.set_num_threads(1)
-    heavy = ("torch._dynamo", "matplotlib.backends.backend_agg", "matplotlib.figure", "jinja2")  # at the first use
-    for name in ("visiontl.engine.train", "visiontl.backbones.tiny", *heavy):
+    heavy = ["torch._dynamo", "matplotlib.backends.backend_agg", "matplotlib.figure", "jinja2", "numpy.ctypeslib"]
+    heavy += ["torchvision.transforms.v2", "torchvision.tv_tensors", "PIL.ImageEnhance", "PIL.ImageFilter"]
+    own = [
+        f"visiontl.{name}" for name in ("engine.train", "backbones.tiny", "backbones.registry", "backbones.packages")
+    ]
+    for name in (*own, *heavy):  # what is else imported at the first use
         importlib.import_module(name)
     for task in tasks:
         for one in fields(Task):
             value = getattr(plugins.task(task), one.name)
             if isinstance(value, lazy):
                 value.resolve()
+    gc.collect()
+    gc.freeze()  # a run collects garbage, and need not look through all of this
 
 
 def table(results: list[Result]) -> str:
@@ -433,14 +551,14 @@ def table(results: list[Result]) -> str:
         s = result.setting
         groups[s["task"], s["processes"], s["workers"]].append(result)
     groups["all", "", ""] = list(results)  # type: ignore[index]
-    lines = [
-        "| task | processes | loader processes | runs | kills | inside a write | before the first checkpoint | equal |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    head = ["task", "processes", "loader processes", "runs", "kills", "inside a write", "in an evaluation"]
+    head += ["in the final report", "in a resume", "from outside", "three in a row", "before the first checkpoint"]
+    lines = ["| " + " | ".join([*head, "equal"]) + " |", "| --- " * (len(head) + 1) + "|"]
     for key, found in groups.items():
-        kills, inside = sum(len(r.moments) for r in found), sum(r.inside for r in found)
+        places = [sum(r.at(place) for r in found) for place in ("inside", "evaluation", "report", "resume", "outside")]
+        kills, rows = sum(len(r.moments) for r in found), sum(r.row >= 3 for r in found)
         fresh, equal = sum(r.fresh for r in found), sum(not r.problems for r in found)
-        row = [*key, len(found), kills, inside, fresh, f"{equal} of {len(found)}"]
+        row = [*key, len(found), kills, *places, rows, fresh, f"{equal} of {len(found)}"]
         lines.append("| " + " | ".join(map(str, row)) + " |")
     return "\n".join(lines) + "\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import socket
@@ -9,6 +10,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,40 +26,82 @@ HUB = "hf-hub:"
 NETWORK_SECONDS = 15.0  # to wait for a server's answer
 
 
+class NotCached(OSError):
+    """A file of the hub that is not in the cache, while the hub cannot be asked for it."""
+
+
 def read_cached(url: str, hashed: bool = False) -> Mapping[str, Any]:
     """A file of weights through torch's cache, as torch.hub.load_state_dict_from_url has it, read without code.
 
-    hashed: the name states the first digits of the file's SHA-256. Raises WeightsError naming the cached file.
+    hashed: the name states the first digits of the file's SHA-256; a file with others is refused. Raises WeightsError
+    naming the cached file.
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urllib.parse.urlsplit(url).path).name
+    stated = re.search(r"-([a-f0-9]{8,})\.", path.name) if hashed else None
+    digits = stated[1] if stated else None
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        digits = re.search(r"-([a-f0-9]+)\.", path.name) if hashed else None
-        torch.hub.download_url_to_file(url, str(path), digits[1] if digits else None, progress=False)
+        torch.hub.download_url_to_file(url, str(path), digits, progress=False)
+    elif digits and path.is_file():
+        require_digits(path, digits)
     try:
         return read_file(path)
     except WeightsError as error:
         raise WeightsError(f"{error}. It lies in the cache; remove it, and it is downloaded again") from None
 
 
+def require_digits(path: Path, digits: str) -> None:
+    """Raise WeightsError unless the file's SHA-256 begins with the digits. Costs about a second for each GB, once a
+    process for a file that stays as it is."""
+    try:
+        stat = path.stat()
+        found = sha256(path, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise WeightsError(f"weights file {path}: cannot be read ({error.strerror or error})") from None
+    if not found.startswith(digits):
+        raise WeightsError(
+            f"weights file {path}: is not what its name states: the name says that its SHA-256 begins with {digits}, "
+            f"it begins with {found[: len(digits)]}. It is damaged or another file. It lies in the cache; remove it, "
+            "and it is downloaded again; to use it as it is, give it another name and set backbone.weights to its path"
+        )
+
+
+@lru_cache
+def sha256(path: Path, size: int, modified: int) -> str:
+    """Of the file as it was at that size (bytes) and time (ns)."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def hub_state(repository: str, filename: str | None = None) -> Mapping[str, Any]:
-    """The weights of a hub repository (owner/name[@revision]), from the cache where they are there."""
+    """The weights of a hub repository (owner/name[@revision]), from the cache where they are there.
+
+    Raises WeightsError for a repository that has none, NotCached where the hub cannot say so.
+    """
     names = [filename] if filename else ["model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin"]
+    unknown: NotCached | None = None
     for one in names:
-        path = hub_file(repository, one)
+        try:
+            path = hub_file(repository, one, offline=unknown is not None)
+        except NotCached as error:  # the cache may hold the weights in another format
+            unknown = error
+            continue
         if path is not None:
             return read_file(path)
+    if unknown is not None:
+        raise NotCached(f"{unknown}: none of {', '.join(names)} is there; {cached_revisions(repository)}")
     raise WeightsError(f"{HUB}{repository} has none of {', '.join(names)}")
 
 
-def hub_file(repository: str, filename: str) -> Path | None:
-    """A file of a hub repository, through the hub's cache; None if the repository has no such file."""
-    from huggingface_hub import hf_hub_download
+def hub_file(repository: str, filename: str, offline: bool = False) -> Path | None:
+    """A file of a hub repository, through the hub's cache; None if the repository has no such file. offline: the hub
+    is not asked. Raises NotCached for one that is not in the cache while the hub cannot be asked."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.constants import ENDPOINT
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     name, _, revision = repository.partition("@")
-    offline = not resolvable(ENDPOINT)
+    offline = offline or not resolvable(ENDPOINT)
     try:
         found = hf_hub_download(
             name,
@@ -67,12 +111,34 @@ def hub_file(repository: str, filename: str) -> Path | None:
             local_files_only=offline,
         )
     except LocalEntryNotFoundError:
-        if offline:
-            raise OSError(f"{ENDPOINT} cannot be reached, and {filename} is not in the cache") from None
-        raise
+        known = try_to_load_from_cache(name, filename, revision=revision or None)
+        if known is not None and not isinstance(known, str):  # the hub has said before that there is none
+            return None
+        raise NotCached(f"{ENDPOINT} cannot be reached, or must not be, and the cache lacks what is needed") from None
     except EntryNotFoundError:
         return None
     return Path(found)
+
+
+def cached_revisions(repository: str) -> str:
+    """What the hub's cache holds of a repository, in words: where to look, and which revision could be named."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
+
+    name, _, revision = repository.partition("@")
+    folder = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model")
+    snapshots = sorted(path.name for path in folder.glob("snapshots/*") if path.is_dir())
+    if not snapshots:
+        return f"{folder} holds nothing of it"
+    wanted, reference = revision or "main", folder / "refs" / (revision or "main")
+    commit = reference.read_text(encoding="utf-8", errors="replace").strip() if reference.is_file() else wanted
+    if commit in snapshots:
+        files = sorted(path.name for path in (folder / "snapshots" / commit).iterdir())
+        return f"{folder / 'snapshots' / commit} holds {', '.join(files[:5]) or 'no file'}"
+    return (
+        f"{folder} holds no revision {wanted!r}, but {', '.join(snapshots[:3])}: name one, as in "
+        f"{HUB}{name}@{snapshots[0]}"
+    )
 
 
 def resolvable(address: str) -> bool:
@@ -88,10 +154,14 @@ def resolvable(address: str) -> bool:
 
 
 def downloaded(repository: str) -> tuple[dict[str, Tensor], ImageSpec | None]:
-    """Weights and input specification (from its config.json) of a hub repository."""
+    """Weights and input specification (from its config.json) of a hub repository; None where it states none, or is
+    not in the cache while the hub cannot be asked."""
     with network(f"{HUB}{repository}"):
         state = hub_state(repository)
-        config = hub_file(repository, "config.json")
+        try:
+            config = hub_file(repository, "config.json")
+        except NotCached:
+            config = None
     if config is None:
         return dict(state), None
     try:
@@ -130,8 +200,10 @@ def network(what: str, instead: str = "") -> Iterator[None]:
     except VisionTLError:
         raise
     except Exception as error:  # each library raises its own kinds
+        known = isinstance(error, NotCached)
+        reason = f": {error}" if known else f" ({type(error).__name__}: {first_line(error)})"
         raise WeightsError(
-            f"{what} could not be downloaded ({type(error).__name__}: {first_line(error)}). Without a network set "
+            f"{what} could not be downloaded{reason}. Without a network set "
             f"backbone.weights to {instead}a local file (.safetensors, .pth), or to none for random weights"
         ) from None
     finally:

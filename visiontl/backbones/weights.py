@@ -135,6 +135,7 @@ def _load(
 ) -> LoadReport:
     """resolved: the source's (kind, value). hub: what was downloaded, where the kind is "hub"."""
     kind, value = resolved
+    lines: tuple[str, ...] = ()
     if kind == "none":
         return LoadReport("none")
     if kind == "file":
@@ -142,19 +143,20 @@ def _load(
     if kind == "hub":
         assert hub is not None
         state, spec = hub
+        lines = () if spec is not None else (assumed(backbone.spec, f"what was found of {HUB}{value}"),)
     else:
         state, spec = tag_state(entry, value), tag_spec(entry, value)
         source = source if source == value else f"{source} ({value})"
-    report = adopt(backbone, state, str(source), (), strict)
+    report = adopt(backbone, state, str(source), lines, strict)
     if spec is not None:
         _take_spec(backbone, spec)
     return report
 
 
-def assumed(spec: ImageSpec) -> str:
-    """The line that says how images will be prepared for a file that does not say it."""
+def assumed(spec: ImageSpec, what: str = "the file") -> str:
+    """The line that says how images will be prepared for weights that do not say it. what: does not state it."""
     return (
-        f"the file states no preprocessing, so the architecture's own is assumed: {preparation(spec)}, unless "
+        f"{what} states no preprocessing, so the architecture's own is assumed: {preparation(spec)}, unless "
         "backbone.preprocessing says otherwise"
     )
 

@@ -294,7 +294,8 @@ def fork(start: Start, rank: int, log: Path, marker: Path, plan: Kill) -> int:
         from visiontl.report import page
 
         page.render_figure = lambda figure, prefix="": ""  # drawing takes longer than such a run
-        Image.Image.save = partialmethod(Image.Image.save, compress_level=1)  # and so does packing pictures
+        quick = partialmethod(Image.Image.save, compress_level=1)  # and so does packing pictures
+        Image.Image.save = quick  # type: ignore[method-assign]
         counted = plant(plan, marker, case.folder / "runs" / name) if rank == 0 else dict
         sizes = [f"train.batch_size={batch_size(case)}", f"loader.workers={setting.workers}"]
         train(case.resolved(*sizes, *variant(case, setting), f"run.name={name}", "resume=auto"))

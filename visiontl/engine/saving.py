@@ -22,7 +22,7 @@ from visiontl.engine.state import read_state, require_end, require_fit
 from visiontl.engine.wrapping import load_model_state, load_optimizer_state, model_state, optimizer_state
 from visiontl.errors import CheckpointError
 from visiontl.processes import ranks
-from visiontl.runs import folders, store
+from visiontl.runs import folders, store, unchanged
 from visiontl.task import Data
 
 LAST_TRIES = 11  # to save the end of a run
@@ -133,14 +133,18 @@ def write_twin(run: Run) -> None:
 def resume(run: Run) -> Progress:
     """Where an unfinished run was, or the beginning. The newest checkpoint that verifies is taken."""
     fresh = Progress(due=run.resolved.config.train.evaluate_start)
+    splits, seed = run.data.splits(), run.resolved.config.train.seed
     if run.resolved.config.resume is None:
         ranks.on_main(lambda: say_space(run))
+        ranks.on_main(lambda: unchanged.keep(run.folder, splits, seed))
         return fresh
     checkpoints = run.folder / "checkpoints"
     ranks.on_main(lambda: put_right(run.folder))
     if not store.step_folders(checkpoints):
         run.console.say(f"{run.folder} ended before its first checkpoint: starts at the beginning", keep=True)
+        ranks.on_main(lambda: unchanged.keep(run.folder, splits, seed))
         return fresh
+    ranks.on_main(lambda: unchanged.compare(run.folder, splits, run.console))
     # one decision for all ranks, and every file is read once
     folder = ranks.on_main(lambda: store.newest_whole(checkpoints, run.console.warn))
     if folder is None:

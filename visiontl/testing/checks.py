@@ -26,6 +26,7 @@ from visiontl.report.items import Finding, Seen, Table
 from visiontl.testing import answers, steps
 from visiontl.testing.case import Case, same, stage_states, state
 from visiontl.testing.double import in_double
+from visiontl.testing.explaining import CHECKS as OF_EXPLANATIONS
 
 POLICIES = (
     "none",
@@ -347,6 +348,7 @@ CHECKS: list[Callable[[Case], None]] = [
     refuses_a_change_that_changes_nothing,
     says_what_it_found_in_its_data,
     reads_the_samples_that_it_writes,
+    *OF_EXPLANATIONS,
     finishes_with_a_report,
     *steps.CHECKS,
     *answers.CHECKS,

@@ -17,7 +17,7 @@ from visiontl.engine.given import through_json
 from visiontl.engine.init import warm_start
 from visiontl.engine.model import Built, load_model, model_folder, resolve_run
 from visiontl.engine.predictions import out_folder
-from visiontl.engine.reporting import describe, report_items, side_by_side, trivial_on, write, write_rows
+from visiontl.engine.reporting import describe, mistakes_of, report_items, side_by_side, trivial_on, write, write_rows
 from visiontl.engine.results import Result
 from visiontl.engine.rows import gather_rows, say_scores, score_rows
 from visiontl.engine.splits import choose_splits
@@ -87,7 +87,7 @@ def measure(
         folders.compare_lists(subject.lists, {name: split.names for name, split in found.splits().items()}, console)
     placement = place(config.train, built.model, built.backbone, console)
     folder = out or run_folder(subject.parent, subject.name)
-    scores, shown, trivial = {}, {}, {}
+    scores, shown, trivial, wrong = {}, {}, {}, {}
     chosen = choose_splits(found.splits(), splits)
     for name, split in chosen.items():
         rows = gather_rows(placement.accelerator, built, split, console, name)
@@ -96,6 +96,7 @@ def measure(
         if ranks.rank() == 0:
             shown[name] = report_items(built, rows, split, name)
             trivial |= trivial_on(built, rows, name, console)
+            wrong |= mistakes_of(built, {name: (rows, split)}, console)
             with writing(folder, AGAIN):
                 write_rows(folder, name, split.names, rows)
                 write_images(folder, name, split.names, rows)
@@ -106,6 +107,7 @@ def measure(
         notes=tuple(console.notes),
         scores=scores,
         trivial=trivial,
+        mistakes=wrong,
     )
     if ranks.rank() == 0:
         with writing(folder, AGAIN):

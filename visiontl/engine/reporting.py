@@ -26,7 +26,7 @@ from visiontl.engine.order import fetched
 from visiontl.engine.prepare import Run
 from visiontl.errors import VisionTLError
 from visiontl.freezing import policies
-from visiontl.kit.words import count
+from visiontl.kit.words import count, told
 from visiontl.processes.seeds import seeded
 from visiontl.report import page
 from visiontl.report.advice import advice
@@ -37,6 +37,7 @@ from visiontl.report.run import (
     BackboneFacts,
     Best,
     Loaded,
+    Mistakes,
     PhaseRows,
     Portion,
     Ranked,
@@ -101,9 +102,14 @@ def ranked_score(built: Built, key: str | None = None) -> Ranked:
 
 
 def report_of(
-    run: Run, ledger: Ledger, scores: Mapping[str, Mapping[str, Any]], trivial: Trivial | None = None
+    run: Run,
+    ledger: Ledger,
+    scores: Mapping[str, Mapping[str, Any]],
+    trivial: Trivial | None,
+    rows: Mapping[str, Sequence[Any]],
 ) -> Report:
-    """The report of a run that has ended, with what to try next. trivial: what is known of val's."""
+    """The report of a run that has ended, with what to try next. trivial: what is known of val's. rows: of the splits
+    that are scored."""
     progress, splits = ledger.progress, run.data.splits()
     training = Training(
         policy=policies.describe(run.resolved.config.freeze.policy),
@@ -124,6 +130,7 @@ def report_of(
         training=training,
         ranked=ranked_score(run.built, progress.best["score"] if progress.best else None),
         trivial={} if trivial is None else {"val": trivial},
+        mistakes=mistakes_of(run.built, {name: (rows[name], splits[name]) for name in rows}, run.console),
         left_out=lost,
         classes=class_counts(run.built.meta),
     )
@@ -174,6 +181,25 @@ def trivial_on(built: Built, rows: Sequence[Any], split: str, console: Console) 
         console.warn(f"what a trivial answer scores on {split} is not known: {type(error).__name__}: {error}")
         return {}
     return {} if found is None else {split: found}
+
+
+def mistakes_of(
+    built: Built, judged: Mapping[str, tuple[Sequence[Any], SampleDataset]], console: Console
+) -> dict[str, Mistakes]:
+    """What a task calls wrong, of each split that holds such. judged: {split: (its rows, its images)}."""
+    task, found = built.resolved.task, dict[str, Mistakes]()
+    pairs = task.explain_options is not None and "other" in task.explain_options.model_fields
+    for name, (rows, split) in judged.items() if task.mistakes is not None else ():
+        try:
+            wrong = list(task.mistakes(built.resolved.cfg, rows, built.meta))  # type: ignore[reportOptionalCall]
+            if wrong:
+                number = len(wrong) // 2 if pairs else len(wrong)
+                found[name] = Mistakes(
+                    number=number, worst=f"{told(split.names[wrong[0][0]])}, {wrong[0][1]}", pairs=pairs
+                )
+        except Exception as error:  # the task's own code; a report must not end a run that succeeded
+            console.warn(f"what is wrong on {name} is not known: {type(error).__name__}: {error}")
+    return found
 
 
 def share_loaded(built: Built) -> Loaded | None:

@@ -259,7 +259,7 @@ def finish(run: Run, ledger: Ledger) -> Result:
     for line in plugins.failures():
         run.console.warn(line)
     seen = shown_in_training(run) if ranks.rank() == 0 else []
-    report = ranks.on_main(lambda: report_of(run, ledger, scores, trivial))
+    report = ranks.on_main(lambda: report_of(run, ledger, scores, trivial, rows))
 
     def conclude() -> None:
         shown = {name: report_items(run.built, rows[name], split, name) for name, split in splits.items()}

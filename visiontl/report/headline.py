@@ -113,8 +113,11 @@ def what_went_wrong(report: Report, warnings: Sequence[str], notes: int) -> Wron
 
 def _counts(report: Report) -> Iterator[str]:
     for split, wrong in report.mistakes.items():
-        images = report.data.get(split)
-        of = f" of {images:,}" if images else ""
-        yield f"{wrong:,}{of} images of {split} were answered wrongly."
+        images, be = report.data.get(split), "is" if wrong.number == 1 else "are"
+        if wrong.pairs or not images:
+            what = f"{wrong.number:,} {'pair' if wrong.pairs else 'image'}{'' if wrong.number == 1 else 's'}"
+        else:
+            what = f"{wrong.number:,} of {images:,} {'image' if images == 1 else 'images'}"
+        yield f"{what} of {split} {be} not wholly right; the worst: {wrong.worst}."
     for split, gone in report.left_out.items():
         yield f"{gone:,} {'image' if gone == 1 else 'images'} of {split} cannot be read and took no part."

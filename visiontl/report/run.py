@@ -90,6 +90,16 @@ class Trivial:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mistakes:
+    """What a split's answers got wrong. number: of images, or of pairs of images where two are compared. worst: the
+    file of the worst, with truth and answer in words."""
+
+    number: int
+    worst: str
+    pairs: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Suggestion:
     """What to try next. why: what was measured. command: to be pasted into a shell."""
 
@@ -120,8 +130,8 @@ class Report:
 
     visiontl: its version. run: the folder. started: local date and time, ISO 8601. seconds: spent, None before the
     end. data: images per split. scores: {split: the task's scores}. config: YAML, as resolved.
-    training: None for an evaluation. ranked: None where no score is one number. trivial: by split. mistakes: images
-    answered wrongly, by split, where a task tells them. left_out: images that could not be read, by split. classes:
+    training: None for an evaluation. ranked: None where no score is one number. trivial: by split. mistakes: by
+    split, where a task tells them and there are some. left_out: images that could not be read, by split. classes:
     {class: how often it is in the training data}. Those that are empty are left out of report.json.
     """
 
@@ -142,7 +152,7 @@ class Report:
     training: Training | None = None
     ranked: Ranked | None = None
     trivial: Mapping[str, Trivial] = field(default_factory=dict[str, Trivial])
-    mistakes: Mapping[str, int] = field(default_factory=dict[str, int])
+    mistakes: Mapping[str, Mistakes] = field(default_factory=dict[str, Mistakes])
     left_out: Mapping[str, int] = field(default_factory=dict[str, int])
     classes: Mapping[str, float] = field(default_factory=dict[str, float])
     suggestions: Sequence[Suggestion] = ()

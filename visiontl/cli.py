@@ -40,6 +40,8 @@ CALLED = {
     **dict.fromkeys(("infer", "inference", "apply", "use"), "predict"),
     **dict.fromkeys(("ls", "show", "models", "backbones", "tasks"), "list"),
     **dict.fromkeys(("inspect", "diagnose"), "doctor"),
+    **dict.fromkeys(("gradcam", "cam", "saliency", "heatmap"), "explain"),
+    **dict.fromkeys(("diff", "versus", "leaderboard"), "compare"),
 }
 
 # What the system refuses, and what to do then
@@ -242,6 +244,9 @@ def unknown_command(name: str) -> str:
     names = [*plugins.commands(), *COMMANDS]
     if name in ready.runs() or Path(name).suffix in (".yaml", ".yml"):
         return f"no command {name!r}; to train that config: visiontl train {name}"
+    if name.lower() in ("report", "results", "plot"):
+        page = "each run has its page, RUN/report.html; `visiontl compare RUN RUN` makes one of several"
+        return f"no command {name!r}; {page}"
     if (meant := CALLED.get(name.lower())) is not None:
         return f"no command {name!r}; did you mean {meant!r}?"
     near = did_you_mean(name, names)

@@ -324,7 +324,7 @@ def test_what_cannot_be_compared_is_said_and_the_rest_goes_on(tmp_path, capsys):
 
 def test_too_few_runs_are_an_error_in_words(tmp_path, capsys):
     one = made_run(tmp_path / "a", {"val": [1, 0]})
-    with pytest.raises(ConfigError, match="1 run folders were given; 2 to 20"):
+    with pytest.raises(ConfigError, match="1 run folder was given; 2 to 20"):
         read_runs([one])
     with pytest.raises(CheckpointError, match="1 of the 2 folders can be compared"):
         read_runs([one, tmp_path / "none"])

@@ -42,7 +42,7 @@ def trained(monkeypatch):
     """Runs that only say that they ran: task -> what comes of it. What was asked for is listed."""
     asked = []
 
-    def setting(outcomes):
+    def setting(outcomes, rulers=None):
         def train(config, *overrides):
             asked.append((config, overrides))
             came = outcomes[config.partition("/")[0]]
@@ -50,7 +50,10 @@ def trained(monkeypatch):
                 came = came("backbone.weights=none" in overrides)
             if isinstance(came, BaseException):
                 raise came
-            return {"best": {"score": "accuracy"}, "scores": {"val": {"accuracy": came}}, "run": "runs/x"}
+            scores = {"best": {"score": "accuracy"}, "scores": {"val": {"accuracy": came}}, "run": "runs/x"}
+            return (
+                scores if rulers is None else scores | {"trivial": {"val": {"answer": "a", "value": rulers(overrides)}}}
+            )
 
         monkeypatch.setattr(training, "train", train)
         return asked
@@ -101,7 +104,13 @@ def test_a_quick_start_is_made_of_samples_and_embedded_weights(task):
     resolved = resolve(f"{task}/quickstart")
     assert resolved.made == "samples"
     assert (resolved.config.backbone.name, resolved.config.backbone.weights) == ("tf_efficientnet_lite0", "package")
-    assert f"#   visiontl train {task}/quickstart" in file.read_text(encoding="utf-8")
+    header = file.read_text(encoding="utf-8").partition("\ntask:")[0]
+    assert f"#   visiontl train {task}/quickstart" in header
+    measured = " ".join(header.partition("Measured: ")[2].replace("#", " ").split())
+    assert re.search(
+        r"\d\.\d+ on (test|val).* random weights .*\d+ s of CPU.* seed 0, .*cores of .*, 20\d\d-\d\d-\d\d\.$",
+        measured,
+    )
 
 
 def test_every_task_with_a_quick_start_runs_and_what_fails_is_a_row(trained, capsys):
@@ -130,6 +139,35 @@ def test_what_is_done_is_kept_when_one_stops(trained, capsys, stop, code):
     assert "not run: style" in out
     assert (str(stop) or "interrupted") in out
     assert len(asked) == 3
+
+
+def test_the_table_is_json_for_scripts_and_one_line_where_it_is_to_be_quiet(trained, capsys):
+    trained({"face": lambda random: 0.25 if random else 0.75})
+    assert cli.main(["quickstart", "face", "--json"]) == 0
+    said = capsys.readouterr()
+    (row,) = json.loads(said.out)
+    assert [row[name] for name in ("task", "score", "reached", "random weights")] == [
+        "face",
+        "accuracy (val)",
+        0.75,
+        0.25,
+    ]
+    assert row["report"] == "runs/x/report.html"
+    assert "== visiontl train face/quickstart" in said.err
+    assert cli.main(["quickstart", "face", "-q"]) == 0
+    assert capsys.readouterr().out == "face accuracy (val) 0.7500, 0.2500 with random weights\n"
+
+
+def test_what_the_backbone_itself_measures_is_not_put_beside_what_random_weights_measure(trained, capsys):
+    trained({"style": 2.0}, lambda overrides: 4.0 if "backbone.weights=none" in overrides else 3.0)
+    assert cli.main(["quickstart", "style"]) == 0
+    out = capsys.readouterr().out
+    assert cells(out, "style")[2:4] == ["2.000", "-"]
+    assert "style: the backbone itself measures this score" in out
+    assert "worth 3.000 here, 4.000 there" in out
+    trained({"style": 2.0}, lambda overrides: 3.0)
+    assert cli.main(["quickstart", "style"]) == 0
+    assert cells(capsys.readouterr().out, "style")[2:4] == ["2.000", "2.000"]
 
 
 def test_a_stop_of_the_run_with_random_weights_keeps_the_first(trained, capsys):

@@ -72,6 +72,33 @@ def test_what_cannot_be_asked_is_answered_with_the_nearest(run, tmp_path, capsys
     assert said in capsys.readouterr().err
 
 
+def test_explanations_are_lines_of_json_for_scripts(run, tmp_path, capsys):
+    ramp(40, 40).save(tmp_path / "a.png")
+    (tmp_path / "no.png").write_text("no picture")
+    images = [str(tmp_path / "a.png"), str(tmp_path / "no.png")]
+    assert cli.main(["explain", str(run), *images, "--json", "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    first, second = (json.loads(line) for line in said.out.splitlines())
+    assert first == json.loads((tmp_path / "out/explanations.jsonl").read_text())
+    assert second["file"] == images[1]
+    assert "no.png" in second["error"]
+    assert cli.main(["explain", str(run), images[0], "-q", "--out", str(tmp_path / "quiet")]) == 0
+    assert capsys.readouterr().out == f"1 explained; {tmp_path / 'quiet'}\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("classification/quickstart", "is a config, not a run"),
+        ("runs/nothere", "no such run folder"),
+    ],
+)
+def test_what_is_no_run_is_answered_with_what_is(tmp_path, monkeypatch, capsys, given, said):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["explain", given, "a.png"]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_a_task_without_a_number_says_so_before_anything_is_read(tmp_path, capsys):
     done = visiontl.train(Case("brightness", tmp_path).resolved("train.epochs=1"))["run"]
     ramp(40, 40).save(tmp_path / "a.png")

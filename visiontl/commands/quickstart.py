@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from visiontl.commands.arguments import split_arguments, warn_of_plugins
+from visiontl.commands.results import answer, speech_flags
 from visiontl.errors import ConfigError, Stopped, did_you_mean, first_line, shortened
-from visiontl.report.formats import clean
+from visiontl.report.formats import clean, number
 from visiontl.task import Command
 
 READY = "quickstart"  # a task's ready config of this name is its quick start
@@ -27,7 +29,8 @@ class Outcome:
     """What came of one task's quick start.
 
     score: its name, on which split, and which way is better; or what went wrong. random: the same config with random
-    weights. seconds: of the run with pretrained weights, data and report included.
+    weights. seconds: of the run with pretrained weights, data and report included. trivial: what the same ruler gives
+    answers that need no training. other: that ruler under random weights, where it is another one.
     """
 
     task: str
@@ -36,6 +39,8 @@ class Outcome:
     random: float | None = None
     seconds: float | None = None
     report: str = ""
+    trivial: float | None = None
+    other: float | None = None
 
     def row(self) -> tuple[Any, ...]:
         seconds = None if self.seconds is None else round(self.seconds)
@@ -45,6 +50,7 @@ class Outcome:
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rest", metavar="TASK | a.b=c", nargs="*", help="default: all tasks; config values to replace")
     parser.add_argument("--no-random", action="store_true", help="leave out the runs with random weights")
+    speech_flags(parser, "the table")
 
 
 def run(given: argparse.Namespace) -> int:
@@ -70,6 +76,8 @@ def run(given: argparse.Namespace) -> int:
         if outcomes[-1].reached is None:
             code = 1
     show(outcomes, tasks, not given.no_random)
+    rows = [dict(zip(COLUMNS, outcome.row(), strict=True)) for outcome in outcomes]
+    answer(rows, "; ".join(told(outcome) for outcome in outcomes))
     return code
 
 
@@ -108,7 +116,14 @@ def quick_start(task: str, overrides: Sequence[str], random: bool, done: list[Ou
     done.append(outcome)
     beside = one_run(task, [*overrides, RANDOM, f"run.name={task}-random-{stamp}"])
     done.pop()
+    if not same_ruler(outcome.trivial, beside.trivial):  # a score that the backbone itself measures, such as a distance
+        return replace(outcome, other=beside.trivial)
     return replace(outcome, random=beside.reached)
+
+
+def same_ruler(ours: float | None, theirs: float | None) -> bool:
+    """Whether an answer that needs no training is worth the same in both: it knows of no weights."""
+    return ours is None or theirs is None or math.isclose(ours, theirs, rel_tol=1e-4, abs_tol=1e-6)
 
 
 def one_run(task: str, overrides: Sequence[str]) -> Outcome:
@@ -129,7 +144,13 @@ def one_run(task: str, overrides: Sequence[str]) -> Outcome:
         sys.stdout.flush()
     seconds = time.perf_counter() - began
     place = str(Path(report["run"]) / "report.html")
-    return Outcome(task, f"{name} ({split}){better(task, overrides, name)}", value, None, seconds, place)
+    score = f"{name} ({split}){better(task, overrides, name)}"
+    return Outcome(task, score, value, None, seconds, place, trivial_of(report))
+
+
+def trivial_of(report: Mapping[str, Any]) -> float | None:
+    """What the ranked score is for the trivial answer on val, where the task knows one."""
+    return ((report.get("trivial") or {}).get("val") or {}).get("value")
 
 
 def headline(report: Mapping[str, Any]) -> tuple[str, str, float | None]:
@@ -147,8 +168,17 @@ def better(task: str, overrides: Sequence[str], name: str) -> str:
     return ", less is better" if ranked(resolved.task, resolved.cfg).get(name) == "min" else ""
 
 
+def told(outcome: Outcome) -> str:
+    if outcome.reached is None:
+        return f"{outcome.task} {outcome.score}"
+    beside = "" if outcome.random is None else f", {number(outcome.random)} with random weights"
+    return f"{outcome.task} {outcome.score} {number(outcome.reached)}{beside}"
+
+
 def say(text: str) -> None:
-    print(clean(text), flush=True)
+    from visiontl.report.console import Console
+
+    Console().write(text)
 
 
 def show(outcomes: Sequence[Outcome], tasks: Sequence[str], random: bool) -> None:
@@ -161,6 +191,12 @@ def show(outcomes: Sequence[Outcome], tasks: Sequence[str], random: bool) -> Non
     left = [task for task in tasks if task not in {outcome.task for outcome in outcomes}]
     if left:
         console.write(f"not run: {', '.join(left)}")
+    for one in outcomes:
+        if one.trivial is not None and one.other is not None:
+            console.write(
+                f"{one.task}: the backbone itself measures this score, so random weights' own does not compare "
+                f"(the trivial answer is worth {number(one.trivial)} here, {number(one.other)} there)"
+            )
     if random:
         console.write(f"random weights: the same config with {RANDOM}, really run; the seconds are without it")
 

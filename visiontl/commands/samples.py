@@ -76,7 +76,7 @@ def chosen(tasks: Mapping[str, Task], task: str | None, form: str | None) -> dic
     """{task: {format: step}} of what is asked for. Raises ConfigError with the closest names."""
     able = {name: one.samples for name, one in sorted(tasks.items()) if one.samples}
     if task is not None and task not in tasks:
-        raise ConfigError(f"no task {task!r}{did_you_mean(task, able)}; samples are drawn for {', '.join(able)}")
+        raise ConfigError(f"no task {task!r}{did_you_mean(task, able)}")
     if task is not None and task not in able:
         raise ConfigError(f"task {task} draws no samples; {', '.join(able) or 'no other'} does")
     within = able if task is None else {task: able[task]}
@@ -88,7 +88,7 @@ def chosen(tasks: Mapping[str, Task], task: str | None, form: str | None) -> dic
     if not found:
         known = sorted({one for formats in within.values() for one in formats})
         whose = f"task {task}" if task else "any task"
-        raise ConfigError(f"no format {form!r} of {whose}{did_you_mean(form, known)}; there is {', '.join(known)}")
+        raise ConfigError(f"no format {form!r} of {whose}{did_you_mean(form, known)}")
     return found
 
 

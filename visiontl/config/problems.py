@@ -200,7 +200,9 @@ def _unknown_key(path: Keys, model: type[BaseModel], prefix: Keys, problems: Pro
         return f"unknown key; did you mean {MEANT[name]!r}?"
     if near:
         return f"unknown key{did_you_mean(name, siblings)}"
-    if called := [key for key in keys_called(name, sorted(own)) if key != here]:
+    inner = list(value) if isinstance(value, Mapping) and len(path) == 1 else []  # report.trackers: of another section
+    called = [key for one in (name, *map(str, inner)) for key in keys_called(one, sorted(own)) if key != here]
+    if called:
         return f"unknown key; did you mean {' or '.join(repr(key) for key in called[:3])}?"
     return f"unknown key{did_you_mean(name, siblings) or '; known here: ' + ', '.join(sorted(siblings))}"
 

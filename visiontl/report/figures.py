@@ -37,6 +37,7 @@ LOOK: dict[str, Any] = {
     "axes.titlesize": 11,
     "axes.titlelocation": "left",
     "grid.color": LINE,
+    **{f"boxplot.{part}props.color": SOFT for part in ("box", "whisker", "cap")},  # black is lost on a dark page
     "axes.axisbelow": True,
     "xtick.color": SOFT,
     "ytick.color": SOFT,

@@ -16,7 +16,7 @@ PICTURE = 2000  # pixels, longer side of a picture's file
 TINY = 64  # pixels, longer side up to which a picture is shown with its pixels seen
 SHOWN = 60  # pictures of one grid inside the report; the others are files only
 HEIGHT, TALLEST = 11.0, 24.0  # rem: how high a small and a large picture would like to stand
-WIDEST = 41.0  # rem: from which width on a large picture is no higher, so that two stand in the row of a wide page
+WIDEST = 37.0  # rem: from which width on a large picture is no higher, so that two stand in the row of 1280 pixels
 
 
 def picture_grid(

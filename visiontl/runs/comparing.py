@@ -11,6 +11,7 @@ from typing import Any, cast
 from visiontl.config.resolve import ranked, resolve
 from visiontl.config.yaml_text import parse_text
 from visiontl.errors import CheckpointError, ConfigError, VisionTLError, shortened
+from visiontl.kit.words import count, plural
 from visiontl.report.compared import Answers, Compared
 from visiontl.report.run import BackboneFacts, Report
 from visiontl.runs.files import read_lines
@@ -28,7 +29,8 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Compared], list[str]]:
     places = [os.path.realpath(folder) for folder in folders]
     unique = [folder for i, folder in enumerate(folders) if places[i] not in places[:i]]
     if not FEWEST <= len(folders) <= MOST:
-        raise ConfigError(f"{len(folders)} run folders were given; {FEWEST} to {MOST} can be compared")
+        given = f"{count(len(folders), 'run folder')} {plural(len(folders), 'was')} given"
+        raise ConfigError(f"{given}; {FEWEST} to {MOST} can be compared")
     left_out = [] if len(unique) == len(folders) else [f"{len(folders) - len(unique)} of the folders stand twice"]
     found: list[Compared] = []
     for folder, name in zip(unique, short_names(unique), strict=True):

@@ -25,8 +25,8 @@ LOOKED_AT = 4  # photos of a split
 
 
 def names_mistakes_that_are_images_of_the_split(case: Case) -> None:
-    """`mistakes`, where a task has it, names ids of the rows it is given, each with words for people, and changes no
-    row. Asked of a network that has learned nothing, so that there are some."""
+    """mistakes: ids of the rows that it is given, each once (of pairs both, one after the other) and with words for
+    people; it changes no row."""
     task = plugins.task(case.task)
     if task.mistakes is None:
         return
@@ -59,8 +59,7 @@ def names_mistakes_that_are_images_of_the_split(case: Case) -> None:
 
 
 def lets_every_option_of_an_explanation_be_left_out(case: Case) -> None:
-    """`explain_options` belong to an `explain`, have values where nothing is asked and words for `--help`, and are
-    none of the core's own."""
+    """explain_options: every option may be left out, has words for `--help`, and is none of the core's own."""
     task = plugins.task(case.task)
     if task.explain_options is None:
         return
@@ -75,9 +74,9 @@ def lets_every_option_of_an_explanation_be_left_out(case: Case) -> None:
 
 
 def explains_a_number_of_the_photo(case: Case) -> None:
-    """`explain`, where a task has it, names one finite number that is computed from the backbone's maps, with gradients
-    that are finite, another for another photo, the same when asked again; of a photo to predict, and of one with its
-    truth. The model stays as it was."""
+    """explain: one finite number that is computed from the backbone's maps in one pass, with finite gradients, another
+    for another photo, the same when asked again; of a photo to predict, and of one with its truth. The model stays as
+    it was."""
     task = plugins.task(case.task)
     if task.explain is None:
         return

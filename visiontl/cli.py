@@ -17,7 +17,15 @@ from visiontl.commands.arguments import rank, split_arguments
 from visiontl.commands.flags import refuse_unknown_flags
 from visiontl.commands.results import as_json as to_json
 from visiontl.commands.results import spoken, wants_json
-from visiontl.errors import ConfigError, RankFailed, Stopped, VisionTLError, did_you_mean, refused_by_disk
+from visiontl.errors import (
+    ConfigError,
+    RankFailed,
+    Stopped,
+    VisionTLError,
+    did_you_mean,
+    refused_by_disk,
+    sentence,
+)  # fmt: skip
 from visiontl.outlet import Outlet, guarded, say
 from visiontl.report.layout import tell
 from visiontl.task import Command
@@ -126,9 +134,9 @@ def explained(error: BaseException) -> tuple[str, int]:
         return f"error: {error}", error.exit_code
     if isinstance(error, OSError) and (error.filename is not None or error.errno in MENDED):
         place = f"{error.filename}: " if error.filename is not None else ""
-        return f"error: {place}{error.strerror}{MENDED.get(error.errno or 0, '')}", 2
+        return sentence(f"error: {place}{error.strerror}{MENDED.get(error.errno or 0, '')}"), 2
     if refused := refused_by_disk(error):
-        return f"error: {refused}{MENDED[errno.ENOSPC]}", 2
+        return sentence(f"error: {refused}{MENDED[errno.ENOSPC]}"), 2
     if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
         said = " ".join(str(error).split())[:200]
         return f"error: no memory is left{f' ({said})' if said else ''}{MENDED[errno.ENOMEM]}", 1

@@ -18,10 +18,30 @@ RESPELLED = {
 }  # fmt: skip
 
 
+# What a name may hold that steers a terminal or turns the direction of writing: only tab and newline are let through
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_FOREIGN = re.compile("\n(?!  )")  # lines of ours that follow a first one are indented
+
+
+def clean(text: str) -> str:
+    """Control characters written out, so that a file's name cannot steer the terminal."""
+    return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def sentence(text: str) -> str:
+    """`clean` text in which no name begins a line: a new line is written out where what follows is not indented."""
+    return _FOREIGN.sub(r"\\n", clean(text.rstrip("\n")))
+
+
 class VisionTLError(Exception):
-    """The base of all errors that are the user's to mend. The command line and notebooks print it without a trace."""
+    """The base of all errors that are the user's to mend. The command line and notebooks print it without a trace.
+
+    Its text is a `sentence`, whatever the names of files and keys in it hold."""
 
     exit_code = 2
+
+    def __init__(self, *said: object):
+        super().__init__(*(sentence(str(one)) for one in said))
 
     def _render_traceback_(self) -> list[str]:
         """What IPython prints in the place of its trace; `%tb` and `%debug` still have that."""
@@ -142,7 +162,7 @@ def closest(name: str, options: Iterable[str], count: int = 3) -> list[str]:
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """`; did you mean 'x'?`, or the list of options where none is near and the list is short; `; it is 'x' now` for an
     option under its old spelling."""
-    options = sorted({str(option) for option in options})
+    options = sorted({shortened(str(option), 120) for option in options})
     if (now := respelled(name)) != name and now in options:
         return f"; it is {now!r} now"
     near = closest(name, options)

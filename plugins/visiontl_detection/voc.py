@@ -230,9 +230,12 @@ def _read_list(folders: Folders, name: str, forms: Mapping[str, str], known: Con
         except ValueError as error:
             problems.append(f"line {number}: {error}")
             continue
-        if "/" in stem:
+        words = stem.split()
+        if not words:
+            problems.append(f"line {number}: {told(line)} names nothing; expected the name of one image")
+        elif "/" in stem:
             problems.append(f"line {number}: {told(stem)} names a folder; expected the name of one image")
-        elif stem.split()[-1] in ("-1", "0", "1") and len(stem.split()) == 2 and _bare(stem, forms) not in known:
+        elif words[-1] in ("-1", "0", "1") and len(words) == 2 and _bare(stem, forms) not in known:
             problems.append(f"line {number}: {told(stem)} is of a class's own list; expected one name a line")
         stems.append(_bare(stem, forms))
     if problems:

@@ -227,11 +227,12 @@ def open_mask(path: Path) -> Image.Image:
             raise DataError(f"{path}: is {'a folder' if path.is_dir() else 'no regular file'}, not a mask")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(path, formats=FORMATS)
-        if image.width * image.height > MAX_PIXELS:
-            raise DataError(f"{path}: more than {MAX_PIXELS:,} pixels; cut it into parts first")
-        image.load()
-        return image
+            opened = Image.open(path, formats=FORMATS)
+        with opened as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(f"{path}: more than {MAX_PIXELS:,} pixels; cut it into parts first")
+            image.load()
+            return image
     except DataError:
         raise
     except FileNotFoundError:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from visiontl import Backbone, ConfigError, DataError, load_backbone
+from visiontl import Backbone, ConfigError, Console, DataError, load_backbone
 from visiontl.kit.images import open_image, to_tensor
 from visiontl_style.colors import with_colors_of
 from visiontl_style.commands import JudgeSection, OptimizeOptions
@@ -150,7 +150,8 @@ def command(arguments: argparse.Namespace) -> int:
     styles = []
     for file in options.style:
         picture, notes = open_style(file, "style")
-        print(*notes, sep="\n", end="\n" if notes else "")
+        for note in notes:
+            Console().say(note)
         styles.append(sized(picture, options.style_size or options.size))
     judge = judge_of(options)
     device = next(judge.buffers()).device
@@ -187,5 +188,5 @@ def command(arguments: argparse.Namespace) -> int:
         writer = csv.DictWriter(file, list(lines[0]))
         writer.writeheader()
         writer.writerows(lines)
-    print(f"{target}: {result.width} x {result.height} pixels in {time.perf_counter() - began:.1f} s")
+    Console().say(f"{target}: {result.width} x {result.height} pixels in {time.perf_counter() - began:.1f} s")
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from visiontl import ConfigError, DataError
+from visiontl import ConfigError, Console, DataError
 from visiontl.kit.drawing import font, sheet, shortened
 from visiontl.kit.images import open_image
 from visiontl_style.commands import SheetOptions
@@ -50,5 +50,5 @@ def command(arguments: argparse.Namespace) -> int:
         pen.text((x * (width + GAP) + 4, 4), text, fill="black", font=font(text, LETTERS))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     made.save(arguments.out)
-    print(f"{arguments.out}: {made.width} x {made.height} pixels")
+    Console().say(f"{arguments.out}: {made.width} x {made.height} pixels")
     return 0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from visiontl.commands.results import answer, json_flag
-from visiontl.errors import ConfigError, did_you_mean
+from visiontl.errors import ConfigError, did_you_mean, sentence
+from visiontl.report.layout import tell
 from visiontl.task import Command
 
 
@@ -47,7 +49,7 @@ def run(given: argparse.Namespace) -> None:
         raise ConfigError(f"{target} is there already; nothing is overwritten") from None
     answer({"file": str(target)})
     if not given.json:
-        print(target)
+        tell(sentence(str(target)), sys.stdout)
 
 
 EXAMPLES = """`visiontl train classification/quickstart` runs one by its name where no such file exists.

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from visiontl.commands.arguments import warn_of_plugins
+from visiontl.errors import sentence
+from visiontl.report.layout import tell
 from visiontl.task import Command
 
 
@@ -19,7 +22,7 @@ def run(given: argparse.Namespace) -> None:
 
     done = export_backbone(given.run, given.file)
     what = f"with its classifier of {done.classes} classes" if done.classes else "without a classifier"
-    print(f"{done.path}: {done.tensors} tensors of the backbone, {what}")
+    tell(sentence(f"{done.path}: {done.tensors} tensors of the backbone, {what}"), sys.stdout)
     if done.call:
         print(f"to load it elsewhere:\n  {done.call}")
         print(f"  model.load_state_dict(safetensors.torch.load_file({str(done.path)!r}), strict=True)")

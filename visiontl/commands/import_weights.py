@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
+from visiontl.errors import sentence
+from visiontl.report.layout import tell
 from visiontl.task import Command
 
 
@@ -18,7 +21,8 @@ def run(given: argparse.Namespace) -> None:
     from visiontl.kit.words import some
 
     done = import_weights(Path(given.file).expanduser(), Path(given.out).expanduser())
-    print(f"{done.path}: {done.tensors:,} tensors, {done.values:,} values; nothing that the file names was run")
+    said = f"{done.path}: {done.tensors:,} tensors, {done.values:,} values; nothing that the file names was run"
+    tell(sentence(said), sys.stdout)
     if done.training:
         print(f"left out: {done.training:,} tensors of the optimizer and its like")
     if done.left:

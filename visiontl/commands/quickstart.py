@@ -14,7 +14,7 @@ from typing import Any
 
 from visiontl.commands.arguments import split_arguments, warn_of_plugins
 from visiontl.commands.results import answer, speech_flags
-from visiontl.errors import ConfigError, Stopped, did_you_mean, first_line, shortened
+from visiontl.errors import ConfigError, Stopped, did_you_mean, first_line, sentence, shortened
 from visiontl.report.formats import clean, number
 from visiontl.task import Command
 
@@ -138,7 +138,7 @@ def one_run(task: str, overrides: Sequence[str]) -> Outcome:
     except Stopped:
         raise
     except Exception as error:  # of a plugin too; the other tasks go on
-        print(clean(f"error: {task}: {error or type(error).__name__}"), file=sys.stderr)
+        tell(sentence(f"error: {task}: {error or type(error).__name__}"), sys.stderr)
         return Outcome(task, f"failed: {shortened(first_line(error), WORDS)}")
     finally:
         sys.stdout.flush()
@@ -178,7 +178,7 @@ def told(outcome: Outcome) -> str:
 def say(text: str) -> None:
     from visiontl.report.console import Console
 
-    Console().write(text)
+    Console().write(sentence(text))
 
 
 def show(outcomes: Sequence[Outcome], tasks: Sequence[str], random: bool) -> None:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any, TextIO, cast
 
 from visiontl.commands.arguments import rank
+from visiontl.errors import clean
 from visiontl.outlet import Outlet, say
 from visiontl.report.console import Manner, speaking
-from visiontl.report.formats import clean, number
+from visiontl.report.formats import number
 from visiontl.report.layout import tell
 from visiontl.report.values import json_value
 

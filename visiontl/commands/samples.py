@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import yaml
 
 from visiontl.commands.arguments import warn_of_plugins
-from visiontl.errors import ConfigError, did_you_mean
+from visiontl.errors import ConfigError, did_you_mean, sentence
+from visiontl.report.layout import tell
 from visiontl.task import Command, SamplesStep, Task
 
 FLOW: dict[str, Any] = {"default_flow_style": True, "sort_keys": False, "allow_unicode": True, "width": 10_000}
@@ -54,9 +56,10 @@ def run(given: argparse.Namespace) -> None:
     rows = [[task, form, photos(place), overrides(section)] for task, form, place, section in sections]
     Console().table(f"in {target}", ["task", "format", "photos", "what reads it"], rows)
     task, _, place, section = sections[0]
-    print(f"next: visiontl train {task}/quickstart {overrides(section)}")
+    tell(sentence(f"next: visiontl train {task}/quickstart {overrides(section)}"), sys.stdout)
     if (place / "new").is_dir():
-        print(f"      visiontl predict RUN {shlex.quote(str(place / 'new'))}    # photos that no split holds")
+        new = shlex.quote(str(place / "new"))
+        tell(sentence(f"      visiontl predict RUN {new}    # photos that no split holds"), sys.stdout)
     if many > 1:
         print("each format holds the same world; the first of a task is what `task.data: samples` draws")
 

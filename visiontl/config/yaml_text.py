@@ -233,7 +233,21 @@ def _plain_scalar(text: str, tag: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain scalars keep the tag "?": what they mean is decided by `_plain_scalar`."""
+    """Plain scalars keep the tag "?": what they mean is decided by `_plain_scalar`.
+
+    What is nested too deeply is refused where the depth is reached: the time that PyYAML takes for it grows with the
+    square of the depth.
+    """
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.depth > MAX_DEPTH + 1:
+            raise RecursionError
+        self.depth += 1
+        made = super().compose_node(parent, index)
+        self.depth -= 1
+        return made
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
         if kind is yaml.ScalarNode:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import html
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from visiontl.errors import VisionTLError
-from visiontl.outlet import say
 from visiontl.report import inline
+from visiontl.report.console import Console
 from visiontl.report.curves import points, thin
 from visiontl.report.formats import cell, duration, is_number
 from visiontl.report.headline import how_good
@@ -54,7 +53,7 @@ class Result(dict[str, Any]):
         import webbrowser
 
         webbrowser.open(self.page.absolute().as_uri())
-        say(f"report: {self.page}", sys.stdout)
+        Console().say(f"report: {self.page}")
 
     def __fspath__(self) -> str:
         return str(self["run"])

@@ -167,7 +167,7 @@ def readable_data(
     console.say(f"data.on_bad: skip: read {count:,} {plural(count, 'image')} in {time.perf_counter() - began:.0f} s")
     problems = too_many(section, data, bad)
     if problems:
-        raise DataError("\n".join(problems))
+        raise DataError("\n  ".join(problems))
     for name, found in bad.items():
         if found:
             whole = f"{len(scans[name]):,} {plural(len(scans[name]), 'image')}"

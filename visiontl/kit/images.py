@@ -13,7 +13,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePath
@@ -91,18 +91,30 @@ def why_no_image(path: PurePath) -> str:
     return "no picture"
 
 
-def _opened(path: str | Path) -> Image.Image:
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """No warning of Pillow names the file; what matters is checked elsewhere."""
     with _WARNINGS, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # no warning of Pillow names the file; what matters is checked elsewhere
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _opened(path: str | Path) -> Image.Image:
+    with _without_warnings():
         return Image.open(path, formats=FORMATS)
+
+
+def _load(image: Image.Image) -> None:
+    """The pixels. TIFF's decoder warns of its tags and their EXIF."""
+    with _without_warnings() if image.format == "TIFF" else contextlib.nullcontext():
+        image.load()
 
 
 def orientation(image: Image.Image) -> int:
     """What EXIF says of an image, 1 to 8; 1, upright, too where it says nothing, what is no orientation, or where it
     is damaged."""
     try:
-        with _WARNINGS, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow, as in _opened
+        with _without_warnings():
             said = image.getexif().get(ORIENTATION, 1)
         return int(said) if said in UPRIGHT else 1
     except Exception:  # Pillow's parser raises many kinds
@@ -173,7 +185,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _rgb(image: Image.Image) -> Image.Image:
     """`to_rgb`; the image itself where it is RGB and upright."""
-    image.load()  # some formats keep EXIF behind the pixels
+    _load(image)  # some formats keep EXIF behind the pixels
     turn = UPRIGHT.get(orientation(image))
     if turn is not None:
         image = image.transpose(turn)
@@ -206,7 +218,7 @@ def _on_white(image: Image.Image) -> tuple[Image.Image, Image.Image]:
 
 def _deep_color(path: Path, image: Image.Image, mode: str) -> Image.Image:
     """A file in color of 16 bits a value, opened but not loaded -> RGB."""
-    image.load()
+    _load(image)
     with _opened(path) as again:
         turn = UPRIGHT.get(orientation(image))
         made, levels = depths.color(image, again, mode)

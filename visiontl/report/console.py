@@ -11,9 +11,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from visiontl.errors import clean, sentence
 from visiontl.outlet import Outlet
 from visiontl.report.bar import Bar
-from visiontl.report.formats import cell, clean, is_number
+from visiontl.report.formats import cell, is_number
 from visiontl.report.layout import table_lines, width_of, wrapped
 from visiontl.report.live import LiveLines, display
 
@@ -75,13 +76,14 @@ class Console:
 
     def say(self, text: str, keep: bool = False) -> None:
         """A sentence. keep: also one of the report's notes."""
+        text = sentence(text)
         if keep and text not in self.notes:
             self.notes.append(text)
         self.write(text)
 
     def warn(self, text: str) -> None:
         """A line that starts with 'warning:'; always one of the report's notes. The same one is printed once."""
-        text = f"warning: {text.removeprefix('warning: ')}"
+        text = sentence(f"warning: {text.removeprefix('warning: ')}")
         if text not in self.notes:
             self.notes.append(text)
             self._print(text, "yellow")
@@ -99,7 +101,7 @@ class Console:
         for i in range(len(columns)):
             known = [row[i] for row in rows if row[i] is not None]
             right.append(bool(known) and all(is_number(value) for value in known))
-        self._print("\n".join(table_lines(clean(title), names, texts, right, self.width)), None)
+        self._print("\n".join(table_lines(sentence(title), names, texts, right, self.width)), None)
 
     @contextmanager
     def progress(

@@ -8,7 +8,7 @@ import re
 import warnings
 from typing import Any
 
-from visiontl.report.formats import clean
+from visiontl.errors import clean
 from visiontl.report.items import Figure
 
 BLUE, ORANGE, GRAY = "#1f5f8b", "#b8541a", "#8a8a8a"

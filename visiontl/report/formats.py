@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard, cast
 
 RATES = ("lr", "peak lr", "learning rate")  # columns whose values span decades
-# A name may carry escape codes, or turn the writing direction; only tab and newline are let through.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def human(count: float) -> str:
@@ -78,11 +75,6 @@ def cell(value: Any, column: str = "") -> str:
         return ", ".join(cell(item) for item in value) or "-"
     item = getattr(value, "item", None)  # a NumPy or torch scalar
     return cell(item()) if callable(item) and getattr(value, "ndim", None) == 0 else str(value)
-
-
-def clean(text: str) -> str:
-    """Control characters written out, so that a file's name cannot steer the terminal."""
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def columns_wide(text: str) -> int:

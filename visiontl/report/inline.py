@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from visiontl.report.formats import cell, clean
+from visiontl.errors import clean
+from visiontl.report.formats import cell
 
 LINE = "rgba(128,128,128,.35)"
 INK, BLUE, ORANGE = "#808080", "#4a90c2", "#d07a2d"  # seen on white and on black

@@ -7,8 +7,9 @@ import re
 from collections.abc import Sequence
 from typing import TextIO
 
+from visiontl.errors import clean
 from visiontl.outlet import Outlet, say
-from visiontl.report.formats import clean, columns_wide
+from visiontl.report.formats import columns_wide
 
 NARROWEST = 20  # columns; what claims to be narrower is taken for that
 DEFAULT = 80  # columns of a terminal that does not say

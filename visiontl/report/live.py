@@ -11,8 +11,8 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
+from visiontl.errors import clean
 from visiontl.report.bar import Bar
-from visiontl.report.formats import clean
 
 EVERY = 0.25  # seconds between two drawings
 BAR_WIDTH = 12  # em

@@ -10,10 +10,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from visiontl.errors import refused_by_disk
+from visiontl.errors import clean, refused_by_disk
 from visiontl.report.curves import training_figures
 from visiontl.report.figures import render_figure, themed
-from visiontl.report.formats import cell, clean, duration, human
+from visiontl.report.formats import cell, duration, human
 from visiontl.report.headline import WARNINGS, how_good, what_went_wrong
 from visiontl.report.items import Figure, Pictures, Table
 from visiontl.report.pictures import picture_grid

@@ -12,8 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column
 from rich.text import Text
 
+from visiontl.errors import clean
 from visiontl.report.bar import Bar
-from visiontl.report.formats import clean
 
 GAP = "  "  # between the values of a line
 BAR_WIDTH = 24  # columns at most

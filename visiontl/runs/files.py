@@ -11,6 +11,7 @@ from typing import Any
 from visiontl.errors import CheckpointError, refused_by_disk, room_at
 
 METRICS = "metrics.jsonl"
+LARGEST = 2**53  # of a whole number; beyond it a float cannot tell one from the next
 
 
 @contextmanager
@@ -33,12 +34,18 @@ def read_lines(folder: Path) -> tuple[list[dict[str, Any]], int]:
             record = json.loads(line)
         except (ValueError, RecursionError):
             record = None
-        step = record.get("step") if isinstance(record, dict) else None
-        if isinstance(record, dict) and type(step) is int and step >= 0 and isinstance(record.get("kind"), str):
+        if isinstance(record, dict) and _is_record(record):
             records.append(record)
         else:
             lost += line.endswith(b"\n")
     return records, lost
+
+
+def _is_record(found: dict[str, Any]) -> bool:
+    """Whether a run writes such a line: its step, of which kind it is, and numbers that a float can hold."""
+    step, kind = found.get("step"), found.get("kind")
+    numbers = all(type(value) is not int or abs(value) < LARGEST for value in found.values())
+    return type(step) is int and step >= 0 and isinstance(kind, str) and numbers
 
 
 def write_text(path: Path, text: str) -> None:

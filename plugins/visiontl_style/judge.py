@@ -160,7 +160,11 @@ def held_out(arguments: argparse.Namespace) -> list[tuple[str, str]]:
         if not listed.is_file():
             raise DataError(f"{arguments.results}: a run without val photos; name some after it")
         # not splitlines, which also ends a line at characters that names may hold
-        files = [json.loads(line) for line in listed.read_text(encoding="utf-8").split("\n") if line]
+        try:
+            lines = listed.read_text(encoding="utf-8").split("\n")
+            files = [str(json.loads(line)) for line in lines if line]
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"{listed}: is not what a run writes ({error}); name some photos after the run") from None
     photos, _ = pictures_in(files, "PHOTO")
     return [(photo, photo) for photo in photos]
 

@@ -4,7 +4,7 @@
 
 A small valid folder is made for each reader, with the writers of `visiontl samples` and of runs. Then one file of it at
 a time is changed: its bytes, the values of its JSON or YAML, the cells of its tables, the chunks of its pictures, the
-opcodes of its pickles. `--number` inputs are shared out over the readers (commands on a run get a twentieth of what the
+opcodes of its pickles. `--number` inputs are shared out over the readers (commands on a run get a tenth of what the
 others get, for they take as much longer). Goes on where it was. FOLDER/fuzz.jsonl has a line for each block of inputs
 and for each failure, FOLDER/failed their content. Exits with 1 where there is a failure.
 """
@@ -24,7 +24,7 @@ from tools.campaigns.fuzzing.readers import READERS
 from tools.campaigns.fuzzing.workers import Place, verdicts
 
 BLOCK = 100  # inputs of a line in the record
-LESS = 20  # times fewer inputs for commands
+LESS = 10  # times fewer inputs for commands
 
 
 def shares(names: Sequence[str], number: int) -> dict[str, int]:

@@ -13,7 +13,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePath
@@ -92,7 +92,7 @@ def why_no_image(path: PurePath) -> str:
 
 
 @contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
+def _without_warnings() -> Generator[None]:
     """No warning of Pillow names the file; what matters is checked elsewhere."""
     with _WARNINGS, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -193,7 +193,7 @@ class Report:
         """A report.json. Raises CheckpointError, naming the file, for one that cannot be read or is none."""
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(f"{path}: cannot be read ({error})") from None
         if not isinstance(values, dict):
             raise CheckpointError(f"{path}: is not a report but a {type(values).__name__}")

@@ -103,5 +103,11 @@ def test_what_ended_in_an_internal_error_once(place, name, file, case):
 
 def test_two_verdicts_on_one_picture_are_a_failure(tmp_path, monkeypatch):
     place = Place(READERS["images"], tmp_path)
-    monkeypatch.setattr(readers.scan, "how_stored", lambda file: (_ for _ in ()).throw(IndexError("no frame")))
+    monkeypatch.setattr(readers, "verdict_of_predict", lambda file: f"{file}: damaged")
     assert workers.judged(place.reader, place.copy)[0] == "Disagreement"
+
+
+def test_what_a_header_says_of_frames_that_nobody_reads_is_no_verdict(tmp_path, monkeypatch):
+    place = Place(READERS["images"], tmp_path)
+    monkeypatch.setattr(readers.scan, "how_stored", lambda file: (_ for _ in ()).throw(IndexError("no frame")))
+    assert workers.judged(place.reader, place.copy) == ("read", "")

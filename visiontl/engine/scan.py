@@ -57,9 +57,9 @@ Scans = Mapping[str, Sequence[Photo | Bad]]
 
 
 def read(split: SampleDataset, id: int, compare: bool = False) -> Photo | Bad:
-    """Open one image, and make its sample as training would (a mask may be damaged too).
+    """Open one image, and make its sample as training would (a mask may be damaged too): that alone is the verdict.
 
-    compare: also compute what tells duplicates.
+    compare: also look at how it is stored, and compute what tells duplicates.
     """
     try:
         image = split.image(id)
@@ -79,11 +79,14 @@ def read(split: SampleDataset, id: int, compare: bool = False) -> Photo | Bad:
 
 
 def stored_as(image: Image.Image) -> Stored | None:
-    """None for an image that is no file."""
+    """None for an image that is no file, and for one whose header says what cannot be told though it was read."""
     file = image.info.get("file")
     if not file:
         return None
-    stored = how_stored(file)
+    try:
+        stored = how_stored(file)
+    except Exception:  # Pillow's parsers raise many kinds, of frames and tags that nobody reads
+        return None
     return replace(stored, turned=stored.turned or "turned" in image.info)  # EXIF may stand behind the pixels
 
 

@@ -25,7 +25,7 @@ from visiontl.errors import (
     did_you_mean,
     refused_by_disk,
     sentence,
-)  # fmt: skip
+)
 from visiontl.outlet import Outlet, guarded, say
 from visiontl.report.layout import tell
 from visiontl.task import Command

@@ -20,6 +20,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tools.campaigns.fuzzing.readers import READERS
 from tools.campaigns.fuzzing.workers import Place, verdicts
 
@@ -88,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--number", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
+    torch.set_num_threads(1)  # a process that is forked has none of the others
     lines = campaign(given.folder, given.reader or list(READERS), given.number, given.seed)
     print(table(lines))
     failed = [line for line in lines if "begin" not in line]

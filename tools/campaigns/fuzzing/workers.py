@@ -204,23 +204,27 @@ def verdicts(place: Place, seed: int, numbers: range, keep: Path) -> Iterator[Ve
             done += 1
             yield verdict
         os.close(reading)
-        hung = os.waitpid(child, os.WNOHANG) == (0, 0)
-        status = 0
-        if hung:
-            time.sleep(0.2)
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if ended == 0:
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
+        end = ended(child)
         left = left[done:]
         if len(left):
             file, content = place.changed(random.Random(f"{seed} {place.reader.name} {left[0]}"))
             keep.mkdir(parents=True, exist_ok=True)
             (keep / f"{place.reader.name}-{left[0]}-{file.name}").write_bytes(content)
-            what = f"the process ended (status {status})" if status else "hangs or ended"
-            yield Verdict(place.reader.name, left[0], str(file), what, "", 0.0, 0)
+            yield Verdict(place.reader.name, left[0], str(file), end, "", 0.0, 0)
             left = left[1:]
             place.restore()
+
+
+def ended(child: int) -> str:
+    """How a child that says no more has ended; one that has not is ended."""
+    for _ in range(20):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return f"the process ended ({os.waitstatus_to_exitcode(status)})"
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return f"hangs for {PATIENCE:.0f} s"
 
 
 def _answers(pipe: int) -> Iterator[Verdict]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,10 +19,10 @@ from tools.campaigns.fuzzing.workers import Place, attempt
 from visiontl.errors import DataError
 
 QUICK = (
-    *("config", "yolo", "voc", "coco-boxes", "coco-masks", "masks", "pairs", "weights", "import-weights", "hub"),
+    *("config", "yolo", "voc", "coco-boxes", "coco-masks", "masks", "pairs", "weights", "hub"),
     *("gallery", "images", "metrics", "manifest", "state"),
 )
-EACH = 12
+EACH = 8
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def broken(folder):
     if len(text) < 4:
         raise IndexError("list index out of range")
     if len(text) > 200:
-        workers.os.kill(workers.os.getpid(), 11)
+        os.kill(os.getpid(), signal.SIGKILL)
     return float("nan") if "\0" in text else text
 
 
@@ -69,7 +71,7 @@ def test_the_campaign_finds_what_it_looks_for_and_goes_on_where_it_was(tmp_path,
     lines = campaign(tmp_path, ["broken"], 150, seed=3)
     kinds = {line["kind"] for line in lines if "begin" not in line}
     assert any(kind.startswith("IndexError at ") for kind in kinds), kinds
-    assert any(kind.startswith("the process ended") for kind in kinds), kinds
+    assert "the process ended (-9)" in kinds
     assert sum(line["inputs"] for line in lines if "begin" in line) == 150
     assert campaign(tmp_path, ["broken"], 150, seed=3) == lines
     assert "| broken | 150 |" in table(lines)

@@ -235,11 +235,16 @@ def _plain_scalar(text: str, tag: str) -> Any:
 class _Loader(yaml.SafeLoader):
     """Plain scalars keep the tag "?": what they mean is decided by `_plain_scalar`.
 
-    What is nested too deeply is refused where the depth is reached: the time that PyYAML takes for it grows with the
-    square of the depth.
+    What is nested too deeply is refused where the depth is reached, and brackets before they are looked through for a
+    key: the time that PyYAML takes for them grows with the square of the depth.
     """
 
     depth = 0
+
+    def fetch_flow_collection_start(self, kind: Any) -> None:
+        if self.flow_level > MAX_DEPTH:
+            raise RecursionError
+        super().fetch_flow_collection_start(kind)
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.depth > MAX_DEPTH + 1:

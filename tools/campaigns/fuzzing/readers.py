@@ -204,7 +204,7 @@ def config(place: Path) -> None:
 
 def read_config(place: Path) -> Any:
     text = (place / "overrides.txt").read_bytes().decode("utf-8", "surrogateescape")
-    lines = [line for line in text.split("\n") if line][:20]
+    lines = [line for line in text.split("\n") if line][:4]
     read = (
         (lambda: resolve(place / "config.yaml")),
         *((lambda line=line: resolve(place / "config.yaml", [line])) for line in lines),

@@ -232,6 +232,8 @@ def open_mask(path: Path) -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{path}: more than {MAX_PIXELS:,} pixels; cut it into parts first")
             image.load()
+            if image.mode in ("P", "PA") and has_alpha(image):
+                image.convert("RGBA")  # raises where a pixel has a color that the palette lacks
             return image
     except DataError:
         raise

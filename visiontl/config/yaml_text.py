@@ -241,10 +241,10 @@ class _Loader(yaml.SafeLoader):
 
     depth = 0
 
-    def fetch_flow_collection_start(self, kind: Any) -> None:
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:
         if self.flow_level > MAX_DEPTH:
             raise RecursionError
-        super().fetch_flow_collection_start(kind)
+        super().fetch_flow_collection_start(TokenClass)
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.depth > MAX_DEPTH + 1:

@@ -61,7 +61,10 @@ MENDED = {
     errno.EAGAIN: "; let more processes run (ulimit -u), or take fewer loader.workers",
 }
 
-NO_MEMORY = re.compile(r"can't allocate memory|bad_alloc|[Cc]annot allocate memory")  # of torch and others
+# of torch, oneDNN and Python
+NO_MEMORY = re.compile(
+    "can't allocate memory|bad_alloc|[Cc]annot allocate|could not create a (primitive|memory)|new thread"
+)
 
 Call = tuple[Command, argparse.Namespace]
 """A command and what it is called with. Parsing ends before it runs, so nothing of it is on the stack of a training."""

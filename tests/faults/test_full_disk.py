@@ -227,6 +227,8 @@ def test_errors_of_the_system_are_told_with_what_to_do():
     )
     assert told.startswith("error: no memory is left (DefaultCPUAllocator: can't allocate")
     assert code == 1
+    for words in ("could not create a primitive", "can't start new thread"):
+        assert cli.explained(RuntimeError(words))[0].startswith(f"error: no memory is left ({words})")
 
 
 @pytest.mark.skipif(not shutil.which("mount") or os.geteuid() != 0, reason="only root can mount a small disk")

@@ -15,7 +15,8 @@ from typing import Any
 from visiontl.commands.arguments import split_arguments, warn_of_plugins
 from visiontl.commands.results import answer, speech_flags
 from visiontl.errors import ConfigError, Stopped, did_you_mean, first_line, sentence, shortened
-from visiontl.report.formats import clean, number
+from visiontl.report.formats import number
+from visiontl.report.layout import tell
 from visiontl.task import Command
 
 READY = "quickstart"  # a task's ready config of this name is its quick start

@@ -110,7 +110,8 @@ def require_writable(folder: Path) -> None:
         raise CheckpointError(f"{folder} cannot be made: {above} is no folder")
     if not os.access(above, os.W_OK | os.X_OK):
         raise CheckpointError(f"{folder} cannot be {'written to' if above == whole else f'made: {above} is read-only'}")
-    if shutil.disk_usage(above).free < LEAST:
+    disk = shutil.disk_usage(above)
+    if disk.total and disk.free < LEAST:  # a system's own places, such as /proc, have no size
         raise CheckpointError(
             f"{folder} cannot be written to: the disk is full, {room_at(above)}; make room, or choose another folder"
         )

@@ -259,7 +259,11 @@ def hub(place: Path) -> None:
 
 def read_hub(place: Path) -> Any:
     entry, _ = plugins.backbone_entry(TINY)
-    with mock.patch.object(downloads, "hub_file", lambda _, name: place / name if (place / name).exists() else None):
+
+    def hub_file(repository: str, filename: str, offline: bool = False) -> Path | None:
+        return place / filename if (place / filename).exists() else None
+
+    with mock.patch.object(downloads, "hub_file", hub_file):
         backbone, _ = weights.make_backbone(entry, "hf-hub:owner/name")
     spec = backbone.spec
     return [torch.tensor([*spec.mean, *spec.std, spec.crop])]

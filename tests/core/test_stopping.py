@@ -188,7 +188,7 @@ def test_a_report_that_cannot_be_written_is_made_when_the_run_goes_on(case, tmp_
 
 
 def test_too_small_a_disk_is_said_before_the_first_update(case, monkeypatch, capsys):
-    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 5_400_000}))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 5_400_000, "total": 10**9}))
     report = visiontl.train(case.resolved("train.epochs=1", "run.name=run"))
     said = next(note for note in report["notes"] if "make room" in note)
     assert "the disk has 5.4 MB free, and checkpoints and the best model take up to " in said

@@ -63,7 +63,7 @@ def test_a_disk_that_fills_at_the_start_ends_in_words_and_leaves_the_name_free(c
 def test_a_disk_that_is_full_before_the_start_is_known_at_once(case, tmp_path, monkeypatch, capsys):
     resolved = case.resolved("run.name=run")
     (tmp_path / "c.yaml").write_text(to_yaml(resolved, comments=False))
-    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1234))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1234, total=10**9))
     assert cli.main(["train", str(tmp_path / "c.yaml")]) == 2
     said = capsys.readouterr().err
     assert "runs cannot be written to: the disk is full, 1,234 bytes are free there; make room" in said

@@ -134,7 +134,9 @@ def campaign(folder: Path, number: int, tasks: list[str], seed: int = 0) -> list
     done_before = sum(len(result.moments) for result in results)
     while (done := sum(len(result.moments) for result in results)) < number:
         setting = settings[len(results) % len(settings)]
-        turn = len(results) + len(results) // len(settings)  # each setting meets each plan
+        rounds = len(results) // len(settings)
+        # each setting meets each plan: another one in each round
+        turn = len(results) + (rounds if len(settings) % len(PLANS) == 0 else 0)
         plan = list(PLANS)[turn % len(PLANS)]
         result = killed_run(folder, setting, plan, random.Random(f"{seed} {len(results)}"), len(results))
         results.append(result)

@@ -82,33 +82,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     75: stopped by a signal and saved; 130: ^C before there was anything to save; 141: nobody reads what was asked for.
     What cannot be printed ends no command that makes more than words."""
     with guarded() as (out, err):
-        return called(sys.argv[1:] if argv is None else argv, out, err)
-
-
-def called(argv: Sequence[str], out: Outlet, err: Outlet) -> int:
-    arguments = list(argv)
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    debug = "--debug" in arguments[:end]
-    arguments = [a for i, a in enumerate(arguments) if a != "--debug" or i > end]
-    as_json = "--json" in arguments[:end]
-    try:
-        command, given = parse(arguments)
-        debug, as_json = debug or getattr(given, "verbose", False), wants_json(given)
-        with spoken(given) as results:
-            code = command.run(given) or 0
-        answers = results if as_json else out if command.name in ANSWERING else None
-        return code or code_of_words(out, err, answers)
-    except (Exception, KeyboardInterrupt, SystemExit) as error:  # a plugin's function may even call sys.exit
-        message, code = explained(error)
-        if debug or not (isinstance(error, RankFailed) and error.said):
-            complain(message, debug and not isinstance(error, Stopped))
-        if as_json and rank() == 0:
-            say(to_json({"error": message.removeprefix("error: "), "exit_code": code}), out)
-        return code
-    finally:
-        distributed = sys.modules.get("visiontl.processes.ranks")  # absent where no command got so far
-        if distributed is not None:
-            distributed.shutdown()
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        end = arguments.index("--") if "--" in arguments else len(arguments)
+        debug = "--debug" in arguments[:end]
+        arguments = [a for i, a in enumerate(arguments) if a != "--debug" or i > end]
+        as_json = "--json" in arguments[:end]
+        try:
+            command, given = parse(arguments)
+            debug, as_json = debug or getattr(given, "verbose", False), wants_json(given)
+            with spoken(given) as results:
+                code = command.run(given) or 0
+            answers = results if as_json else out if command.name in ANSWERING else None
+            return code or code_of_words(out, err, answers)
+        except (Exception, KeyboardInterrupt, SystemExit) as error:  # a plugin's function may even call sys.exit
+            message, code = explained(error)
+            if debug or not (isinstance(error, RankFailed) and error.said):
+                complain(message, debug and not isinstance(error, Stopped))
+            if as_json and rank() == 0:
+                say(to_json({"error": message.removeprefix("error: "), "exit_code": code}), out)
+            return code
+        finally:
+            distributed = sys.modules.get("visiontl.processes.ranks")  # absent where no command got so far
+            if distributed is not None:
+                distributed.shutdown()
 
 
 def code_of_words(out: Outlet, err: Outlet, answers: Outlet | None) -> int:

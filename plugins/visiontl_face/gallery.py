@@ -142,7 +142,8 @@ def change_gallery(gallery: Gallery, folder: Path) -> None:
         for path in (unfinished, folder / new):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-        raise DataError(f"{folder}: cannot be changed ({error})") from None
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        raise DataError(f"{folder}: cannot be changed ({why})") from None
     for name in old:  # and what a change that was cut off had left: who was removed is gone from the disk too
         (folder / name).unlink(missing_ok=True)
 

@@ -21,6 +21,10 @@ ROOM = 1 << 28  # bytes that all tensors together may claim beyond their storage
 STEPS = 5_000_000  # opcodes of a pickle; a state dict has about 30 for a tensor
 LEGACY = 0x1950A86A20F9469CFC6C  # the number that torch's files of before 1.6 begin with
 WIDTHS = {"ComplexFloatStorage": 8, "ComplexDoubleStorage": 16, "QInt32Storage": 4}  # beside those of `arrays`
+DAMAGE = (  # what zipfile raises of damaged directories and names
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+    *(NotImplementedError, EOFError, RuntimeError, ValueError, LookupError, OverflowError),
+)
 MAKERS = ("bytearray", "bytes", "Parameter")  # and classes of tensors and storages
 
 
@@ -98,7 +102,9 @@ def _check_zip(file: IO[bytes], size: int) -> None:
             calls: list[Made] = []
             pickles.read(io.BytesIO(archive.read(pickled[0])), outside, calls, STEPS)
             _check_claims(outside, calls, sizes, size)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, struct.error) as error:
+    except Unreadable:
+        raise
+    except DAMAGE as error:
         raise Unreadable(f"its archive is damaged ({error})") from None
 
 

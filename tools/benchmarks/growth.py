@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +50,7 @@ had before. The exponent is log(ratio) / log(growth of the input): 1 is linear; 
 """
 LOOKS = 20  # pictures that all files of a folder show
 TOLERANCE = 1.15  # of an exponent, until it is said to grow faster: processors are shared
+WARM = 20  # of what grows, before it is measured
 PIECE = 48  # pixels of a side of the many files
 TASKS = ("classification", "detection", "segmentation", "face", "style")
 KINDS = {
@@ -82,8 +84,9 @@ def tables(options: Options) -> Iterator[tuple[str, Callable[[], Table]]]:
     yield f"Memory of large pictures{suffix}", partial(pictures, 400 if quick else 4800, quick)
 
 
-def cost(work: Callable[[Any], object], prepare: Callable[[], Any]) -> Cost:
-    """Of `work(prepare())` in a forked process, without the preparation. Raises BenchmarkError where it fails."""
+def cost(work: Callable[[Any], object], prepare: Callable[[], Any], warm: Callable[[], Any] | None = None) -> Cost:
+    """Of `work(prepare())` in a forked process, without the preparation, after `work(warm())`, which imports what is
+    imported once. Raises BenchmarkError where it fails."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -91,6 +94,8 @@ def cost(work: Callable[[Any], object], prepare: Callable[[], Any]) -> Cost:
         try:
             silence = os.open(os.devnull, os.O_WRONLY)
             os.dup2(silence, 1)
+            if warm is not None:
+                work(warm())
             given = prepare()
             gc.collect()
             Path("/proc/self/clear_refs").write_text("5")
@@ -100,6 +105,8 @@ def cost(work: Callable[[Any], object], prepare: Callable[[], Any]) -> Cost:
             seconds = ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
             os.write(writing, json.dumps([seconds, resident("VmHWM") - before]).encode())
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
     os.close(writing)
@@ -124,15 +131,19 @@ def growth(quick: bool) -> Table:
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         base = Path(temporary)
-        runs = trained(base, TASKS[:1])
+        (base / "photos").mkdir()
+        runs = trained(base, TASKS[:1], {"data": str(folder_of(base / "photos", 40, 4))})
         for number, case in enumerate(cases(runs)):
             small, large = (size // 20 for size in case.sizes) if quick else case.sizes
             measured = []
             for size in (small, large):
-                folder = base / f"{number}-{size}"
+                folder, first = base / f"{number}-{size}", base / f"{number}-{size}-warm"
                 folder.mkdir()
-                measured.append(cost(case.work, partial(case.prepare, folder, size)))
+                first.mkdir()
+                prepare, warm = partial(case.prepare, folder, size), partial(case.prepare, first, WARM)
+                measured.append(cost(case.work, prepare, warm))
                 shutil.rmtree(folder)
+                shutil.rmtree(first)
             rows.append(
                 [
                     case.command,
@@ -168,20 +179,21 @@ def exponent(small: float, large: float, times: float) -> float:
     return math.log(large / small) / math.log(times)
 
 
-def trained(base: Path, tasks: tuple[str, ...]) -> dict[str, Path]:
-    """A run of each task's tiny network, trained in a process of its own."""
+def trained(base: Path, tasks: tuple[str, ...], section: Mapping[str, Any] | None = None) -> dict[str, Path]:
+    """A run of each task's tiny network, trained in a process of its own. section: keys of the task, such as its data;
+    else its example."""
     for task in tasks:
-        case = Case(task, base / task)
+        case = Case(task, base / task, section or {})
         cost(visiontl.train, partial(case.resolved, "train.epochs=1", "run.name=run"))
     return {task: base / task / "runs" / "run" for task in tasks}
 
 
 def cases(runs: Mapping[str, Path]) -> Iterator[Growing]:
-    run, tiny = runs["classification"], ("train.epochs=1", "train.max_bad=1")[:1]
+    run = runs["classification"]
     classification, detection = plugins.task("classification"), plugins.task("detection")
 
-    def config(data: Path, *overrides: str) -> Any:
-        return Case("classification", data.parent / "work", {"data": str(data)}).resolved(*tiny, *overrides)
+    def config(data: Path) -> Any:
+        return Case("classification", data.parent / "work", {"data": str(data)}).resolved("train.epochs=1")
 
     def begun(data: Path) -> object:
         return set_up(config(data), limit=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -17,6 +18,7 @@ from tests.shared import ROOT
 from visiontl import cli
 from visiontl.config.write import to_yaml
 from visiontl.outlet import Outlet, guarded, say
+from visiontl.task import Command
 from visiontl.testing.case import Case
 
 FULL = "No space left on device"
@@ -136,7 +138,8 @@ def test_an_error_that_cannot_be_printed_keeps_its_exit_code(place, words, where
 
 def test_what_is_lost_on_stderr_is_said_on_stdout(place, monkeypatch):
     out = io.StringIO()
-    monkeypatch.setattr(cli, "called", lambda argv, out, err: say("x", err) or cli.code_of_words(out, err, None))
+    command = Command("x", "say x on stderr", lambda parser: None, lambda given: say("x", sys.stderr))
+    monkeypatch.setattr(cli, "parse", lambda argv: (command, argparse.Namespace()))
     assert called([], out, full(), monkeypatch) == 0
     assert out.getvalue().splitlines() == [f"warning: some of what was said could not be printed ([Errno 28] {FULL})"]
 

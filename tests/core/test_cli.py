@@ -264,6 +264,10 @@ def test_runs_and_configs_in_the_place_of_the_other_are_told_apart(capsys, calls
     _, _, err = run(capsys, "train", "runs/renamed")
     assert "it is a run, made of the config runs/renamed/config.yaml: with resume=runs/renamed behind it" in err
     assert "task.data=runs" in run(capsys, "train", "runs")[2]
+    for name in ("report.html", "model/model.safetensors"):
+        (tmp_path / "runs" / "renamed" / name).write_text("<!doctype html>")
+        line = f"runs/renamed/{name}: is a file of the run runs/renamed, not a config; name the run's folder"
+        assert line in run(capsys, "evaluate", f"runs/renamed/{name}")[2]
 
 
 def test_words_of_other_programs_for_commands(capsys, tmp_path):
@@ -624,6 +628,8 @@ def test_json_is_one_document_on_stdout_and_all_else_on_stderr(capsys, calls, tm
     ]
     assert out.isascii()
     assert code == 0
+    values = json.loads(run(capsys, "config", path, "train.epochs=7", "--json")[1])
+    assert (values["task"]["name"], values["train"]["epochs"]) == ("toy", 7)
     found = json.loads(run(capsys, "list", "tasks", "--json")[1])
     assert [row["task"] for row in found] == ["quiet", "toy"]
     assert "classification/quickstart" in [row["config"] for row in json.loads(run(capsys, "configs", "--json")[1])]

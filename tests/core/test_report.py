@@ -17,6 +17,7 @@ from visiontl import plugins, testing
 from visiontl.engine import predict
 from visiontl.engine.train import finish, fit
 from visiontl.errors import CheckpointError, PluginError
+from visiontl.report.formats import titled
 from visiontl.report.run import BackboneFacts, Best, Loaded, PhaseRows, Portion, Report, StageRow, Training
 from visiontl.report.values import json_value
 
@@ -45,6 +46,16 @@ def test_values_become_what_json_holds(given: Any, expected: Any) -> None:
     assert found == expected
     assert repr(found) == repr(expected)  # 1, 1.0 and True are equal, and np.float64(0.5) prints otherwise
     json.dumps(found, allow_nan=False)
+
+
+def test_scores_are_titled_as_the_field_spells_them() -> None:
+    assert [titled(name) for name in ("miou_per_image", "auc", "AP50", "top1", "map")] == [
+        "mIoU per image",
+        "AUC",
+        "AP50",
+        "top1",
+        "mAP",
+    ]
 
 
 def test_a_nan_that_is_still_compared_may_stay() -> None:

@@ -21,6 +21,7 @@ from visiontl.config.yaml_text import Parsed, forbidden, parse_text
 from visiontl.errors import ConfigError, PluginError, VisionTLError, closest
 from visiontl.task import Task
 
+YAML = (".yaml", ".yml")
 MADE = ("example", "samples")  # values of task.data that stand for data which the task makes on the spot
 
 
@@ -123,6 +124,8 @@ def _read(path: Path) -> Parsed:
             raise ConfigError(f"{path}: is a folder; {_in_folder(path)}")
         if path.exists() and not path.is_file():  # a pipe or a device may have no end
             raise ConfigError(f"{path}: is no regular file; save the config to one")
+        if path.suffix not in YAML and (run := _run_around(path)) is not None:
+            raise ConfigError(f"{path}: is a file of the run {run}, not a config; name the run's folder")
         raw = path.read_bytes()
     except FileNotFoundError:
         known = ready.runs()
@@ -139,10 +142,21 @@ def _read(path: Path) -> Parsed:
     return parse_text(text, str(path))
 
 
+def _run_around(path: Path) -> Path | None:
+    """The run folder that a file lies in, not deeper than a checkpoint's files do."""
+    return next(
+        (one for one in list(path.parents)[:3] if (one / "config.yaml").is_file() and _holds_weights(one)), None
+    )
+
+
+def _holds_weights(folder: Path) -> bool:
+    return any((folder / name).is_dir() for name in ("model", "checkpoints"))
+
+
 def _in_folder(path: Path) -> str:
     """What to do with a folder that was named in place of a config: a run, data, or one that holds configs."""
-    inside = sorted(p.name for p in path.iterdir() if p.suffix in (".yaml", ".yml"))
-    if "config.yaml" in inside and any((path / name).is_dir() for name in ("model", "checkpoints")):
+    inside = sorted(p.name for p in path.iterdir() if p.suffix in YAML)
+    if "config.yaml" in inside and _holds_weights(path):
         return (
             f"it is a run, made of the config {path / 'config.yaml'}: with resume={path} behind it the run goes on; "
             f"init={path} behind another config starts from its weights"

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, cast
 
 from visiontl.report.curves import Points, points
-from visiontl.report.formats import cell, is_number
+from visiontl.report.formats import cell, is_number, titled
 from visiontl.report.run import Report, StageRow, Suggestion, Training
 
 MOST = 4  # suggestions of one report
@@ -178,7 +178,7 @@ class Measured:
         if self.score - end <= least or since is None or since < FALLS:
             return ""
         assert self.training.best is not None
-        name = self.training.best.score.replace("_", " ")
+        name = titled(self.training.best.score)
         return (
             f"val {name} was best at step {steps[values.index(max(values))]:,.0f} ({cell(abs(self.score))}) and went "
             f"to {cell(abs(end))}, while the training loss fell by another {since:.0%}."

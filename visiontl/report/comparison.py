@@ -14,7 +14,7 @@ from visiontl.report import compared
 from visiontl.report.compared import Compared, Seeds, Verdict
 from visiontl.report.curves import keys, running_mean, thin
 from visiontl.report.figures import render_figure, themed
-from visiontl.report.formats import cell, duration, human, is_number
+from visiontl.report.formats import cell, duration, human, is_number, titled
 from visiontl.report.items import Figure
 from visiontl.report.noise import LEVEL, Interval
 from visiontl.report.page import render
@@ -78,7 +78,7 @@ def overview(runs: Sequence[Compared]) -> Grid:
     lines = [[run.name] for run in runs]
     if score is not None:
         for split in names:
-            columns += [f"{split} {score}".replace("_", " ")]
+            columns += [titled(f"{split} {score}")]
             right += [True]
             for line, run in zip(lines, runs, strict=True):
                 line.append(cell(run.score(split, score)))

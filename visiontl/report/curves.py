@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from visiontl.report.figures import BLUE, CYCLE, GRAY, SOFT
-from visiontl.report.formats import is_number, scientific
+from visiontl.report.formats import is_number, scientific, titled
 from visiontl.report.items import Figure
 from visiontl.report.run import Best, Training
 
@@ -82,7 +82,7 @@ def draw(plot: Plot, ax: Any) -> None:
             ax.plot(x, y, color=color, alpha=0.25, linewidth=0.8)
             y = running_mean(y, max(3, len(y) // 25))
         dots = "o" if plot.how == "marked" or len(x) < 2 else ""
-        ax.plot(x, y, color=color, linewidth=1.5, marker=dots, markersize=3.5, label=name.replace("_", " "))
+        ax.plot(x, y, color=color, linewidth=1.5, marker=dots, markersize=3.5, label=titled(name))
     best = plot.best
     if best is not None and best.score in curves and best.value is not None:
         ring = {"marker": "o", "markersize": 9, "fillstyle": "none", "linestyle": ""}

@@ -8,6 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard, cast
 
 RATES = ("lr", "peak lr", "learning rate")  # columns whose values span decades
+SPELLED = {
+    "auc": "AUC",
+    "eer": "EER",
+    "iou": "IoU",
+    "map": "mAP",
+    "miou": "mIoU",
+    "psnr": "PSNR",
+    "rmse": "RMSE",
+    "ssim": "SSIM",
+}
 
 
 def human(count: float) -> str:
@@ -75,6 +85,11 @@ def cell(value: Any, column: str = "") -> str:
         return ", ".join(cell(item) for item in value) or "-"
     item = getattr(value, "item", None)  # a NumPy or torch scalar
     return cell(item()) if callable(item) and getattr(value, "ndim", None) == 0 else str(value)
+
+
+def titled(name: str) -> str:
+    """A score's or a column's name for people: 'miou_per_image' -> 'mIoU per image'."""
+    return " ".join(SPELLED.get(word, word) for word in name.replace("_", " ").split(" "))
 
 
 def columns_wide(text: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from visiontl.report.formats import cell, is_number
+from visiontl.report.formats import cell, is_number, titled
 from visiontl.report.run import Report
 
 WARNINGS = 4  # on the first screen; the others stand with the notes
@@ -60,7 +60,7 @@ def how_good(report: Report) -> Good | None:
     if report.ranked is not None:
         where.append("higher is better" if report.ranked.better == "max" else "lower is better")
     return Good(
-        score=score.replace("_", " "),
+        score=titled(score),
         value=cell(own[split]),
         split=split,
         where=", ".join(filter(None, where)),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from visiontl.report.formats import cell, human, is_number
+from visiontl.report.formats import cell, human, is_number, titled
 from visiontl.report.items import Table
 from visiontl.report.run import PhaseRows, Report
 
@@ -48,7 +48,7 @@ def score_table(scores: Scores) -> Grid | None:
         return None
     rows = [
         [
-            name.replace("_", " "),
+            titled(name),
             *(cell(split.get(name)) if _scalar(split.get(name)) else "-" for split in scores.values()),
         ]
         for name in names
@@ -63,7 +63,7 @@ def nested_tables(scores: Scores) -> list[Grid]:
     names = dict.fromkeys(name for split in scores.values() for name, value in split.items() if _mapping(value))
     tables: list[Grid] = []
     for name in names:
-        title = name.replace("_", " ")
+        title = titled(name)
         splits: Scores = {split: values[name] for split, values in scores.items() if _mapping(values.get(name))}
         if all(_table(values) for values in splits.values()):
             tables += [_two_way(f"{title} ({split})", values) for split, values in splits.items()]

@@ -103,7 +103,8 @@ class SampleStep(Protocol):
 class CollateStep(Protocol):
     """Samples -> batch. Picklable.
 
-    generator: for what is drawn for the batch as a whole (mixup); None in evaluation and prediction.
+    generator: for what is drawn for the batch as a whole (mixup); None in evaluation and prediction. Where images lack
+    labels, `labeled`: {term of the loss: how many have one}; loss finds there what to divide each term's sum by.
     """
 
     def __call__(self, cfg: Any, samples: list[Any], generator: torch.Generator | None, meta: Meta, /) -> Batch: ...

@@ -24,7 +24,8 @@ from tests.shared import ROOT
 from visiontl import cli, plugins
 from visiontl.errors import ConfigError, PolicyError, VisionTLError
 from visiontl.hookspecs import hookimpl
-from visiontl.testing import CHECKS, Case, answers, backbones, checks, packages, policies
+from visiontl.kit.partial import labeled_mean
+from visiontl.testing import CHECKS, Case, answers, backbones, checks, packages, policies, ranks
 from visiontl.testing import steps as inputs
 from visiontl.testing.verdicts import verdicts
 
@@ -291,6 +292,38 @@ def drawn_collate(cfg, samples, generator, meta):
     return {**batch, "points": batch["points"] + torch.rand(1) * 0.01} if generator else batch
 
 
+class Partly(steps.Arrows):
+    """A third of the photos has no points."""
+
+    def __getitem__(self, key):
+        made = super().__getitem__(key)
+        return {**made, "known": key[0] % 3 > 0, "points": made["points"] * (key[0] % 3 > 0)}
+
+
+def stating(cfg, samples, generator, meta):
+    batch = steps.collate(cfg, samples, generator, meta)
+    known = torch.tensor([one.get("known", True) for one in samples])
+    return {**batch, "known": known, "labeled": {"points": int(known.sum())}}
+
+
+def distances(outputs, batch):
+    return (outputs["points"] - batch["points"])[batch["known"]].square().mean((1, 2))  # (N,)
+
+
+def partial_loss(cfg, outputs, batch, meta):
+    return {"loss": labeled_mean(distances(outputs, batch), batch, "points")}
+
+
+def mean_of_the_batch(cfg, outputs, batch, meta):
+    return {"loss": distances(outputs, batch).sum() / max(1, int(batch["known"].sum()))}
+
+
+def nothing_without_labels(cfg, outputs, batch, meta):
+    if not batch["known"].any():
+        return {"loss": torch.zeros((), requires_grad=True)}
+    return partial_loss(cfg, outputs, batch, meta)
+
+
 class Looking(visiontl_keypoints.KeypointsConfig):
     @field_validator("data")
     @classmethod
@@ -350,6 +383,16 @@ TASKS = {
     "rows that change the batch": ({"rows": scaling_rows}, answers.changes_no_batch, "rows: it changes"),
     "a summed loss": ({"loss": summed}, answers.averages_its_loss, "loss: .* twice"),
     "a loss per image": ({"loss": each}, answers.averages_its_loss, "the task's loss must be a scalar"),
+    "a mean over the labels of the batch alone": (
+        {"data": with_splits(of_class(Partly)), "collate": stating, "loss": mean_of_the_batch},
+        answers.counts_labeled_images_alone,
+        "loss: the gradient of",
+    ),
+    "no gradient without labels": (
+        {"data": with_splits(of_class(Partly)), "collate": stating, "loss": nothing_without_labels},
+        answers.counts_labeled_images_alone,
+        "loss: .* got no gradient",
+    ),
     "a loss without a name": ({"loss": nameless}, answers.averages_its_loss, "the task's `loss` gave"),
     "rows in another order": ({"rows": sorted_rows}, answers.answers_each_image_by_itself, "rows"),
     "rows that depend on batch mates": ({"rows": relative_rows}, answers.answers_each_image_by_itself, "rows"),
@@ -628,6 +671,19 @@ def test_without_a_fault_all_holds(keypoints, monkeypatch):
     said = [(one.check, one.said) for one in verdicts("keypoints", quick=True)]
     assert len(said) > 30
     assert [one for one in said if one[1]] == []
+
+
+def test_a_task_with_partial_labels_holds_what_it_must(tmp_path):
+    data = with_splits(of_class(Partly))
+    plugin = Offered(replace(TASK, name="partial", data=data, collate=stating, loss=partial_loss))
+    plugins.register(plugin, "partial")
+    try:
+        for check in (answers.counts_labeled_images_alone, answers.averages_its_loss, answers.changes_no_batch):
+            check(Case("partial", tmp_path / check.__name__))
+        assert ranks.check_weights(Case("partial", tmp_path)) == []  # one batch, and two of half its size
+    finally:
+        plugins.manager().unregister(plugin)
+        plugins._registry().offered.clear()
 
 
 def test_every_check_says_its_clause():

@@ -23,6 +23,7 @@ from visiontl.engine.ledger import Ledger
 from visiontl.engine.onward import next_command
 from visiontl.engine.optim import in_steps, lr_factor, set_lr
 from visiontl.engine.order import images_of, training_keys
+from visiontl.engine.partial import divisors
 from visiontl.engine.prepare import Run, set_up
 from visiontl.engine.rehearse import rehearse
 from visiontl.engine.reporting import report_items, report_of, shown_in_training, side_by_side, write
@@ -124,8 +125,7 @@ def fit(run: Run) -> Ledger:
             factor = lr_factor(config.optim, step, run.total, run.steps_per_epoch)
             set_lr(optimizer, factor)
             loss = torch.zeros((), device=device)  # (), of this rank
-            for index, micro in enumerate(group):
-                batch = next(batches)
+            for index, (micro, batch) in enumerate(zip(group, divisors(batches, group), strict=True)):
                 cached = replayed(run, batch["id"].tolist(), epoch)
                 batch = to_device(batch, device)
                 batch["progress"] = step / run.total

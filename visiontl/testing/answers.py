@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from visiontl.engine.model import export
+from visiontl.engine.partial import LABELED, divisors
 from visiontl.engine.predict import load
 from visiontl.engine.prepare import Run
 from visiontl.engine.rows import in_fp32
@@ -25,11 +26,12 @@ from visiontl.kit.words import some
 from visiontl.report.formats import is_number
 from visiontl.report.values import json_value
 from visiontl.testing.case import Case, same, state
-from visiontl.testing.double import in_double
+from visiontl.testing.double import hold, in_double
 from visiontl.testing.equality import difference
 from visiontl.testing.steps import COUNT, batch_of, judged
 
 LEARNING = 40  # updates
+FEW = 32  # images that are looked through for those without a label
 MIXED = 6  # times that images are dealt out anew
 ALMOST = 1e-6  # relative, in float64
 OUTSIDE = 0.5  # how far pixels given to the backbone may lie outside 0..1: what a network painted may, a little
@@ -206,6 +208,62 @@ def averages_its_loss(case: Case) -> None:
     assert not summed, f"loss: {once:.4g} for 4 images, {twice:.4g} for them twice: take the mean over the batch"
 
 
+def counts_labeled_images_alone(case: Case) -> None:
+    """collate, loss: where batches state `labeled`, two batches of an update teach what one of both teaches, and each
+    gives every parameter a gradient, with labels or without."""
+    with in_double():
+        run = case.run()
+        split = run.data.train
+        assert split is not None
+        stated = {id: batch_of(run, split, [id]).get(LABELED) for id in range(min(FEW, len(split)))}
+        numbers = {id: one for id, one in stated.items() if isinstance(one, Mapping)}
+        if not numbers:
+            return
+        ids = sorted(numbers, key=lambda id: sum(map(float, numbers[id].values())))  # who has least comes first
+        ids = [*ids[:COUNT], *ids[-COUNT:]]
+        assert any(not all(numbers[id].values()) for id in ids), (
+            f"data: the first {len(numbers)} images of the example have a label for every term; leave some out there, "
+            "or nobody can see what happens then"
+        )
+        hold(run.built.model.train())
+        whole, reached = gradients(run, [ids])
+        for cut in (2, COUNT, len(ids) - 2):
+            parts, both = gradients(run, [ids[:cut], ids[cut:]])
+            missed = sorted(reached[0] - set.intersection(*both))
+            assert not missed, (
+                f"loss: {some(missed)} got no gradient from one of the batches; add visiontl.kit.partial.zero of what "
+                "a batch gives no reason to read"
+            )
+            largest = max(float(one.abs().max()) for one in whole.values())
+            apart = {name: float((parts[name] - one).abs().max()) for name, one in whole.items()}
+            worst = max(apart, key=apart.__getitem__)
+            assert apart[worst] <= ALMOST * largest, (
+                f"loss: the gradient of {worst} is {apart[worst] / largest:.1e} of the largest apart between one batch "
+                f"of {len(ids)} images and two of them: divide sums by batch['{LABELED}'], not by the number of images "
+                "in the batch (visiontl.kit.partial.labeled_mean)"
+            )
+
+
+def gradients(run: Run, parts: Sequence[Sequence[int]]) -> tuple[dict[str, Tensor], list[set[str]]]:
+    """What an update of these micro-batches learns: {parameter: gradient}, and whom each of them reached."""
+    task, cfg, meta, model = run.resolved.task, run.resolved.cfg, run.built.meta, run.built.model
+    split, total = run.data.train, sum(map(len, parts))
+    assert split is not None
+    learned: dict[str, Tensor] = {}
+    reached: list[set[str]] = []
+    group = [[tuple(ids)] for ids in parts]
+    for batch in divisors((batch_of(run, split, list(ids)) for ids in parts), group):
+        loss = task.loss(cfg, in_fp32(model(batch)), batch, meta)["loss"] * (len(batch["id"]) / total)
+        loss.backward()
+        found = {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
+        reached.append(set(found))
+        learned = {name: learned.get(name, 0) + one for name, one in found.items()} | {
+            name: one for name, one in learned.items() if name not in found
+        }
+        model.zero_grad(set_to_none=True)
+    return learned, reached
+
+
 # scores
 
 
@@ -369,6 +427,7 @@ CHECKS = [
     keeps_its_state_in_the_module,
     changes_no_batch,
     averages_its_loss,
+    counts_labeled_images_alone,
     answers_alike_twice,
     answers_each_image_by_itself,
     scores_more_for_the_right_images,

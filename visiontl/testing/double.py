@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 
@@ -42,3 +43,12 @@ def in_double() -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(before)
+
+
+def hold(model: nn.Module) -> None:
+    """Keep dropout, drop path and batch norm in eval mode, whoever asks for training mode."""
+    for module in model.modules():
+        name = type(module).__name__.lower()
+        if isinstance(module, _BatchNorm) or "drop" in name or "stochastic" in name:
+            module.eval()
+            module.train = lambda mode=True, module=module: module  # type: ignore[method-assign]

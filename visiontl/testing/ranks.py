@@ -25,14 +25,14 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
 from visiontl import plugins
 from visiontl.config.resolve import Resolved
 from visiontl.engine import loader, order
 from visiontl.engine.device import current_device, to_device
 from visiontl.engine.model import Built
+from visiontl.engine.partial import LABELED
 from visiontl.engine.prepare import Run, set_up
 from visiontl.engine.rows import gather_rows, in_fp32, merge_rows, score_rows
 from visiontl.engine.train import fit
@@ -43,7 +43,7 @@ from visiontl.runs import store
 from visiontl.task import Data, SampleDataset
 from visiontl.testing.case import Case, same, state
 from visiontl.testing.checks import POLICIES
-from visiontl.testing.double import in_double
+from visiontl.testing.double import hold, in_double
 from visiontl.testing.witness import Witness, differing, digests
 
 EFFECTIVE = 12  # images per update: 1 x 12 = 2 x 6 = 3 x 4, each also in two micro-batches
@@ -194,15 +194,6 @@ def weights_of(case: Case, batch_size: int, accumulate: int) -> tuple[dict[str, 
     return start, state(run)
 
 
-def hold(model: nn.Module) -> None:
-    """Keep dropout, drop path and batch norm in eval mode, whoever asks for training mode."""
-    for module in model.modules():
-        name = type(module).__name__.lower()
-        if isinstance(module, _BatchNorm) or "drop" in name or "stochastic" in name:
-            module.eval()
-            module.train = lambda mode=True, module=module: module  # type: ignore[method-assign]
-
-
 def require_a_mean(run: Run) -> None:
     """Raise NotApplicable unless the loss of some samples is the mean of the losses of its parts."""
     task, cfg, meta, split = run.resolved.task, run.resolved.cfg, run.built.meta, run.data.train
@@ -211,10 +202,13 @@ def require_a_mean(run: Run) -> None:
     assert split is not None
     source = loader.Batches(split, task.collate, cfg, meta, run.resolved.config.train.seed, training=True)
     run.built.model.train()
+    partial = False
 
     def loss(ids: range, seed: int = 0) -> float:
+        nonlocal partial
         batch = source[tuple(ids), 0, 0]
         assert not isinstance(batch, loader.Failure), batch
+        partial = LABELED in batch  # then the parts of a batch are no mean of it, but the whole update is
         batch = to_device(batch, run.accelerator.device)
         torch.manual_seed(seed)
         with torch.no_grad(), run.accelerator.autocast():
@@ -224,7 +218,7 @@ def require_a_mean(run: Run) -> None:
     whole, parts = loss(range(count)), half * loss(range(half)) + (count - half) * loss(range(half, count))
     if any(ranks.gather_objects(loss(range(count), seed=1) != whole)):
         raise NotApplicable("the loss depends on what the model draws for a batch")
-    if any(ranks.gather_objects(abs(whole - parts / count) > WEIGHTS_APART * abs(whole))):
+    if not partial and any(ranks.gather_objects(abs(whole - parts / count) > WEIGHTS_APART * abs(whole))):
         raise NotApplicable(f"the loss is no mean over samples: {whole:.6g} for {count}, {parts / count:.6g} in parts")
 
 

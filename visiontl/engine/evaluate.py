@@ -76,9 +76,15 @@ def evaluate(
 
 
 def measure(
-    subject: Subject, splits: Sequence[str] | None, console: Console, began: datetime, out: Path | None = None
+    subject: Subject,
+    splits: Sequence[str] | None,
+    console: Console,
+    began: datetime,
+    out: Path | None = None,
+    items: Sequence[Any] = (),
 ) -> Result:
-    """Rows, scores and report of the splits; by default of all that were not trained on."""
+    """Rows, scores and report of the splits; by default of all that were not trained on. items: what the report shows
+    before the splits'."""
     built, config = subject.built, subject.built.resolved.config
     task, cfg = built.resolved.task, built.resolved.cfg
     wanted = choose_splits(subject.data.splits(), splits)
@@ -113,7 +119,7 @@ def measure(
         with writing(folder, AGAIN):
             if left_out := scan.unreadable_lines(found):
                 write_text(folder / folders.UNREADABLE, left_out)
-            console.say(f"report: {write(folder, report, side_by_side(shown))}")
+            console.say(f"report: {write(folder, report, [*items, *side_by_side(shown)])}")
     ranks.barrier()
     return Result(report.to_json())
 

@@ -155,19 +155,28 @@ def write_lists(folder: Path, config: str | None, names: Mapping[str, Sequence[s
         write_text(folder / "splits" / f"{name}.txt", lines)
 
 
+def listed_files(folder: Path, split: str) -> set[str] | None:
+    """The files of a split of a run, by their names in the data; None where the run has no such list. Raises
+    CheckpointError for a list that cannot be read."""
+    path = folder / "splits" / f"{split}.txt"
+    if not path.exists():
+        return None
+    try:  # not splitlines, which also ends a line at U+2028 and other characters that names may hold
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return {str(json.loads(line)) for line in lines if line}
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error})") from None
+
+
 def compare_lists(folder: Path, names: Mapping[str, Sequence[str]], console: Console) -> None:
     """Say aloud when the files of a split are no longer those that the run was trained and judged on."""
     for name, files in names.items():
-        path = folder / "splits" / f"{name}.txt"
-        if not path.exists():
+        try:
+            saved, now = listed_files(folder, name), set(files)
+        except CheckpointError as error:
+            console.warn(f"{error}: whether the {name} split is the run's own is not known")
             continue
-        try:  # not splitlines, which also ends a line at U+2028 and other characters that names may hold
-            lines = path.read_text(encoding="utf-8").split("\n")
-            saved, now = {str(json.loads(line)) for line in lines if line}, set(files)
-        except (OSError, ValueError, RecursionError) as error:
-            console.warn(f"{path} cannot be read ({error}): whether the {name} split is the run's own is not known")
-            continue
-        if saved != now:
+        if saved is not None and saved != now:
             console.warn(
                 f"the {name} split has changed since training: {len(now - saved)} new, {len(saved - now)} gone "
                 f"({', '.join(sorted(now ^ saved)[:3])}); scores are not comparable with the run's own"

@@ -38,6 +38,8 @@ NEVER = {
     "srun torchrun": MACHINES,
     ".venv/bin/python -m pytest": REPOSITORY,
     "VISIONTL_TEST_DATA=../shared python tools/benchmark.py": REPOSITORY,
+    "visiontl merge": "tests/core/test_merging.py does the same",
+    "visiontl train photos.yaml run.name=": "three runs to be merged",
     "visiontl check": "the checks have tests of their own",
     "python tools/benchmark.py": REPOSITORY,
     "for n in 1 2 3": "starts six processes; tests/core/test_processes.py does the same",

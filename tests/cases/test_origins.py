@@ -23,7 +23,8 @@ from visiontl.testing import Case
 TINY = """
 task: {name: brightness, data: photos, dropout: 0.0}
 backbone: {name: visiontl/tiny, weights: none, image_size: 64}
-train: {epochs: 2, batch_size: 4, precision: fp32, channels_last: false, cache: false}
+train: {epochs: 2, batch_size: 4, precision: fp32, channels_last: false}
+features: {cache: off}
 loader: {workers: 0}
 """
 

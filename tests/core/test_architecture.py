@@ -30,7 +30,11 @@ CHAIN = [
     {"runs": "what a run leaves on disk"},
     {"config": "from text to a validated run"},
     {"plugins": "who offers what"},
-    {"backbones": "every source of backbones behind one contract", "freezing": "what trains, when and how fast"},
+    {
+        "backbones": "every source of backbones behind one contract",
+        "features": "features on disk, found again by what they belong to",
+        "freezing": "what trains, when and how fast",
+    },
     {"kit": "what authors of tasks and of backbones share by calling it"},
     {"hookspecs": "the hooks"},
     {"task": "the contract of a task"},

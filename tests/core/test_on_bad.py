@@ -45,7 +45,8 @@ def config(folder: Path, runs: Path, **data) -> dict:
     return {
         "task": {"name": "brightness", "data": str(folder)},
         "backbone": {"name": "visiontl/tiny", "weights": "none", "image_size": 32},
-        "train": {"epochs": 2, "batch_size": 4, "precision": "fp32", "channels_last": False, "cache": False},
+        "train": {"epochs": 2, "batch_size": 4, "precision": "fp32", "channels_last": False},
+        "features": {"cache": "off"},
         "loader": {"workers": 0},
         "data": data,
         "run": {"folder": str(runs)},

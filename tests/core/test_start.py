@@ -79,7 +79,7 @@ def test_start_reads_cached_features(case):
         for batch in batches:
             calls.append(model.backbone(batch["image"], pooled=True).pooled)
 
-    resolved = case.resolved("freeze.policy=all", "train.cache=true", "train.cache_views=1")
+    resolved = case.resolved("freeze.policy=all", "features.cache=memory", "features.views=1")
     run = set_up(dataclasses.replace(resolved, task=dataclasses.replace(resolved.task, start=start)))
     assert run.caches["train"].pooled is not None
     torch.testing.assert_close(torch.cat(calls), run.caches["train"].pooled)

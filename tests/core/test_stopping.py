@@ -198,7 +198,8 @@ def test_too_small_a_disk_is_said_before_the_first_update(case, monkeypatch, cap
 def test_a_run_goes_on_without_what_it_began_with(case, tmp_path, policy):
     """The run that `init` named is gone; with `all` the cached features come from the backbone, too."""
     first = visiontl.train(case.resolved("train.epochs=1", "run.name=first"))
-    settings = [*SETTINGS, f"init={first['run']}", f"freeze.policy={policy}", "train.cache_views=2", "train.cache=true"]
+    settings = [*SETTINGS, f"init={first['run']}", f"freeze.policy={policy}"]
+    settings += ["features.views=2", "features.cache=memory"]
     whole = visiontl.train(case.resolved(*settings, "run.name=whole"))
     assert bool(whole["cached_features"]) == (policy == "all")
     stopped(case, 5, signal.SIGTERM, *settings)

@@ -634,7 +634,7 @@ def test_average_copies_buffers_that_are_no_statistics():
 def test_augmentation_that_seldom_shows_is_still_seen(case):
     """The task only mirrors: with two images a single other look is alike in a quarter of all seeds."""
     for seed in range(6):
-        run = case.run("freeze.policy=all", "train.cache=true", "train.batch_size=2", f"train.seed={seed}")
+        run = case.run("freeze.policy=all", "features.cache=memory", "train.batch_size=2", f"train.seed={seed}")
         assert not run.caches
         assert any("augmented anew" in note for note in run.console.notes)
 

@@ -24,7 +24,7 @@ from visiontl.testing.checks import POLICIES
 
 MORE = {  # what the engine does beside policies
     "accumulate, ema, clip": ("train.accumulate=2", "train.ema={decay: 0.9}", "optim.clip_norm=1.0"),
-    "cached features": ("freeze.policy=all", "train.cache=true"),
+    "cached features": ("freeze.policy=all", "features.cache=memory"),
     "sgd, layer decay": ("optim.name=sgd", "optim.layer_decay=0.75"),
 }
 

@@ -37,6 +37,8 @@ CALLED = {
     "backbone.weights": "pretrained checkpoint ckpt pretrained_weights",
     "backbone.image_size": "imgsz img_size input_size image_sz resolution",
     "freeze.policy": "freeze frozen freeze_backbone freeze_layers",
+    "features.cache": "cache cache_features",
+    "features.views": "cache_views",
     "loader.workers": "num_workers n_workers j jobs dataloader_num_workers",
     "run.folder": "output out output_dir out_dir outdir save_dir log_dir logdir runs o project",
     "run.name": "name run_name experiment exp exp_name",

@@ -168,14 +168,29 @@ class TrainConfig(Section):
         default=None, ge=1, description="stop after N evaluations without improvement of the score that `best` names"
     )
     log_every: int = Field(default=10, ge=1, description="optimizer updates between two logged lines")
-    cache: bool = Field(
-        default=True,
-        description="keep the features of a backbone that is frozen for the whole run, where that is exact",
+
+
+class FeaturesConfig(Section):
+    """The features of a backbone that is frozen for the whole run, which are computed once."""
+
+    cache: Literal["auto", "off", "memory", "disk"] = Field(
+        default="auto",
+        description="where features of a backbone that is frozen for the whole run are kept, where that is exact; "
+        "auto: on disk, and in memory where there is no room",
     )
-    cache_views: int | None = Field(
+    views: int | None = Field(
         default=None,
         ge=1,
-        description="augmented views per image in the feature cache; null: cache only unaugmented images",
+        description="augmented views per image; null: only features of unaugmented images are kept",
+    )
+    precision: Literal["full", "half"] = Field(
+        default="full", description="half: 16 bits in place of 32, half the room; the largest error is said"
+    )
+    folder: str | None = Field(
+        default=None, description="of the store, shared by runs; null: visiontl/features in the user's cache folder"
+    )
+    limit: FiniteFloat = Field(
+        default=20.0, gt=0, description="GiB that the store may take; what was not used for longest goes first"
     )
 
 
@@ -249,6 +264,7 @@ class Config(Section):
     freeze: FreezeConfig = Field(default_factory=FreezeConfig)
     optim: OptimConfig = Field(default_factory=OptimConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
+    features: FeaturesConfig = Field(default_factory=FeaturesConfig)
     loader: LoaderConfig = Field(default_factory=LoaderConfig)
     run: RunConfig = Field(default_factory=RunConfig)
     resume: str | None = Field(

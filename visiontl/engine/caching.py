@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from visiontl.backbone import Features
 from visiontl.engine import feature_cache, loader
-from visiontl.engine.device import to_device
-from visiontl.engine.feature_cache import FeatureCache, Recipe
+from visiontl.engine.device import Placement, to_device
+from visiontl.engine.feature_cache import FeatureCache
+from visiontl.engine.features import features_of
+from visiontl.engine.filling import first_reason
 from visiontl.engine.model import Built
 from visiontl.engine.order import evaluation_keys
 from visiontl.engine.rows import in_fp32
+from visiontl.engine.wanted import Ask, Source, Wanted
 from visiontl.freezing.probe import Probe, probe, watched
 from visiontl.kit.words import plural
 from visiontl.processes import ranks
 from visiontl.processes.seeds import seeded
 from visiontl.report.console import Console
-from visiontl.task import Data, SampleDataset
+from visiontl.task import Data
 
 
 @dataclass(frozen=True)
@@ -60,55 +61,41 @@ def answered(batch: dict[str, Any] | loader.Failure) -> dict[str, Any]:
 
 
 def make_caches(
-    accelerator: Accelerator, built: Built, found: Data, probed: Probed, console: Console
+    placement: Placement, built: Built, found: Data, probed: Probed, console: Console
 ) -> dict[str, FeatureCache]:
-    """Features of train and val of a backbone that is frozen for the whole run, where caching is exact; else it is
-    said why not."""
-    config, backbone = built.resolved.config, built.backbone
-    section, train, views = config.train, found.train, config.train.cache_views or 1
+    """Features of train and val of a backbone that is frozen for the whole run, where that is exact; else it is said
+    why not."""
+    config, section, train = built.resolved.config, built.resolved.config.train, found.train
+    views = config.features.views
     assert train is not None
 
     def unfit() -> str:
         again = feature_cache.other_looks(train, probed.ids, section.seed)
-        return feature_cache.why_not(probed.probe, probed.batch, probed.samples, again, section.cache_views)
+        return feature_cache.why_not(probed.probe, probed.batch, probed.samples, again, views)
 
     reason = first_reason(ranks.agree(unfit))
     if reason:
         console.say(f"features of the frozen backbone are not cached: {reason}", keep=True)
         return {}
-    reason = first_reason(ranks.agree(lambda: asks_otherwise(accelerator, built, found, probed.probe)))
+    reason = first_reason(ranks.agree(lambda: asks_otherwise(placement.accelerator, built, found, probed.probe)))
     if reason:
         console.say(f"features of val are not cached: {reason}", keep=True)
-    _, maps, pooled, layers = probed.probe.calls[0]
-    backbone.eval()
-
-    def forward(images: Tensor, *ask: Any) -> Features:
-        with accelerator.autocast():
-            return backbone(images.to(accelerator.device), *ask)
-
-    def fill(name: str, split: SampleDataset, views: int) -> FeatureCache | str:
-        recipe = Recipe((maps, pooled, layers), views, section.batch_size, section.seed, config.loader.workers, console)
-        with console.progress(total=len(split) * views, unit="image", what=f"features of {name}") as bar:
-            return feature_cache.compute(split, recipe, forward, bar.update)
-
-    wanted = [("train", train, views)]
+    ask = Ask(*probed.probe.calls[0][1:])
+    size = min(section.batch_size, len(probed.ids))
+    wanted = [Wanted("train", train, ask, size, views or 1, drawn=views is not None)]
     if found.val is not None and not reason:
-        wanted.append(("val", found.val, 1))
+        wanted.append(Wanted("val", found.val, ask, built.batch_size, chunks=True))
     caches: dict[str, FeatureCache] = {}
-    for split in wanted:
-        cache = ranks.agree(partial(fill, *split))
-        reason = first_reason(cache if isinstance(cache, str) else "")
-        if isinstance(cache, str) or reason:
-            console.say(f"features of the frozen backbone are not cached: {reason}", keep=True)
+    source = Source(built.resolved, built.backbone, placement, console)
+    for one in wanted:
+        cache = features_of(source, one)
+        if isinstance(cache, str):
+            console.say(f"features of the frozen backbone are not cached: {cache}", keep=True)
             return {}
-        caches[split[0]] = cache
+        caches[one.name] = cache
+    views = views or 1
     console.say(f"features of the frozen backbone are cached ({views} {plural(views, 'view')} per image)", keep=True)
     return caches
-
-
-def first_reason(own: str) -> str:
-    """The first reason that any rank has, on every rank; empty where none has one."""
-    return next((text for text in ranks.gather_objects(own) if text), "")
 
 
 def asks_otherwise(accelerator: Accelerator, built: Built, found: Data, measured: Probe) -> str:

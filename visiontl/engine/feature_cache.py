@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 
 from visiontl.backbone import Features
 from visiontl.engine import loader
 from visiontl.engine.model import Built
+from visiontl.features.store import Rows
 from visiontl.freezing.probe import Probe
 from visiontl.processes.seeds import SAMPLE, mix
-from visiontl.report.console import Console
 from visiontl.task import SampleDataset
-
-MEMORY_SHARE = 0.25  # of the memory that is free when the cache is built
 
 
 @dataclass
 class FeatureCache:
-    """Features and image-free samples of one split, for `views` deterministic views of each image.
+    """Features and image-free samples of one split, for `views` deterministic views of each image; in memory, or as
+    Rows in files that are mapped into it.
 
     Row view * images + id of each tensor belongs to that view of that image.
     """
@@ -32,16 +29,18 @@ class FeatureCache:
     images: int
     views: int
     samples: list[dict[str, Any]]
-    maps: list[Tensor]  # each (views * images, C, h, w)
-    pooled: Tensor | None  # (views * images, embed_dim)
-    layers: dict[str, Tensor] = field(default_factory=dict)
+    maps: list[Tensor | Rows]  # each (views * images, C, h, w)
+    pooled: Tensor | Rows | None  # (views * images, embed_dim)
+    layers: dict[str, Tensor | Rows] = field(default_factory=dict)
+    half: bool = False  # what was fp32 is kept as fp16
 
     def at(self, ids: Sequence[int], epoch: int, device: torch.device) -> Features:
         """The features of a batch's images, on the device."""
         rows = torch.tensor(ids) + (epoch % self.views) * self.images  # (B,)
 
-        def pick(stored: Tensor) -> Tensor:
-            return stored[rows].to(device, non_blocking=True)
+        def pick(stored: Tensor | Rows) -> Tensor:
+            found = stored[rows].to(device, non_blocking=True)
+            return found.float() if self.half and found.dtype == torch.float16 else found
 
         return Features(
             [pick(level) for level in self.maps],
@@ -72,69 +71,8 @@ def why_not(
         return mixed
     fixed = all(torch.equal(a["image"], b["image"]) for look in again for a, b in zip(samples, look, strict=False))
     if not fixed and views is None:
-        return "the images are augmented anew in each epoch (train.cache_views: k caches k views)"
+        return "the images are augmented anew in each epoch (features.views: k keeps k views)"
     return ""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What is computed of each image, and how. ask: (maps, pooled, layers) as the model asks its backbone.
-    views: of each image; batch_size: images in a forward pass."""
-
-    ask: tuple[tuple[int, ...], bool, tuple[str, ...]]
-    views: int
-    batch_size: int
-    seed: int
-    workers: int
-    console: Console
-
-
-def compute(
-    split: SampleDataset, recipe: Recipe, forward: Callable[..., Features], progress: Callable[[int], None]
-) -> FeatureCache | str:
-    """One pass over the split per view. forward(image, maps, pooled, layers) runs the frozen backbone on its device.
-
-    Returns the cache, or in words why it would not fit. Every rank builds its own, so that ranks need not talk.
-    """
-    maps, _, layers = recipe.ask
-    count, samples, stores, done = len(split), [], {}, 0
-    starts = range(0, count, recipe.batch_size)
-    keys = [
-        (tuple(range(start, min(start + recipe.batch_size, count))), view, 0)
-        for view in range(recipe.views)
-        for start in starts
-    ]
-    source = loader.Batches(split, _keep, None, {}, recipe.seed, training=False)
-    for batch in loader.load(source, keys, recipe.workers, False, recipe.console):
-        with torch.no_grad():
-            found = forward(torch.stack([sample["image"] for sample in batch["samples"]]), *recipe.ask)
-        parts = {
-            **{("map", i): level for i, level in enumerate(found.maps)},
-            **({"pooled": found.pooled} if found.pooled is not None else {}),
-            **{("layer", name): layer for name, layer in found.layers.items()},
-        }
-        kept = [{**sample, "image": _blank(sample["image"])} for sample in batch["samples"]]
-        if not stores:
-            each = sum(p[0].numel() * p.element_size() for p in parts.values()) + _bytes(kept) / len(kept)
-            neighbors = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that share this machine's memory
-            free = psutil.virtual_memory().available * MEMORY_SHARE / neighbors
-            needed = each * count * recipe.views
-            if needed > free:
-                return f"features need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB may be used"
-            stores = {k: torch.empty(count * recipe.views, *p.shape[1:], dtype=p.dtype) for k, p in parts.items()}
-        for key, part in parts.items():
-            stores[key][done : done + len(kept)] = part.cpu()
-        samples += kept
-        done += len(kept)
-        progress(done)
-    return FeatureCache(
-        count,
-        recipe.views,
-        samples,
-        [stores["map", i] for i in range(len(maps))],
-        stores.get("pooled"),
-        {name: stores["layer", name] for name in layers},
-    )
 
 
 class CachedBatches(loader.Batches):
@@ -161,23 +99,3 @@ def split_batches(built: Built, split: SampleDataset, training: bool, cache: Fea
 def other_looks(split: SampleDataset, ids: tuple[int, ...], seed: int) -> list[list[dict[str, Any]]]:
     """The first images of a batch as 16 other epochs would show them: a flip alone escapes one look half the time."""
     return [[split[i, mix(seed, SAMPLE, epoch, i)] for i in ids[:4]] for epoch in range(1, 17)]
-
-
-def _bytes(value: Any) -> int:
-    """Memory that the tensors and arrays in nested containers hold."""
-    if isinstance(value, Tensor):
-        return value.untyped_storage().nbytes()
-    if isinstance(value, Mapping):
-        return sum(map(_bytes, value.values()))
-    if isinstance(value, list | tuple):
-        return sum(map(_bytes, value))
-    return int(getattr(value, "nbytes", 64))
-
-
-def _keep(cfg: Any, samples: list[dict], generator: Any, meta: Any) -> dict[str, Any]:
-    return {"samples": samples}
-
-
-def _blank(image: Tensor) -> Tensor:
-    """A tensor of the same shape and type that takes no memory."""
-    return torch.zeros((), dtype=image.dtype).expand(image.shape)

@@ -146,8 +146,8 @@ def arrange(built: Built, found: Data, complete: bool, console: Console, limit: 
     # what never changes is computed once
     frozen = len(planned) == 1 and all(mode == "frozen" for mode in planned[0][1].values())
     caches = {}
-    if frozen and section.cache and section.epochs > 0:
-        caches = make_caches(accelerator, built, found, probed, console)
+    if frozen and config.features.cache != "off" and section.epochs > 0:
+        caches = make_caches(placement, built, found, probed, console)
     complete = complete or ranks.on_main(lambda: newest_checkpoint(config.resume) is not None)
     if built.resolved.task.start is not None and not complete:
         start_from_data(accelerator, built, found, caches.get("train"), console)

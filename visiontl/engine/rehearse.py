@@ -41,7 +41,7 @@ def rehearse(resolved: Resolved, perform: Callable[[Run], Result]) -> Result:
         config = resolved.config.model_copy(
             update={
                 "run": resolved.config.run.model_copy(update={"name": None, "trackers": []}),
-                "train": section.model_copy(update={"cache": False}),
+                "features": resolved.config.features.model_copy(update={"cache": "off"}),
                 "resume": None,
             }
         )

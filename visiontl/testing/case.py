@@ -29,8 +29,8 @@ SETTINGS: dict[str, Any] = {
         "precision": "fp32",
         "channels_last": False,
         "log_every": 1,
-        "cache": False,
     },
+    "features": {"cache": "off"},
     "optim": {"lr": 0.01, "backbone_scale": 1.0},
     "loader": {"workers": 0},
 }

@@ -206,9 +206,10 @@ def caches_features_without_changing_the_head(case: Case) -> None:
     """Where the features can be cached, a head trained on them is the one trained on images, up to rounding."""
     if case.refusal("all"):
         return  # features are kept of a frozen backbone only
-    settings = ["freeze.policy=all", "train.cache_views=2"]
+    settings = ["freeze.policy=all", "features.views=2"]
+    kept = ["features.cache=disk", f"features.folder={case.folder / 'features'}"]
     with in_double():
-        plain, cached = case.run(*settings), case.run(*settings, "train.cache=true")
+        plain, cached = case.run(*settings), case.run(*settings, *kept)
         if not cached.caches:
             assert any("not cached" in note for note in cached.console.notes), "no cached features, and no word of why"
             return

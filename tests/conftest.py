@@ -41,6 +41,7 @@ def pytest_configure(config):
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     site = Path(tempfile.mkdtemp(prefix="visiontl-site-"))
     config._visiontl_site = site
+    os.environ["VISIONTL_FEATURES"] = str(site / "features")  # not the user's own
     for name in ("brightness", "hello", "pebbles"):
         for module in (HERE / "plugins" / name).glob(f"visiontl_{name}*.py"):
             shutil.copy(module, site)

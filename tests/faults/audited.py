@@ -288,6 +288,7 @@ def audited(place: Path) -> dict[str, Any]:
     for name in ("tmp", "here", "runs", "out"):
         (place / name).mkdir()
     tempfile.tempdir = os.environ["TMPDIR"] = str(place / "tmp")
+    os.environ["VISIONTL_FEATURES"] = str(place / "runs" / "features")
     os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)  # of the process that started this one
     os.chdir(place / "here")
     import matplotlib

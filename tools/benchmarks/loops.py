@@ -28,8 +28,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from visiontl import Data
 from visiontl.config.resolve import Resolved, resolve
+from visiontl.engine import caching, order
 from visiontl.engine import device as placing
-from visiontl.engine import feature_cache, order
 from visiontl.engine import train as training
 from visiontl.engine.prepare import Run, set_up
 
@@ -98,10 +98,10 @@ def resolved(spec: Spec) -> Resolved:
             "precision": spec.precision,
             "channels_last": spec.channels_last,
             "compile": spec.compile,
-            "cache": spec.cache,
             "evaluate_every": NEVER,
             "checkpoint_every": NEVER,
         },
+        "features": {"cache": "memory" if spec.cache else "off"},
         "loader": {"workers": 0},
         "run": {"folder": spec.folder},
     }
@@ -117,7 +117,7 @@ def resolved(spec: Spec) -> Resolved:
 
 def set_up_run(spec: Spec) -> Run:
     """set_up, and how long the feature cache took, where there is one."""
-    build, took = feature_cache.compute, [0.0]
+    build, took = caching.features_of, [0.0]
 
     def timed(*arguments: Any) -> Any:
         began = time.perf_counter()
@@ -126,7 +126,7 @@ def set_up_run(spec: Spec) -> Run:
         finally:
             took[0] += time.perf_counter() - began
 
-    feature_cache.compute = timed
+    caching.features_of = timed
     run = set_up(resolved(spec))
     say("told", {"cache_seconds": took[0], "cached": sorted(run.caches), **run.placement.environment()})
     return run

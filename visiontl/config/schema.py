@@ -187,7 +187,9 @@ class FeaturesConfig(Section):
         default="full", description="half: 16 bits in place of 32, half the room; the largest error is said"
     )
     folder: str | None = Field(
-        default=None, description="of the store, shared by runs; null: visiontl/features in the user's cache folder"
+        default=None,
+        description="of the store, shared by runs; null: what the environment's VISIONTL_FEATURES names, or "
+        "visiontl/features in the user's cache folder",
     )
     limit: FiniteFloat = Field(
         default=20.0, gt=0, description="GiB that the store may take; what was not used for longest goes first"

@@ -53,8 +53,9 @@ def open_store(source: Source) -> tuple[Store | None, str]:
 
 
 def store_folder(given: str | None) -> Path:
-    """features.folder, or where this user's programs keep what can be computed again."""
-    if given is not None:
+    """features.folder, or what VISIONTL_FEATURES names, or where this user's programs keep what they can make again."""
+    given = given or os.environ.get("VISIONTL_FEATURES")
+    if given:
         return Path(given).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "visiontl" / "features"

@@ -318,6 +318,7 @@ def describe(error: BaseException) -> str:
     hint = ""
     if type(error).__name__ == "OutOfMemoryError":
         hint = "; try a smaller train.batch_size with train.accumulate"
+    place = ", ".join([place, *getattr(error, "__notes__", ())])  # a task's step says whose it was
     return f"{type(error).__name__}: {text} ({place}){hint}; run again with --debug for the trace"
 
 

@@ -26,11 +26,12 @@ from visiontl.errors import BackboneError, ConfigError, PluginError, VisionTLErr
 from visiontl.freezing.policies import make_policy
 from visiontl.hookspecs import Policy, PolicyFactory
 from visiontl.kit.packaged import MoreWeights, extended
-from visiontl.signatures import arguments_of, lazy, misfit
-from visiontl.task import CONTRACT, STEPS, Command, Task
+from visiontl.signatures import arguments_of, lazy, misfit, other_contract
+from visiontl.task import CONTRACTS, STEPS, Command, Task
 
 GROUP = "visiontl"
 VARIABLE = "VISIONTL_PLUGINS"
+STATED = "visiontl_contract"  # of a plugin's module: the version of the contract that its hooks were written for
 CAUSE = 400  # characters of what a stranger's module raised
 CORE = (
     "visiontl.backbones",
@@ -65,13 +66,16 @@ class Broken:
 
 @dataclass(frozen=True)
 class Installed:
-    """A package of the entry-point group. state: loaded, broken, or off (not named in VISIONTL_PLUGINS)."""
+    """A package of the entry-point group. state: loaded, broken, or off (not named in VISIONTL_PLUGINS). contract: the
+    versions that it states, "" where nobody could ask. error: what of it cannot be used, and why."""
 
     name: str
     distribution: str
     version: str
+    contract: str
     state: str
     offers: str
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ class _Registry:
     origins: dict[str, tuple[str, str]] = field(default_factory=dict)  # plugin -> (distribution, version)
     broken: list[Broken] = field(default_factory=list)
     off: list[tuple[str, str, str]] = field(default_factory=list)
+    contracts: dict[str, set[Any]] = field(default_factory=dict)  # plugin -> versions that its tasks state
     offered: dict[str, Offered] = field(default_factory=dict)
     failed: Counter[tuple[str, str]] = field(default_factory=Counter)  # (plugin, hook) of watchers: how often, this run
 
@@ -200,6 +205,7 @@ def check_steps(task: Task) -> None:
     with the first place that does not exist, or whose signature is another one."""
     for step in STEPS:
         function = getattr(task, step)
+        function = getattr(function, "function", function)  # of a step that is guarded
         if isinstance(function, lazy):
             try:
                 function.resolve()
@@ -267,13 +273,19 @@ def policy(value: str | Mapping[str, Any]) -> Policy:
 
 def installed() -> list[Installed]:
     """The core's providers and every installed package of the group, with its state and what it offers."""
-    registry, found = _registry(), []
+    registry, found = _registry(), list[Installed]()
+    refused = {hook: _offered(hook).refused.values() for hook in LIGHT}
     for name, plugin in registry.manager.list_name_plugin():
         if plugin is not None:
-            distribution, version = registry.origins.get(name, ("", ""))
-            found.append(Installed(name, distribution, version, "loaded", _describe(registry, name, plugin)))
-    found += [Installed(b.name, b.distribution, b.version, "broken", b.cause) for b in registry.broken]
-    found += [Installed(*off, "off", f"not named in {VARIABLE}") for off in registry.off]
+            error = "; ".join(one.cause for hook in refused for one in refused[hook] if one.name == name)
+            offers, stated = (
+                _describe(registry, name, plugin),
+                registry.contracts.get(name, {getattr(plugin, STATED, 1)}),
+            )
+            contract = ", ".join(map(str, sorted(stated, key=str)))
+            found.append(Installed(name, *registry.origins.get(name, ("", "")), contract, "loaded", offers, error))
+    found += [Installed(b.name, b.distribution, b.version, "", "broken", "", b.cause) for b in registry.broken]
+    found += [Installed(*off, "", "off", "", f"not named in {VARIABLE}") for off in registry.off]
     return sorted(found, key=lambda one: (one.name not in CORE, one.name))
 
 
@@ -332,6 +344,8 @@ def _origin(point: importlib.metadata.EntryPoint) -> tuple[str, str]:
 
 def _add(made: pluggy.PluginManager, name: str, plugin: Any) -> str | None:
     """Register a plugin; the cause where it cannot be, and then it is not registered."""
+    if told := other_contract("it", getattr(plugin, STATED, 1), CONTRACTS):
+        return told
     other = made.get_name(plugin)
     if other is not None:
         return f"it is the same module as plugin {other!r}"
@@ -398,6 +412,8 @@ def _collect(hook: str, calls: Any) -> Offered:
             refused[plugin] = Broken(plugin, *origin, f"{hook}: {_cause(error)}")
             continue
         for name, value in pairs:
+            if hasattr(value, "contract"):
+                _registry().contracts.setdefault(plugin, set()).add(value.contract)
             if plugin not in CORE and (cause := UNFIT[hook](name, value)):
                 refused[name] = Broken(plugin, *origin, cause)
                 continue
@@ -445,8 +461,10 @@ def _named(hook: str, answer: Any) -> list[tuple[str, Any]]:
     if not isinstance(answer, Sequence) or isinstance(answer, str):
         raise PluginError(f"returned {type(answer).__name__}; a list of visiontl.{kind} was expected")
     for value in answer:
-        if not isinstance(getattr(value, "name", None), str):
-            raise PluginError(f"returned {type(value).__name__} in its list; a visiontl.{kind} was expected")
+        name = getattr(value, "name", value)
+        if not isinstance(name, str):
+            of_name = f"whose name is {name!r:.60}; a text" if name is not value else f"in its list; a visiontl.{kind}"
+            raise PluginError(f"returned {type(value).__name__} {of_name} was expected")
     return [(value.name, value) for value in answer]
 
 
@@ -454,19 +472,35 @@ def _cause(error: BaseException) -> str:
     return str(error) if isinstance(error, VisionTLError) else f"{type(error).__name__}: {error}"
 
 
+def _is_model(value: Any) -> bool:
+    return isinstance(value, type) and hasattr(value, "model_fields")
+
+
+MODEL = "a pydantic model: derive a class from visiontl.Section"
+VALUES: Mapping[str, tuple[Callable[[Any], bool], str]] = {  # fields of a task that are no functions
+    "config": (_is_model, MODEL),
+    "options": (lambda value: value is None or _is_model(value), MODEL),
+    "explain_options": (lambda value: value is None or _is_model(value), MODEL),
+    "small": (lambda value: isinstance(value, Mapping), "a mapping: {key of the `task:` section: value}"),
+    "defaults": (lambda value: isinstance(value, Mapping), 'a mapping: {"freeze.norm_stats": "fixed"}'),
+    "commands": (
+        lambda value: isinstance(value, list | tuple) and all(isinstance(one, Command) for one in value),
+        "a list of visiontl.Command",
+    ),
+}
+
+
 def _unfit_task(name: str, value: Any) -> str | None:
     """Why this version cannot run the task; None where it can. Its steps were checked when it was made."""
-    contract = getattr(value, "contract", None)
-    if contract != CONTRACT:
-        return (
-            f"task {name!r} was written for contract {contract}; this visiontl speaks contract "
-            f"{CONTRACT}; install matching versions of the two"
-        )
+    if told := other_contract(f"task {name!r}", getattr(value, "contract", None), CONTRACTS):
+        return told
     if not isinstance(value, Task):
         return f"task {name!r} is a {type(value).__name__}; a visiontl.Task was expected"
-    fields = getattr(value.config, "model_fields", None)
-    if fields is None:
-        return f"task {name!r}: config must be a pydantic model; derive it from visiontl.Section"
+    for key, (fits, expected) in VALUES.items():
+        found = getattr(value, key)
+        if not fits(found):
+            return f"task {name!r}: {key} is {found!r:.60} ({type(found).__name__}); expected {expected}"
+    fields = value.config.model_fields
     if value.config.model_config.get("extra") != "forbid":
         return f"task {name!r}: config lets unknown keys pass; derive it from visiontl.Section"
     if "name" in fields:
@@ -520,18 +554,18 @@ def _clash(hook: str, name: str, owners: Sequence[str]) -> str:
 
 
 def _describe(registry: _Registry, name: str, plugin: Any) -> str:
-    """'tasks: a, b; backbones': names where listing them costs no torch."""
-    parts = []
+    """'tasks: a, b; backbones; tracker': names where listing them costs no torch."""
+    parts: list[str] = []
     for call in registry.manager.get_hookcallers(plugin) or []:
-        kind = OFFERS.get(call.name, call.name)
-        if call.name == "visiontl_backbones":
-            parts.append(kind)
-            continue
-        if call.name in OFFERS:
+        kind = OFFERS.get(call.name, "tracker")
+        names: list[str] = []
+        if call.name == "visiontl_backbones" and name not in CORE:  # the core's are a table of thousands
+            names = list(_collect(call.name, [pair for pair in _calls(call.name) if pair[0] == name]).values)
+        elif call.name in LIGHT:
             offered = _offered(call.name)
             names = [key for key, who in offered.owners.items() if who == name]
             names += [f"{key} (clash)" for key, who in offered.clashes.items() if name in who]
             names += [f"{key} (refused)" for key, one in offered.refused.items() if one.name == name]
-            kind = f"{kind}: {', '.join(names) or 'none'}"
-        parts.append(kind)
-    return "; ".join(sorted(parts))
+            names = names or ["none"]
+        parts.append(f"{kind}: {', '.join(names)}" if names else kind)
+    return "; ".join(sorted(set(parts)))

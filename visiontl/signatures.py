@@ -7,7 +7,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,8 @@ def settle(described: Any, owner: str, steps: Mapping[str, tuple[Any, tuple[str,
 
 def settled(owner: str, field: str, steps: Mapping[str, Any], arguments: tuple[str, ...]) -> Mapping[str, Any]:
     """As `settle`, for a field that maps names to functions: the mapping with what is lazy bound."""
+    if not isinstance(steps, Mapping):  # type: ignore[reportUnnecessaryIsInstance]
+        raise PluginError(f"{owner}: {field} is a {type(steps).__name__}; expected a mapping from names to functions")
     named = {name: (step, f"{field}[{name!r}]") for name, step in steps.items()}
     problems = [misfit(place, step, arguments) for step, place in named.values() if not isinstance(step, lazy)]
     if said := "; ".join(problem for problem in problems if problem):
@@ -145,3 +147,29 @@ def settled(owner: str, field: str, steps: Mapping[str, Any], arguments: tuple[s
         name: step.bound(owner, place, arguments) if isinstance(step, lazy) else step
         for name, (step, place) in named.items()
     }
+
+
+def check_fields(described: type, unnamed: Sequence[Any], given: Mapping[str, Any], contracts: Sequence[int]) -> None:
+    """Whether a dataclass whose fields are given by name can be made of these. contracts: the versions that are served,
+    of which `given` may name one. Raises PluginError with all fields that are unknown or missing, and with the version
+    where that explains them."""
+    own = {one.name: one for one in fields(described)}
+    needed = [name for name, one in own.items() if one.default is MISSING and one.default_factory is MISSING]
+    problems = [f"no field {name!r}{did_you_mean(name, own)}" for name in given if name not in own]
+    if unnamed:
+        problems.insert(0, f"{len(unnamed)} fields without their names; give each by name")
+    missing = [name for name in needed if name not in given]
+    problems += [f"lacks {', '.join(missing)}"] if missing else []
+    if problems:
+        who = f"{described.__name__.lower()} {given.get('name')!r}"
+        raise PluginError(other_contract(who, given.get("contract", 1), contracts) or f"{who}: {'; '.join(problems)}")
+
+
+def other_contract(what: str, written_for: Any, served: Sequence[int]) -> str | None:
+    """Why what was written for a version of the contract cannot be used; None where that version is served."""
+    if type(written_for) is int and written_for in served:
+        return None
+    span = " and ".join(map(str, served))
+    newer = isinstance(written_for, int) and written_for > max(served)
+    mend = "update visiontl, or install an older version" if newer else "install a newer version"
+    return f"{what} was written for contract {written_for}; this visiontl serves contract {span}; {mend} of the package"

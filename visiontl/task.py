@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from visiontl.errors import PluginError
 from visiontl.report.items import ExplainStep, MistakesStep
-from visiontl.signatures import arguments_of, settle, settled
+from visiontl.signatures import arguments_of, check_fields, settle, settled
 
 if TYPE_CHECKING:
     import argparse
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from visiontl.report.items import Figure, Finding, Pictures, Seen, Table
     from visiontl.spec import ImageSpec
 
-CONTRACT = 1  # a task written for another version of the contract is refused by name
+CONTRACTS = (1,)  # versions that are served, the newest last; what was written for another is refused by name
 
 Meta = Mapping[str, Any]  # Data.meta, after a trip through JSON
 Batch = dict[str, Any]  # what `collate` makes
@@ -326,10 +326,15 @@ class Task:
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Core config values that this task prefers where the file is silent: {"freeze.norm_stats": "fixed"}."""
     commands: Sequence[Command] = ()
-    contract: int = CONTRACT
+    contract: int = 1  # for ever: a task that states none was written for the first
+
+    def __new__(cls, *unnamed: Any, **given: Any) -> Task:
+        if given or unnamed:  # a copy is made of nothing
+            check_fields(cls, unnamed, given, CONTRACTS)
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        if self.contract != CONTRACT:  # its steps may be others; it is refused by name when it is registered
+        if self.contract not in CONTRACTS:  # its steps may be others; it is refused by name when it is registered
             return
         may_be_none = {one.name for one in fields(self) if one.default is None}
         steps = {step: getattr(self, step) for step in STEPS}
@@ -338,5 +343,5 @@ class Task:
         settle(self, f"task {self.name!r}", arguments)
         formats = settled(f"task {self.name!r}", "samples", self.samples, arguments_of(SamplesStep))
         object.__setattr__(self, "samples", formats)
-        if len(self.best) != 2 or self.best[1] not in ("max", "min"):
+        if not isinstance(self.best, tuple | list) or len(self.best) != 2 or self.best[1] not in ("max", "min"):  # type: ignore[reportUnnecessaryIsInstance]
             raise PluginError(f"task {self.name!r}: best is {self.best!r}; expected (score, 'max') or (score, 'min')")

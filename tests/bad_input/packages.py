@@ -62,7 +62,9 @@ PACKAGES = [
     Package("hook_rubbish", TASK + HOOK.format("[object()]"), ("returned object in its list",)),
     Package("hook_generator", TASK + HOOK.format("(t for t in [TASK])"), ("returned generator; a list",)),
     task("contract", "[offer('contract', contract=99)]", "written for contract 99"),
-    task("no_config", "[offer('no_config', config=dict)]", "config must be a pydantic model"),
+    task(
+        "no_config", "[offer('no_config', config=dict)]", "config is <class 'dict'> (type); expected a pydantic model"
+    ),
     task("twice", "[offer('twice'), offer('twice')]", "task 'twice' is offered by plugin"),
     Package("twin", TASK + HOOK.format("[offer('classification')]"), ("task 'classification' is offered by",), ("x",)),
     Package("policy_list", POLICY.format("[1]"), ("returned list; a mapping",)),
@@ -93,10 +95,10 @@ PACKAGES = [
     ),
     fails("data_raises", "data", "raise ValueError('no idea')", "ValueError: no idea"),
     fails("data_exits", "data", "raise SystemExit(7)", "SystemExit"),
-    fails("data_nothing", "data", "return None", "its `data` gave a NoneType", code=2),
+    fails("data_nothing", "data", "return None", "data: it gave None", code=2),
     fails("loss_raises", "loss", "raise KeyError('truth')", "KeyError"),
-    fails("loss_nothing", "loss", "return None", "`loss` gave NoneType"),
+    fails("loss_nothing", "loss", "return None", "loss: it gave None", code=2),
     fails("loss_nan", "loss", "return {'loss': a[1]['logits'].sum() * float('nan')}", "not finite"),
-    fails("score_nothing", "score", "return {}", "best score is 'accuracy'"),
-    fails("rows_too_few", "rows", "return []", "gave 0 records for"),
+    fails("score_nothing", "score", "return {}", "best is 'accuracy'"),
+    fails("rows_too_few", "rows", "return []", "rows gave 0 records for"),
 ]

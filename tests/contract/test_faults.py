@@ -393,7 +393,11 @@ TASKS = {
         answers.counts_labeled_images_alone,
         "loss: .* got no gradient",
     ),
-    "a loss without a name": ({"loss": nameless}, answers.averages_its_loss, "the task's `loss` gave"),
+    "a loss without a name": (
+        {"loss": nameless},
+        answers.averages_its_loss,
+        "task 'faulty': loss: `loss` in it is None",
+    ),
     "rows in another order": ({"rows": sorted_rows}, answers.answers_each_image_by_itself, "rows"),
     "rows that depend on batch mates": ({"rows": relative_rows}, answers.answers_each_image_by_itself, "rows"),
     "a wrong direction": ({"best": ("error", "max")}, answers.scores_more_for_the_right_images, "best: 'error'"),
@@ -436,7 +440,7 @@ TASKS = {
     "meta that is no JSON": (
         {"data": with_data(meta={"points": ["a", "b"], "spread": float("nan")})},
         inputs.keeps_its_meta_through_json,
-        "the task's `data` gave meta",
+        "task 'faulty': data: 'spread' of meta is no JSON",
     ),
     "global generators in a data set": (
         {"data": with_splits(of_class(Drawing))},

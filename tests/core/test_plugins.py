@@ -93,7 +93,9 @@ def case(chosen, *names):
         return {"error": f"{type(error).__name__}: {error}"}
     found["broken"] = {b.name: str(b) for b in plugins.broken()}
     found["warnings"] = plugins.warnings()
-    found["installed"] = {i.name: [i.distribution, i.version, i.state, i.offers] for i in plugins.installed()}
+    found["installed"] = {
+        i.name: [i.distribution, i.version, i.state, i.offers, i.contract, i.error] for i in plugins.installed()
+    }
     found["policies"] = sorted(plugins.policies())
     found["asked"] = {name: answer(lambda: plugins.task(name)) for name in names}
     return found
@@ -162,7 +164,7 @@ def test_a_broken_package_is_named_and_stops_nobody(found):
         "raises": ["raises-package 4.0", "visiontl_tasks: ZeroDivisionError"],
         "no_list": ["no_list-package 4.1", "returned Task; a list of visiontl.Task"],
         "no_task": ["no_task-package 4.2", "returned int in its list"],
-        "old_contract": ["old_contract-package 6.0", "'old' was written for contract 0", "speaks contract 1"],
+        "old_contract": ["old_contract-package 6.0", "'old' was written for contract 0", "serves contract 1"],
         "lax": ["lax-package 6.1", "lets unknown keys pass; derive it from visiontl.Section"],
         "named": ["named-package 6.2", "has a key `name`"],
         "wrong_step": ["wrong_step-package 6.3) is broken: task 'w': loss is loss(outputs, batch) at ", LOSS],
@@ -216,13 +218,13 @@ def test_the_core_always_offers_its_own(found):
     assert installed["visiontl.freezing.policies"][2] == "loaded"
     assert "gradual" in installed["visiontl.freezing.policies"][3]
     assert installed["visiontl.backbones"][3] == "backbones"
-    assert {state for name, (_, _, state, _) in installed.items() if not name.startswith("visiontl.")} == {"off"}
+    assert {state for name, (_, _, state, *_) in installed.items() if not name.startswith("visiontl.")} == {"off"}
 
 
 def test_the_list_of_plugins_says_what_each_offers(found):
     installed = found["all"]["installed"]
-    assert installed["sound"] == ["sound-package", "1.0", "loaded", "tasks: sheep, goats"]
-    assert installed["watcher"][3] == "visiontl_logged"
+    assert installed["sound"] == ["sound-package", "1.0", "loaded", "tasks: sheep, goats", "1", ""]
+    assert installed["watcher"][3] == "tracker"
     assert installed["misspelt"][2] == "broken"
     assert installed["twin_b"][3] == "tasks: twin (clash)"
     assert "old (refused)" in installed["old_contract"][3]

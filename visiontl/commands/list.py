@@ -37,7 +37,8 @@ def run(given: argparse.Namespace) -> None:
     if given.json:
         return
     console = Console()
-    console.table("", columns, rows)
+    told = [i for i in range(len(columns)) if any(row[i] not in ("", None) for row in rows)]  # no column of nothing
+    console.table("", [columns[i] for i in told], [[row[i] for i in told] for row in rows])
     for line in MORE[given.kind](given.pattern) if given.kind in MORE else ():
         console.write(line)
 
@@ -113,13 +114,13 @@ def list_policies(pattern: str | None) -> Listing:
 
 
 def list_plugins(pattern: str | None) -> Listing:
+    from dataclasses import astuple
+
     from visiontl import plugins
 
     found = plugins.installed()
-    rows = [
-        [one.name, one.distribution, one.version, one.state, one.offers] for one in found if matches(one.name, pattern)
-    ]
-    return ["plugin", "package", "version", "state", "offers"], rows, [one.name for one in found]
+    rows = [astuple(one) for one in found if matches(one.name, pattern)]
+    return ["plugin", "package", "version", "contract", "state", "offers", "error"], rows, [one.name for one in found]
 
 
 def list_commands(pattern: str | None) -> Listing:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from visiontl import plugins
 from visiontl.config import ready
+from visiontl.config.guarded import guarded
 from visiontl.config.overrides import apply_override, in_words
 from visiontl.config.problems import Keys, Problems, longhand, shown, validate
 from visiontl.config.schema import Config
@@ -231,7 +232,7 @@ def _find_task(values: dict[str, Any], problems: Problems) -> Task | None:
         problems.add(("task", "name"), f"{given}; expected a task's name: {names}")
         return None
     try:
-        return plugins.task(name)
+        return guarded(plugins.task(name))
     except ConfigError as error:
         for line in error.problems:
             problems.add(("task", "name"), line)

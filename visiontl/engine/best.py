@@ -62,8 +62,7 @@ def evaluate_val(run: Run, ledger: Ledger) -> bool:
     if measured and not values.keys() & ranked(task, run.resolved.cfg).keys():
         raise TrainingError(absent(run, key, values))
     if task.preview is not None:
-        shown = (task.preview, run.resolved.cfg, rows, run.built.meta, Photos(run.data.val))
-        ranks.on_main(lambda: save_previews(run.folder, progress.step, shown[0](*shown[1:]), run.console))
+        ranks.on_main(lambda: keep_previews(run, progress.step, rows))
     ledger.write("val", values)
     run.console.say(f"epoch {at:.4g}  val  " + "  ".join(f"{name} {number:.4f}" for name, number in values.items()))
     if not measured and (progress.best is None or progress.best["value"] is None):
@@ -91,6 +90,19 @@ def exceeds(value: float, before: float | None, direction: str) -> bool:
     return math.isfinite(value) and (before is None or (value > before if direction == "max" else value < before))
 
 
+def keep_previews(run: Run, step: int, rows: Sequence[Any]) -> None:
+    """The pictures of this evaluation. A preview that fails is said, and training goes on without it."""
+    task, split = run.resolved.task, run.data.val
+    assert task.preview is not None
+    assert split is not None
+    try:
+        shown = task.preview(run.resolved.cfg, rows, run.built.meta, Photos(split))
+    except Exception as error:  # the task's own code; pictures must not end a run
+        run.console.warn(f"there is no preview of step {step}: {type(error).__name__}: {error}")
+        return
+    save_previews(run.folder, step, shown, run.console)
+
+
 def absent(run: Run, key: str, values: Mapping[str, float]) -> str:
     """Why a score cannot pick: `score` did not give it as a plain number."""
     known = [name for name in ranked(run.resolved.task, run.resolved.cfg) if name in values]
@@ -98,7 +110,7 @@ def absent(run: Run, key: str, values: Mapping[str, float]) -> str:
     hint = f"; did you mean {near[0]!r}?" if near else ""
     hint += f"; name one that it has: train.best={known[0]} (there are {', '.join(known)})" if known else ""
     return (
-        f"the best score is {key!r}, which picks the weights, but the val split has none such: `score` gave "
+        f"task {run.resolved.task.name!r}: best is {key!r}, the score that picks the weights, but score gave val "
         f"{', '.join(values) or 'no plain number'}{hint}"
     )
 

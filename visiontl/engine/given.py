@@ -7,28 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visiontl.errors import PluginError
-from visiontl.kit.words import some
 
 
 def through_json(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Data.meta as it will be after loading, so that training sees the same (int keys become str, tuples lists).
-    Raises PluginError for what is no JSON, naming the key."""
-    try:
-        return json.loads(json.dumps(meta, allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        keys = [key for key, value in meta.items() if not _is_json(value)]
-        raise PluginError(
-            f"the task's `data` gave meta that is no JSON, in {some(keys)}: {error}; use texts, finite numbers, lists "
-            "and mappings"
-        ) from None
-
-
-def _is_json(value: Any) -> bool:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
-        return False
-    return True
+    """Data.meta as it will be after loading, so that training sees the same (int keys become str, tuples lists)."""
+    return json.loads(json.dumps(meta, allow_nan=False))
 
 
 def known_ids(batches: Sequence[Sequence[int]], count: int) -> list[list[int]]:

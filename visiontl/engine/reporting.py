@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from visiontl.report import page
 from visiontl.report.advice import advice
 from visiontl.report.console import Console
 from visiontl.report.formats import is_number
-from visiontl.report.items import Pictures
+from visiontl.report.items import Figure, Pictures
 from visiontl.report.run import (
     BackboneFacts,
     Best,
@@ -215,13 +216,21 @@ def share_loaded(built: Built) -> Loaded | None:
 
 
 def report_items(built: Built, rows: Sequence[Any], split: SampleDataset, name: str) -> list[Any]:
-    """What the task has to show of a split's rows; pictures are opened on demand through the split."""
+    """What the task has to show of a split's rows; pictures are opened on demand through the split. A task whose
+    `report` fails shows nothing, and the page says why."""
     task, photos = built.resolved.task, Photos(split)
-    items = list(task.report(built.resolved.cfg, rows, built.meta, photos)) if task.report is not None else []
+    try:
+        items = list(task.report(built.resolved.cfg, rows, built.meta, photos)) if task.report is not None else []
+    except Exception as error:  # the task's own code; a report must not end a run that succeeded
+        items = [Figure("what the task reports", partial(fail, error))]  # it is said where a figure that fails is
     if name == "val":  # beside the mistakes that the task shows, where it does
         place = next((i + 1 for i, item in enumerate(items) if isinstance(item, Pictures)), len(items))
         items[place:place] = explained_mistakes(built, rows, split, photos)
     return [replace(item, title=f"{item.title} ({name})") for item in items]
+
+
+def fail(error: Exception, axes: Any) -> None:
+    raise error
 
 
 def side_by_side(items: Mapping[str, Sequence[Any]]) -> list[Any]:

@@ -49,7 +49,7 @@ def gather_rows(
                     outputs = model(batch)
                 rows = task.rows(cfg, in_fp32(outputs), batch, meta)
                 if len(rows) != len(ids):
-                    raise TrainingError(f"the task's `rows` gave {len(rows)} records for {len(ids)} images")
+                    raise TrainingError(f"task {task.name!r}: rows gave {len(rows)} records for {len(ids)} images")
                 mine.update(zip(ids, rows, strict=True))
                 bar.update(done, images=len(ids) * ranks.world())
         return mine
@@ -95,7 +95,8 @@ def score_rows(built: Built, rows: Sequence[Any]) -> dict[str, Any]:
     """The task's scores, computed once, on the main process, and told to all. A number that is not finite stays NaN,
     for those who compare it; files get None."""
     task, cfg = built.resolved.task, built.resolved.cfg
-    return ranks.on_main(lambda: json_value(task.score(cfg, rows, built.meta), "score", keep_nan=True))
+    place = f"task {task.name!r}: score"
+    return ranks.on_main(lambda: json_value(task.score(cfg, rows, built.meta), place, keep_nan=True))
 
 
 def in_fp32(outputs: Any) -> Any:

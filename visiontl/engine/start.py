@@ -24,7 +24,7 @@ from visiontl.engine.model import Built, bare_backbone, build_model
 from visiontl.engine.order import evaluation_keys
 from visiontl.engine.rows import still_batches
 from visiontl.engine.state import read_state
-from visiontl.errors import BackboneError, ConfigError, PluginError, VisionTLError
+from visiontl.errors import BackboneError, ConfigError, VisionTLError
 from visiontl.kit import memory
 from visiontl.processes import ranks
 from visiontl.processes.seeds import INIT, mix, seeded
@@ -47,12 +47,7 @@ def build(resolved: Resolved, backbone: Backbone, loaded: LoadReport | None, con
 
 def read_data(resolved: Resolved, spec: ImageSpec, meta: Mapping[str, Any] | None) -> Data:
     """The task's data. meta: of the model that is evaluated on it; None for the run's own."""
-    found = with_depth(resolved.config.data.depth, lambda: resolved.task.data(resolved.cfg, spec, meta))
-    if not isinstance(found, Data):
-        raise PluginError(
-            f"task {resolved.task.name}: its `data` gave a {type(found).__name__}; visiontl.Data was expected"
-        )
-    return found
+    return with_depth(resolved.config.data.depth, lambda: resolved.task.data(resolved.cfg, spec, meta))
 
 
 def pretrained_backbone(resolved: Resolved, console: Console) -> tuple[Backbone, LoadReport | None]:

@@ -108,7 +108,8 @@ def offers_nothing_broken(name: str) -> None:
             except VisionTLError as error:
                 raise AssertionError(str(error)) from None
             assert task.example is not None, f"task {task.name}: it has no `example`, on which the checks live"
-    implemented = [hook for hook in dir(plugins.manager().get_plugin(name)) if hook.startswith("visiontl_")]
+    plugin = plugins.manager().get_plugin(name)
+    implemented = [hook for hook in dir(plugin) if hook.startswith("visiontl_") and callable(getattr(plugin, hook))]
     unknown = [hook for hook in implemented if not hasattr(hookspecs, hook)]
     assert not unknown, f"{name}: {unknown[0]} is no hook of visiontl"
 

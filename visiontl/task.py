@@ -224,6 +224,12 @@ class SamplesStep(Protocol):
     def __call__(self, folder: Path, /) -> Mapping[str, Any]: ...
 
 
+class OpenStep(Protocol):
+    """A file as an RGB PIL image, for `sample`. Raises DataError, naming the file, where it cannot be read."""
+
+    def __call__(self, cfg: Any, file: Path, /) -> Image.Image: ...
+
+
 class CheckStep(Protocol):
     """What of the annotations should be known before training, for `visiontl doctor`.
 
@@ -322,6 +328,8 @@ class Task:
     """Values of its config with which the task trains on its example in a second; conformance checks use them."""
     samples: Mapping[str, SamplesStep] = field(default_factory=dict[str, SamplesStep])
     """Format -> how it is written. The first is `task.data: samples`, which quick starts live on."""
+    opens: Mapping[str, OpenStep] = field(default_factory=dict[str, OpenStep])
+    """Suffix in small letters -> how files that are no photos become pictures: {".wav": spectrogram}."""
     check: CheckStep | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Core config values that this task prefers where the file is silent: {"freeze.norm_stats": "fixed"}."""
@@ -336,12 +344,10 @@ class Task:
     def __post_init__(self) -> None:
         if self.contract not in CONTRACTS:  # its steps may be others; it is refused by name when it is registered
             return
-        may_be_none = {one.name for one in fields(self) if one.default is None}
-        steps = {step: getattr(self, step) for step in STEPS}
-        wanted = {step: made for step, made in steps.items() if made is not None or step not in may_be_none}
-        arguments = {step: (made, arguments_of(STEPS[step])) for step, made in wanted.items()}
-        settle(self, f"task {self.name!r}", arguments)
-        formats = settled(f"task {self.name!r}", "samples", self.samples, arguments_of(SamplesStep))
-        object.__setattr__(self, "samples", formats)
+        owner, optional = f"task {self.name!r}", {one.name for one in fields(self) if one.default is None}
+        wanted = [step for step in STEPS if getattr(self, step) is not None or step not in optional]
+        settle(self, owner, {step: (getattr(self, step), arguments_of(STEPS[step])) for step in wanted})
+        for name, step in {"samples": SamplesStep, "opens": OpenStep}.items():
+            object.__setattr__(self, name, settled(owner, name, getattr(self, name), arguments_of(step)))
         if not isinstance(self.best, tuple | list) or len(self.best) != 2 or self.best[1] not in ("max", "min"):  # type: ignore[reportUnnecessaryIsInstance]
             raise PluginError(f"task {self.name!r}: best is {self.best!r}; expected (score, 'max') or (score, 'min')")

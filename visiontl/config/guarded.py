@@ -50,7 +50,8 @@ def guarded(task: Task) -> Task:
     steps = {step: Guarded(task.name, step, getattr(task, step)) for step in STEPS if step in GUARDS}
     steps = {step: one for step, one in steps.items() if one.function is not None}
     writers = {form: Guarded(task.name, "samples", write) for form, write in task.samples.items()}
-    return replace(task, **{**steps, "samples": writers})
+    openers = {suffix: Guarded(task.name, "opens", open) for suffix, open in task.opens.items()}
+    return replace(task, **{**steps, "samples": writers, "opens": openers})
 
 
 def kind(value: Any) -> str:
@@ -312,6 +313,13 @@ def _example(one: Guarded, *given: Any) -> Any:
     return place
 
 
+def _opens(one: Guarded, *given: Any) -> Any:
+    picture = one.function(*given)
+    if getattr(picture, "mode", None) != "RGB":
+        raise one.refuse(picture, 'an RGB PIL image: `.convert("RGB")`')
+    return picture
+
+
 def _samples(one: Guarded, *given: Any) -> Any:
     section = one.function(*given)
     _named(one, section, "keys of the `task:` section, `data` among them")
@@ -340,4 +348,5 @@ GUARDS: Mapping[str, Callable[..., Any]] = {
     "refuse": _refuse,
     "example": _example,
     "samples": _samples,
+    "opens": _opens,
 }

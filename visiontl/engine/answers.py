@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from visiontl.engine.model import Built
-from visiontl.engine.photos import as_image
+from visiontl.engine.photos import PHOTOS, Opener, as_image
 from visiontl.engine.predictions import short
 from visiontl.errors import clean
 from visiontl.kit import depths
@@ -38,12 +38,13 @@ class Drawing:
     meta: Mapping[str, Any]
     photo: str | Path | Image.Image | None
     depth: depths.Depth
+    opener: Opener = PHOTOS
 
     def of(self, prediction: Mapping[str, Any]) -> Image.Image | None:
         if self.photo is None:
             return None
         with depths.reading(self.depth):
-            image = as_image(self.photo)
+            image = as_image(self.photo, self.opener)
         if self.draw is not None:
             return self.draw(image, dict(prediction), self.meta)
         return put_lines(enlarged(image, LEAST)[0], [f"{key}: {brief(value)}" for key, value in prediction.items()])

@@ -16,7 +16,6 @@ from visiontl.engine.predict import check_no_runs, load
 from visiontl.engine.predictions import Names, append_whole, out_folder, save_picture
 from visiontl.errors import ConfigError, DataError
 from visiontl.kit.folders import find_images
-from visiontl.kit.images import open_image
 from visiontl.kit.words import count, told
 from visiontl.processes import launch
 from visiontl.report.console import Console
@@ -82,11 +81,11 @@ def explain_files(
         raise ConfigError("explain runs on one process (each would write every file); start it without a launcher")
     console = Console()
     check_no_runs(images)
-    found, notes = find_images(images)
+    predictor = load(run)
+    found, notes = find_images(images, suffixes=predictor.opener.suffixes)
     files = list(found)
     for note in notes:
         console.say(note)
-    predictor = load(run)
     explainer = Explainer(predictor.built)
     asked = [explainer.parse({**(options or {}), **more}) for more in counterparts(explainer, files, options or {})]
     folder = out_folder(Path(out)) if out is not None else run_folder(folders.outputs(Path(run)), "explain")
@@ -95,7 +94,7 @@ def explain_files(
     with writing(folder, "make room, then explain again into another --out"), predictor.reading(), bar as progress:
         for done, (file, wanted) in enumerate(zip(files, asked, strict=True), start=1):
             try:
-                written.add(file, explainer.explain(open_image(file), wanted))
+                written.add(file, explainer.explain(predictor.opener(file), wanted))
             except DataError as error:
                 written.failed[str(file)] = str(error)
                 console.warn(str(error) if str(file) in str(error) else f"{told(file)}: {error}")

@@ -13,7 +13,7 @@ array is read by `data.depth` too where that is a range. Anything else is refuse
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Collection, Iterable, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from torch import Tensor
 from visiontl.errors import DataError
 from visiontl.kit import depths
 from visiontl.kit.folders import find_images
-from visiontl.kit.images import open_image, to_rgb
+from visiontl.kit.images import open_image, suffixes, to_rgb
+from visiontl.task import OpenStep
 
 Photo = str | Path | Image.Image | np.ndarray | Tensor
 
@@ -45,13 +46,34 @@ class Given:
     notes: list[str] = field(default_factory=list[str])
 
 
-def sorted_out(given: Any) -> Given:
+@dataclass(frozen=True)
+class Opener:
+    """How a file becomes a picture: photos as ever, and what a task opens itself by its suffix (Task.opens)."""
+
+    cfg: Any = None
+    opens: Mapping[str, OpenStep] = field(default_factory=dict[str, OpenStep])
+
+    @property
+    def suffixes(self) -> Collection[str]:
+        """In place of those of photos; none where the task opens photos alone."""
+        return {*suffixes(), *self.opens} if self.opens else ()
+
+    def __call__(self, file: str | Path) -> Image.Image:
+        """Raises DataError, naming the file."""
+        own = self.opens.get(Path(file).suffix.lower())
+        return open_image(file) if own is None else own(self.cfg, Path(file))
+
+
+PHOTOS = Opener()
+
+
+def sorted_out(given: Any, opener: Opener = PHOTOS) -> Given:
     """One photo, or several: a folder, a glob, a batch, a list or another iterable. Raises DataError for none."""
     if isinstance(given, str | Path):
         path = Path(given).expanduser()
         if "\0" in str(given) or (path.exists() and not path.is_dir()):
             return Given([path], one=True)
-        files, notes = find_images([given])
+        files, notes = find_images([given], suffixes=opener.suffixes)
         return Given(list(files), found=True, notes=notes)
     if isinstance(given, Image.Image):
         return Given([given], one=True)
@@ -70,7 +92,7 @@ def sorted_out(given: Any) -> Given:
     return Given(given)
 
 
-def as_image(photo: Any) -> Image.Image:
+def as_image(photo: Any, opener: Opener = PHOTOS) -> Image.Image:
     """One photo -> RGB, turned as its EXIF orientation says. Raises DataError, in words."""
     if isinstance(photo, Image.Image):
         file = getattr(photo, "filename", "")
@@ -81,7 +103,7 @@ def as_image(photo: Any) -> Image.Image:
         except (OSError, ValueError) as error:  # a file that is cut off, values that are not finite
             raise DataError(f"the PIL image cannot be read ({error})") from None
     if isinstance(photo, str | Path):
-        return open_image(Path(photo).expanduser())
+        return opener(Path(photo).expanduser())
     if isinstance(photo, np.ndarray):
         return of_array(channels_last(photo))
     if isinstance(photo, Tensor):

@@ -22,7 +22,7 @@ from visiontl.engine.answers import Drawing, Prediction, Predictions, display_of
 from visiontl.engine.device import place, to_device
 from visiontl.engine.explain import Explainer, Explanation
 from visiontl.engine.model import Built, load_model
-from visiontl.engine.photos import Given, as_image, sorted_out
+from visiontl.engine.photos import Given, Opener, as_image, sorted_out
 from visiontl.engine.predictions import (
     Written,
     in_words,
@@ -35,7 +35,6 @@ from visiontl.errors import ConfigError, DataError
 from visiontl.kit import depths
 from visiontl.kit.drawing import sheet
 from visiontl.kit.folders import find_images
-from visiontl.kit.images import open_image
 from visiontl.kit.words import count
 from visiontl.processes import launch
 from visiontl.report.console import Console
@@ -56,6 +55,7 @@ class Predictor:
     def __init__(self, built: Built, accelerator: Accelerator):
         self.built = built
         self.accelerator = accelerator
+        self.opener = opener_of(built)
         self._explainer: Explainer | None = None
         # outputs in fp32, as `rows` and `loss` get them
         built.model.register_forward_hook(lambda module, given, outputs: in_fp32(outputs))
@@ -84,13 +84,13 @@ class Predictor:
         photo, of several with its place; a file of a folder or a glob that cannot be read is said and passed over
         (`.failed`).
         """
-        given = sorted_out(photos)
+        given = sorted_out(photos, self.opener)
         found = self._predicted(given, options)
         return found[0] if given.one else found
 
     def show(self, photos: Any, **options: Any) -> Image.Image:
         """The photo with what is predicted, as a PIL image; of several photos, as `predict` takes them, one sheet."""
-        given = sorted_out(photos)
+        given = sorted_out(photos, self.opener)
         if isinstance(given.photos, Sized) and len(given.photos) > SHEET:
             raise DataError(
                 f"show draws at most {SHEET} photos on a sheet; got {len(given.photos)}: show fewer of them"
@@ -115,12 +115,12 @@ class Predictor:
         made, sources, failed = parse_options(task, options), deque[Any](), dict[str, str]()
 
         def images() -> Iterator[Image.Image]:
-            for source, image in with_sources(given, failed):
+            for source, image in with_sources(given, failed, self.opener):
                 sources.append(source)
                 yield image
 
         answers = self.stream(images(), made)
-        drawings = (Drawing(task.draw, self.meta, sources.popleft(), depth) for _ in itertools.count())
+        drawings = (Drawing(task.draw, self.meta, sources.popleft(), depth, self.opener) for _ in itertools.count())
         found = Predictions(map(Prediction, answers, drawings), failed)
         if not found:
             raise DataError(next(iter(failed.values()), "no photos: what was given is empty"))
@@ -136,7 +136,7 @@ class Predictor:
             self._explainer = Explainer(self.built)
         chosen = self._explainer.parse(options)
         with self.reading():
-            return self._explainer.explain(as_image(photo), chosen)
+            return self._explainer.explain(as_image(photo, self.opener), chosen)
 
     def stream(self, photos: Iterable[Image.Image], options: BaseModel | None) -> Iterator[dict[str, Any]]:
         """Predictions one by one, in the photos' order; a batch is read when it is needed. photos: RGB and upright."""
@@ -185,22 +185,28 @@ def placed(built: Built, console: Console) -> Accelerator:
     return place(built.resolved.config.train, built.model, built.backbone, console).accelerator
 
 
-def with_sources(given: Given, failed: dict[str, str]) -> Iterator[tuple[str | Path | Image.Image | None, Image.Image]]:
+def with_sources(
+    given: Given, failed: dict[str, str], opener: Opener
+) -> Iterator[tuple[str | Path | Image.Image | None, Image.Image]]:
     """(what a photo can be shown from again, the photo as RGB): a file, or the picture itself of the first KEPT. What a
     folder holds and cannot be read is said, and added to `failed`."""
     if given.found:
         console, files = Console(), deque[tuple[Path, Image.Image]]()
         for note in given.notes:
             console.say(note)
-        for _ in readable(list(given.photos), files, failed, console):
+        for _ in readable(given.photos, files, failed, console, opener):
             yield files.popleft()
         return
     for index, photo in enumerate(given.photos):
         try:
-            image = as_image(photo)
+            image = as_image(photo, opener)
         except DataError as error:
             raise DataError(str(error) if given.one else f"photos[{index}]: {error}") from None
         yield (photo if isinstance(photo, str | Path) else image if index < KEPT else None), image
+
+
+def opener_of(built: Built) -> Opener:
+    return Opener(built.resolved.cfg, built.resolved.task.opens)
 
 
 def parse_options(task: Task, values: Mapping[str, Any]) -> BaseModel | None:
@@ -220,12 +226,16 @@ def check_no_runs(patterns: Sequence[str | Path]) -> None:
 
 
 def readable(
-    files: Sequence[Path], opened: deque[tuple[Path, Image.Image]], failed: dict[str, str], console: Console
+    files: Iterable[Path],
+    opened: deque[tuple[Path, Image.Image]],
+    failed: dict[str, str],
+    console: Console,
+    opener: Opener,
 ) -> Iterator[Image.Image]:
     """The files' pictures; each is added to `opened`, and what cannot be read to `failed`, with the reason."""
     for file in files:
         try:
-            opened.append((file, open_image(file)))
+            opened.append((file, opener(file)))
         except DataError as error:
             failed[str(file)] = str(error)
             console.warn(str(error))
@@ -250,10 +260,11 @@ def predict_files(
         raise ConfigError("predict runs on one process (each would write every file); start it without a launcher")
     console = Console()
     check_no_runs(images)
-    files, notes = find_images(images)
+    built = load_model(run)
+    opener = opener_of(built)
+    files, notes = find_images(images, suffixes=opener.suffixes)
     for note in notes:
         console.say(note)
-    built = load_model(run)
     chosen = parse_options(built.resolved.task, options or {})
     predictor = Predictor(built, placed(built, console))
     folder = out_folder(Path(out)) if out is not None else run_folder(folders.outputs(Path(run)), "predict")
@@ -303,7 +314,7 @@ def predict_each(
 ) -> None:
     """Predict the files one by one, each written as it comes; what cannot be read is added to `written.failed`."""
     task, opened = predictor.built.resolved.task, deque[tuple[Path, Image.Image]]()
-    photos = readable(files, opened, written.failed, console)
+    photos = readable(files, opened, written.failed, console, predictor.opener)
     with console.progress(total=len(files), unit="image", what="predict") as bar:
         for done, prediction in enumerate(predictor.stream(photos, options), start=1):
             file, image = opened.popleft()

@@ -94,8 +94,7 @@ def merge_rows(parts: Sequence[Mapping[int, Any]], count: int) -> list[Any]:
 def score_rows(built: Built, rows: Sequence[Any]) -> dict[str, Any]:
     """The task's scores, computed once, on the main process, and told to all. A number that is not finite stays NaN,
     for those who compare it; files get None."""
-    task, cfg = built.resolved.task, built.resolved.cfg
-    place = f"task {task.name!r}: score"
+    task, cfg, place = built.resolved.task, built.resolved.cfg, f"task {built.resolved.task.name!r}: score"
     return ranks.on_main(lambda: json_value(task.score(cfg, rows, built.meta), place, keep_nan=True))
 
 

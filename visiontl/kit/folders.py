@@ -18,7 +18,7 @@ import os
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -165,9 +165,9 @@ class Folders:
         """The same as UTF-8 text, a byte order mark left out."""
         return read_text(self.path(name), most)
 
-    def pictures(self, folder: str = "") -> Found:
+    def pictures(self, folder: str = "", suffixes: Collection[str] = ()) -> Found:
         """All pictures below a folder, searched in depth; what has a picture's name and is no regular file too:
-        opening it says so.
+        opening it says so. suffixes: of what counts in place of pictures.
 
         Real folders are read first, so what is read in two ways has the name without a link.
         """
@@ -197,7 +197,7 @@ class Folders:
                     passed.append(Passed(f"{name}/" if below else name, HIDDEN))
                 elif below:
                     (links if kind == "link" else places).append(name)
-                elif not is_image(Path(last)):
+                elif not is_image(Path(last), suffixes):
                     passed.append(Passed(name, why_no_image(Path(last))))
                 else:
                     found.append(name)
@@ -359,9 +359,13 @@ def _suffixes(why: str, names: Sequence[str], most: int = 5) -> str:
     return f" ({', '.join([*(f'{number:,} {told(suffix)}' for suffix, number in found[:most]), *more])})"
 
 
-def find_images(patterns: Sequence[str | Path], key: str = "") -> tuple[dict[Path, str], list[str]]:
+def find_images(
+    patterns: Sequence[str | Path], key: str = "", suffixes: Collection[str] = ()
+) -> tuple[dict[Path, str], list[str]]:
     """Files, folders (searched in depth) and globs -> {picture: its name within what was named}, sorted within each;
-    and notes on what was passed over. key: of the config, for errors. Raises DataError."""
+    and notes on what was passed over. key: of the config, for errors. suffixes: of what counts in place of pictures,
+    such as (".wav",). Raises DataError."""
+    what = "pictures" if not suffixes else f"files with the suffix {' or '.join(sorted(suffixes))}"
     found: dict[Path, str] = {}
     notes: list[str] = []
     head = f"{key}: " if key else ""
@@ -369,10 +373,10 @@ def find_images(patterns: Sequence[str | Path], key: str = "") -> tuple[dict[Pat
         path = Path(pattern).expanduser()
         if "\0" not in pattern and path.is_dir():
             folders = Folders(str(path))
-            inside = folders.pictures()
+            inside = folders.pictures(suffixes=suffixes)
             if not inside.pictures:
                 said = _said(inside.passed)
-                raise DataError(f"{head}{path}: holds no pictures{f' ({said})' if said else ''}")
+                raise DataError(f"{head}{path}: holds no {what}{f' ({said})' if said else ''}")
             notes += passed_over(path, inside.passed)
             if inside.linked:
                 notes.append(f"{path}: {count(len(inside.linked), 'linked folder')} read: {some(inside.linked)}")
@@ -381,11 +385,11 @@ def find_images(patterns: Sequence[str | Path], key: str = "") -> tuple[dict[Pat
             chosen = {path: path.name}
         elif any(sign in pattern for sign in "*?["):
             matches = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
-            chosen = {name: name.name for name in matches if is_image(name)}
+            chosen = {name: name.name for name in matches if is_image(name, suffixes)}
             others = [Passed(str(one), why_no_image(one) if one.is_file() else "a folder") for one in matches]
             others = [one for one in others if Path(one.name) not in chosen]
             if not chosen:
-                raise DataError(f"{head}{pattern}: matches no pictures")
+                raise DataError(f"{head}{pattern}: matches no {what}")
             notes += passed_over(pattern, others)
         else:
             raise DataError(f"{head}{told(path)}: no such file or folder{near(pattern)}")

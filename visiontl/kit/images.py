@@ -13,7 +13,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePath
@@ -77,9 +77,10 @@ def suffixes() -> Mapping[str, str]:
     return {**known, **ALSO}
 
 
-def is_image(path: PurePath) -> bool:
-    """True for a name with the suffix of a photo that can be decoded here, that is no hidden file."""
-    return path.suffix.lower() in suffixes() and not path.name.startswith(".")
+def is_image(path: PurePath, others: Collection[str] = ()) -> bool:
+    """True for a name with the suffix of a photo that can be decoded here, that is no hidden file. others: suffixes
+    that count in their place, in small letters."""
+    return path.suffix.lower() in (others or suffixes()) and not path.name.startswith(".")
 
 
 def why_no_image(path: PurePath) -> str:

@@ -382,7 +382,7 @@ TASKS = {
     "a loss that changes the batch": ({"loss": scaling_loss}, answers.changes_no_batch, "loss: it changes"),
     "rows that change the batch": ({"rows": scaling_rows}, answers.changes_no_batch, "rows: it changes"),
     "a summed loss": ({"loss": summed}, answers.averages_its_loss, "loss: .* twice"),
-    "a loss per image": ({"loss": each}, answers.averages_its_loss, "the task's loss must be a scalar"),
+    "a loss per image": ({"loss": each}, answers.averages_its_loss, "task 'faulty': loss: 'loss' in it"),
     "a mean over the labels of the batch alone": (
         {"data": with_splits(of_class(Partly)), "collate": stating, "loss": mean_of_the_batch},
         answers.counts_labeled_images_alone,

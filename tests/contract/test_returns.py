@@ -137,6 +137,11 @@ WRONG = {
     "no loss": ("loss", None, "it gave None; expected {'loss': a tensor of shape ()}"),
     "a float as loss": ("loss", {"loss": 0.5}, "`loss` in it is a float, 0.5; expected a tensor of shape ()"),
     "words in the loss": ("loss", {"loss": SCALAR, "kind": "mse"}, "'kind' in it is a str, 'mse'; expected a tensor"),
+    "a part for each image": (
+        "loss",
+        {"loss": SCALAR, "mse": IMAGES},
+        "'mse' in it is a Tensor of shape (2, 3, 8, 8); ex",
+    ),
     "no rows": ("rows", None, "it gave None; expected a list with one record for each image"),
     "rows as a generator": ("rows", (one for one in ROWS), "it gave a generator; expected a list with one record"),
     "rows as columns": ("rows", {"found": [1, 2]}, "it gave a dict with found; expected a list with one record"),
@@ -179,7 +184,7 @@ def test_what_a_step_must_not_give_is_refused_in_words(fault):
 
 
 def test_every_step_that_gives_something_is_looked_at():
-    elsewhere = {"batches", "predict", "samples"}  # the tests below
+    elsewhere = {"batches", "predict", "samples", "opens"}  # the tests below
     assert {step for step, _, _ in WRONG.values()} == GIVEN.keys() == GUARDS.keys() - elsewhere
 
 
@@ -235,6 +240,18 @@ def test_what_comes_in_is_looked_at_too():
     assert refused(lambda: formats["plain"](Path("there"))).startswith(
         "task 'faulty': samples: it gave None; expected keys"
     )
+
+
+def test_files_that_a_task_opens_are_pictures():
+    task = guarded(replace(TASK, name="faulty", opens={".wav": lambda cfg, file: np.zeros((6, 8))}))
+    words = "task 'faulty': opens: it gave a ndarray of shape (6, 8); expected an RGB PIL image"
+    assert refused(lambda: task.opens[".wav"](None, Path("a.wav"))).startswith(words)
+    right = guarded(replace(TASK, opens={".wav": lambda cfg, file: PHOTO}))
+    assert right.opens[".wav"](None, Path("a.wav")) is PHOTO
+    with pytest.raises(
+        PluginError, match=r"opens\['.wav'\] is lambda\(file\) at .*; expected opens\['.wav'\]\(cfg, file\)"
+    ):
+        replace(TASK, opens={".wav": lambda file: PHOTO})
 
 
 def test_what_is_right_passes_as_it_is():

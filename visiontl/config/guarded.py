@@ -191,7 +191,7 @@ def _loss(one: Guarded, cfg: Any, outputs: Any, *given: Any) -> Any:
     if not isinstance(losses.get("loss"), Tensor):
         raise one.refuse(losses.get("loss"), "a tensor of shape (), computed from the outputs", "`loss` in it")
     for name, value in losses.items():
-        if not isinstance(value, int | float | Tensor):
+        if not isinstance(value, int | float | Tensor) or (isinstance(value, Tensor) and value.numel() != 1):
             raise one.refuse(value, "a tensor of shape (), or a number", f"{name!r} in it")
     return losses
 

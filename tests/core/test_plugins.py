@@ -23,6 +23,7 @@ def task(name, **more):
                 best=("accuracy", "max"), predict=f), **more})
 """
 
+NEWER = "update visiontl, or install an older version of the package"
 LOSS = "expected loss(cfg, outputs, batch, meta)"
 OFFER = "\n@hookimpl\ndef visiontl_tasks(): return [{}]\n"
 
@@ -45,6 +46,10 @@ PACKAGES = {
     "twin_a": ("5.0", TASK + OFFER.format('task("twin"), task("only_a")')),
     "twin_b": ("5.1", TASK + OFFER.format('task("twin")')),
     "old_contract": ("6.0", TASK + OFFER.format('task("old", contract=0), task("new")')),
+    "newer_task": ("6.5", TASK + OFFER.format('task("newer", contract=2, emit=f)')),
+    "newer_hooks": ("6.6", "visiontl_contract = 2\n" + TASK + OFFER.format('task("n")')),
+    "stated": ("6.7", "visiontl_contract = 1\n" + TASK + OFFER.format('task("stated")')),
+    "typo": ("6.8", TASK + OFFER.format('task("typo", modell=f)')),
     "lax": (
         "6.1",
         TASK + "import pydantic\nclass Lax(pydantic.BaseModel): a: int = 1\n" + OFFER.format('task("lax", config=Lax)'),
@@ -117,6 +122,7 @@ os.environ["VISIONTL_PLUGINS"] = "bodies"
 out["bodies"] = answer(lambda: plugins.backbone_entry("bodies/one")[0])
 out["refused"] = answer(lambda: plugins.backbone_entry("bodies/two"))
 out["near"] = answer(lambda: plugins.backbone_entry("bodies/oen"))
+out["bodies installed"] = case("bodies")["installed"]["bodies"]
 out["listed"] = "bodies/one" in plugins.backbones()
 del os.environ["VISIONTL_PLUGINS"]
 plugins.reset()
@@ -151,7 +157,7 @@ def found(tmp_path_factory) -> dict:
 
 def test_a_broken_package_is_named_and_stops_nobody(found):
     case = found["all"]
-    assert case["tasks"] == ["goats", "new", "only_a", "sheep"]
+    assert case["tasks"] == ["goats", "new", "only_a", "sheep", "stated"]
     assert case["asked"]["sheep"] == "sheep"
     expected = {
         "broken_import": ["broken_import-package 2.1", "ModuleNotFoundError", "a_module_that_is_not_there"],
@@ -165,6 +171,15 @@ def test_a_broken_package_is_named_and_stops_nobody(found):
         "no_list": ["no_list-package 4.1", "returned Task; a list of visiontl.Task"],
         "no_task": ["no_task-package 4.2", "returned int in its list"],
         "old_contract": ["old_contract-package 6.0", "'old' was written for contract 0", "serves contract 1"],
+        "newer_task": [
+            "newer_task-package 6.5) is broken: visiontl_tasks: task 'newer' was written for contract 2; ",
+            NEWER,
+        ],
+        "newer_hooks": [
+            "newer_hooks-package 6.6) is broken: it was written for contract 2; this visiontl serves",
+            NEWER,
+        ],
+        "typo": ["typo-package 6.8", "task 'typo': no field 'modell'; did you mean 'model'?"],
         "lax": ["lax-package 6.1", "lets unknown keys pass; derive it from visiontl.Section"],
         "named": ["named-package 6.2", "has a key `name`"],
         "wrong_step": ["wrong_step-package 6.3) is broken: task 'w': loss is loss(outputs, batch) at ", LOSS],
@@ -227,7 +242,18 @@ def test_the_list_of_plugins_says_what_each_offers(found):
     assert installed["watcher"][3] == "tracker"
     assert installed["misspelt"][2] == "broken"
     assert installed["twin_b"][3] == "tasks: twin (clash)"
-    assert "old (refused)" in installed["old_contract"][3]
+    assert installed["old_contract"][3:5] == ["tasks: new, old (refused)", "0, 1"]
+    assert installed["old_contract"][5].startswith(
+        "task 'old' was written for contract 0; this visiontl serves contract 1;"
+    )
+    assert installed["newer_hooks"][2:] == [
+        "broken",
+        "",
+        "",
+        found["all"]["broken"]["newer_hooks"].split("broken: ")[1],
+    ]
+    assert installed["stated"][4] == "1"
+    assert found["bodies installed"] == ["bodies-package", "9.0", "loaded", "backbones: bodies/one", "1", ""]
 
 
 def test_backbones_of_packages_are_found(found):

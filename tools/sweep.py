@@ -1,10 +1,9 @@
-"""Train one config in several variants and seeds, and write the table of their scores.
+"""Train one config in named variants and several seeds with `visiontl sweep`'s machinery, and write a table of scores.
 
     python tools/sweep.py tools/sweeps/hymenoptera_policies.yaml
 
-The sweep file names a `config`, `seeds`, `variants` (a name with its overrides), and optionally `columns`: further
-numbers of the report by their place, such as `test accuracy: scores.test.accuracy`. Every finished run is a line in
-the .jsonl beside the table, so that a sweep that was stopped goes on where it was.
+The file names a `config`, `seeds`, `variants` (a name with its overrides), and optionally `columns`: further numbers of
+the report by their place, such as `test accuracy: scores.test.accuracy`. A sweep that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -13,39 +12,37 @@ import argparse
 import json
 import statistics
 import sys
-import time
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from visiontl.config.resolve import ranked, resolve
+from visiontl.report.console import Console
+from visiontl.runs.files import read_lines
+from visiontl.search.sampling import Listed
+from visiontl.search.sweep import Sweep, check, run_trials
+from visiontl.search.trials import Part, Trial
 
-def run_one(sweep: dict, variant: str, seed: int, runs: str) -> dict:
-    """One training; its scores at the best and at the last evaluation."""
-    import visiontl
-    from visiontl.runs.metrics import Metrics
 
-    overrides = [*sweep.get("overrides", []), *sweep["variants"][variant], f"train.seed={seed}", f"run.folder={runs}"]
-    began = time.perf_counter()
-    report = visiontl.train(sweep["config"], *overrides)
-    values = [record for record in Metrics.read(Path(report["run"])) if record["kind"] == "val"]
-    key = report["best"]["score"]
+def record(sweep: Sweep, trial: Trial, part: Part, columns: dict[str, str]) -> dict[str, Any]:
+    """What a finished run reached, at the best and at the last evaluation."""
+    folder = sweep.place(trial, part)
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    values = [line[sweep.score] for line in read_lines(folder)[0] if line["kind"] == "val"]
+    environment = report["environment"]
     return {
-        "variant": variant,
-        "seed": seed,
-        "score": key,
+        "variant": trial.name,
+        "seed": part.seed,
+        "score": sweep.score,
         "best": report["best"]["value"],
         "best_epoch": report["best"]["epoch"],
-        "last": values[-1][key],
-        "test": report["scores"].get("test", {}).get(key),
-        **{name: at(report, path) for name, path in sweep.get("columns", {}).items()},
-        "seconds": round(time.perf_counter() - began, 1),
-        "processes": report["environment"]["processes"],
-        "threads": report["environment"]["threads"],
-        "device": report["environment"]["device"],
-        "precision": report["environment"]["precision"],
-        "torch": report["environment"]["torch"],
+        "last": values[-1],
+        "test": report["scores"].get("test", {}).get(sweep.score),
+        **{name: at(report, path) for name, path in columns.items()},
+        "seconds": round(report["seconds"], 1),
+        **{name: environment[name] for name in ("processes", "threads", "device", "precision", "torch")},
         "date": date.today().isoformat(),
     }
 
@@ -64,15 +61,15 @@ def mean_spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.4f} ± {spread:.4f}"
 
 
-def table(sweep: dict, path: Path, records: list[dict]) -> str:
+def table(asked: dict, path: Path, records: list[dict]) -> str:
     """The Markdown table of all finished runs."""
     first = records[0]
     hardware = f"{first['device']}, {first['threads']} threads, {first['processes']} process, {first['precision']}"
-    named, more = [f"{first['score']}, {epoch} epoch" for epoch in ("last", "best")], list(sweep.get("columns", {}))
+    named, more = [f"{first['score']}, {epoch} epoch" for epoch in ("last", "best")], list(asked.get("columns", {}))
     lines = [
-        f"# {sweep['title']}",
+        f"# {asked['title']}",
         "",
-        sweep["about"].strip(),
+        asked["about"].strip(),
         "",
         f"Command: `python tools/sweep.py {path}`. {hardware}, torch {first['torch']}, {records[-1]['date']}. "
         "Mean ± standard deviation over seeds. The best epoch is chosen on the same validation images that it is "
@@ -81,7 +78,7 @@ def table(sweep: dict, path: Path, records: list[dict]) -> str:
         "| variant | seeds | " + " | ".join([*named, *more, "seconds", "overrides"]) + " |",
         "|" + " --- |" * (6 + len(more)),
     ]
-    for name, overrides in sweep["variants"].items():
+    for name, overrides in asked["variants"].items():
         mine = [record for record in records if record["variant"] == name]
         if mine:
             last, best = mean_spread([r["last"] for r in mine]), mean_spread([r["best"] for r in mine])
@@ -100,21 +97,31 @@ def main() -> int:
     parser.add_argument("--runs", default="runs", help="where run folders go")
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="where the table goes")
     arguments = parser.parse_args()
-    sweep = yaml.safe_load(arguments.sweep.read_text(encoding="utf-8"))
+    asked = yaml.safe_load(arguments.sweep.read_text(encoding="utf-8"))
+    settings = {name: tuple(words) for name, words in asked["variants"].items()}
+    fixed = tuple(asked.get("overrides", []))
+    resolved = resolve(asked["config"], fixed)
+    scores = ranked(resolved.task, resolved.cfg)
+    score = resolved.config.train.best or next(iter(scores))
+    parts = tuple(Part(seed) for seed in asked["seeds"])
+    folder = Path(arguments.runs) / arguments.sweep.stem
+    sweep = Sweep(asked["config"], fixed, parts, folder, score, scores[score])
+    check(sweep, list(settings.values()))
+    folder.mkdir(parents=True, exist_ok=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    log = arguments.out / f"{arguments.sweep.stem}.jsonl"
-    records = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    done = {(record["variant"], record["seed"]) for record in records}
-    for seed in sweep["seeds"]:
-        for variant in sweep["variants"]:
-            if (variant, seed) in done:
-                continue
-            records.append(run_one(sweep, variant, seed, arguments.runs))
-            with log.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(records[-1]) + "\n")
-            log.with_suffix(".md").write_text(table(sweep, arguments.sweep, records), encoding="utf-8")
-    print(table(sweep, arguments.sweep, records))
-    return 0
+    page = arguments.out / f"{arguments.sweep.stem}.md"
+
+    def told(trials: Any) -> None:
+        whole = [(one, part) for one in trials for part in parts if part.label in one.values]
+        records = [record(sweep, one, part, asked.get("columns", {})) for one, part in whole]
+        if records:
+            lines = "".join(json.dumps(one) + "\n" for one in records)
+            page.with_suffix(".jsonl").write_text(lines, encoding="utf-8")
+            page.write_text(table(asked, arguments.sweep, records), encoding="utf-8")
+
+    trials = run_trials(sweep, Listed(list(settings.values()), list(settings)), Console(), told, len(settings))
+    print(page.read_text(encoding="utf-8") if page.exists() else "no run has ended")
+    return 1 if any(one.failed for one in trials) else 0
 
 
 if __name__ == "__main__":

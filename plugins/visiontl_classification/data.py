@@ -87,8 +87,10 @@ def data(cfg: ClassificationConfig, spec: ImageSpec, meta: Mapping[str, Any] | N
         targets = _targets(items, index, len(meta["classes"]), cfg.labels)
         view = training_view(cfg, spec) if name == "train" and cfg.augment != "none" else still
         splits[name] = Photos(listing.images, [item.name for item in items], targets, view)
+    if "train" in splits and cfg.augment != "none":
+        splits["still"] = replace(splits["train"], view=still)
     if "train" in splits and cfg.sampler == "balanced":
-        targets = {name: split.targets for name, split in splits.items()}
+        targets = {name: split.targets for name, split in splits.items() if name != "still"}
         return Data(**splits, meta=meta, notes=notes, batches=partial(balanced_batches, targets))
     return Data(**splits, meta=meta, notes=notes)
 

@@ -101,6 +101,8 @@ def data(cfg: DetectionConfig, spec: ImageSpec, meta: Mapping[str, Any] | None =
         view = (training_view if split == "train" else still_view)(cfg, spec, meta)
         names = [image.name for image in images]
         splits[split] = Photos(listing.base, names, images, view, listing.changes[split], spec)
+    if "train" in splits:
+        splits["still"] = replace(splits["train"], view=still_view(cfg, spec, meta))
     return Data(**splits, meta=meta, notes=notes, batches=_batches(cfg, parts))
 
 

@@ -53,6 +53,11 @@ class Faces:
         about = {"name": item.name, "identity": item.identity, "group": item.group, "pairs": pairs}
         return {**self.view(self.image(number), seed), "label": int(self.labels[number]), "about": about}
 
+    @property
+    def groups(self) -> list[str]:
+        """Per image, who it shows: nobody may be on both sides of a cross-validation."""
+        return [item.identity or item.name for item in self.items]
+
     def image(self, number: int) -> Image.Image:
         """The photo itself, RGB, EXIF applied."""
         return open_image(Path(self.root) / self.items[number].name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,8 @@ def data(cfg: SegmentationConfig, spec: ImageSpec, meta: Mapping[str, Any] | Non
         view = (training_view if split == "train" else still_view)(cfg, spec)
         splits[split] = Photos(listing.base, [pair.name for pair in pairs], pairs, reader, view, tallies[split])
         notes += absent_notes(split, tallies[split], meta["classes"])
+    if "train" in splits:
+        splits["still"] = replace(splits["train"], view=still_view(cfg, spec))
     return Data(**splits, meta=meta, notes=notes)
 
 

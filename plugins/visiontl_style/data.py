@@ -129,6 +129,7 @@ def data(cfg: StyleConfig, spec: ImageSpec, meta: Mapping[str, Any] | None = Non
     return Data(
         train=Photos(train, cfg, kept, files, train=True),
         val=Photos(val, cfg, kept, ()) if val else None,
+        still=Photos(train, cfg, kept, ()),
         meta={"styles": styles},
         notes=notes,
     )

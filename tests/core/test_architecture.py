@@ -25,7 +25,10 @@ CHAIN = [
     {"cli": "arguments, errors in words, exit codes"},
     {"commands": "one file per command"},
     {"testing": "the contract as checks, for whoever writes a plugin"},
-    {"doctor": "what is wrong with the data, before the first training second"},
+    {
+        "doctor": "what is wrong with the data, before the first training second",
+        "search": "which settings, which backbone: many short runs, or features",
+    },
     {"engine": "from a config to a trained model, and what it says of images"},
     {"runs": "what a run leaves on disk"},
     {"config": "from text to a validated run"},

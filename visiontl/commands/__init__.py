@@ -17,7 +17,9 @@ from visiontl.commands import (
     predict,
     quickstart,
     samples,
+    sweep,
     train,
+    tune,
 )
 from visiontl.hookspecs import hookimpl
 from visiontl.task import Command
@@ -32,6 +34,8 @@ MODULES = (
     explain,
     compare,
     merge,
+    tune,
+    sweep,
     export_backbone,
     import_weights,
     list,

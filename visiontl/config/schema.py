@@ -213,6 +213,14 @@ def check_depth(value: Any) -> Any:
 Depth = Annotated[str | int | tuple[float, float], BeforeValidator(check_depth)]
 
 
+def check_fold(value: Any) -> Any:
+    """K/N with 1 <= K <= N and 2 <= N"""
+    found = re.fullmatch(r"\s*(\d{1,4})\s*/\s*(\d{1,4})\s*", value) if isinstance(value, str) else None
+    if value is not None and (found is None or not 1 <= int(found[1]) <= int(found[2]) or int(found[2]) < 2):
+        raise ValueError(f"{value!r} is no fold; write 1/5 for the first of five")
+    return value if found is None else f"{int(found[1])}/{int(found[2])}"
+
+
 class DataConfig(Section):
     on_bad: Literal["error", "skip"] = Field(
         default="error",
@@ -230,6 +238,11 @@ class DataConfig(Section):
         description="which values of pictures of more than 8 bits become black and white; auto: by the fewest of 8, "
         "10, 12, 14, 16 bits that hold a picture's values, its own lowest and highest where some are below 0; 8 to 16: "
         "so many bits; range: its own lowest and highest; [low, high]: these",
+    )
+    fold: Annotated[str | None, BeforeValidator(check_fold)] = Field(
+        default=None,
+        description="K/N, such as 2/5: cross-validation; train is divided into N parts by its names, the Kth is val in "
+        "place of the data's own; null: the splits as they are",
     )
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from visiontl.config.overrides import in_words
-from visiontl.config.resolve import Resolved, resolve, with_task_data
+from visiontl.config.resolve import Resolved, resolve
 from visiontl.engine import scan
 from visiontl.engine.device import current_device, place
+from visiontl.engine.folds import on_other_data, readable_data, splits_there
 from visiontl.engine.given import through_json
 from visiontl.engine.init import warm_start
 from visiontl.engine.model import Built, load_model, model_folder, resolve_run
@@ -87,8 +88,8 @@ def measure(
     before the splits'."""
     built, config = subject.built, subject.built.resolved.config
     task, cfg = built.resolved.task, built.resolved.cfg
-    wanted = choose_splits(subject.data.splits(), splits)
-    found = scan.readable_data(config.data, task, cfg, subject.data, console, list(wanted))
+    wanted = choose_splits(splits_there(config.data, subject.data), splits)
+    found = readable_data(config.data, task, cfg, subject.data, console, list(wanted))
     if subject.lists is not None:
         folders.compare_lists(subject.lists, {name: split.names for name, split in found.splits().items()}, console)
     placement = place(config.train, built.model, built.backbone, console)
@@ -130,7 +131,7 @@ def subject_of_config(
     """The model as a config builds it, with its pretrained weights, before any training."""
     resolved = resolve(config, overrides)
     if data is not None:
-        resolved = with_task_data(resolved, str(data))
+        resolved = on_other_data(resolved, str(data))
     with seeded(mix(resolved.config.train.seed, INIT)):
         backbone, loaded = ranks.main_first(lambda: pretrained_backbone(resolved, console))
         built, found = build(resolved, backbone, loaded, console)
@@ -146,7 +147,7 @@ def subject_of_run(asked: Asked, console: Console) -> Subject:
     if asked.overrides:
         resolved = resolve_run(model_folder(run), asked.overrides)
     if data is not None:
-        resolved = with_task_data(resolved, str(data))
+        resolved = on_other_data(resolved, str(data))
     built = replace(built, resolved=resolved)
     meta = built.meta if data is not None else None
     memory.recall_from(run)

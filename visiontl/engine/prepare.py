@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from visiontl import plugins
 from visiontl.config.resolve import Resolved
 from visiontl.config.write import to_yaml
-from visiontl.engine import scan
+from visiontl.engine import folds, scan
 from visiontl.engine.announcements import announce_data, announce_layout, announce_phases
 from visiontl.engine.caching import make_caches, probe_batch
 from visiontl.engine.device import Placement, current_device, place
@@ -112,7 +112,7 @@ def begin(resolved: Resolved, console: Console) -> tuple[Built, Data, bool]:
         built, found = build(resolved, backbone, loaded, console)
     if found.train is None:
         raise DataError("the data has no train split; `visiontl evaluate` measures without training")
-    found = scan.readable_data(resolved.config.data, resolved.task, built.resolved.cfg, found, console)
+    found = folds.readable_data(resolved.config.data, resolved.task, built.resolved.cfg, found, console)
     if newest is None:
         return built, found, warm_start(built, console)
     load_model_state(built.model, store.read_tensors(newest, "model.safetensors"))

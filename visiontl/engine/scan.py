@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from visiontl.config.schema import DataConfig
 from visiontl.engine.depth import warn_of_depth
 from visiontl.engine.loader import Remaining, load
+from visiontl.engine.parts import Part
 from visiontl.errors import DataError, VisionTLError
 from visiontl.kit.depths import Levels
 from visiontl.kit.images import Stored, how_stored
@@ -223,13 +224,14 @@ def remaining(data: Data, bad: Mapping[str, Mapping[int, str]]) -> Data:
 
 def renumbered(
     batches: Callable[..., list[list[int]]],
-    splits: Mapping[str, Remaining],
+    splits: Mapping[str, Any],
     split: str,
     seed: int,
     epoch: int,
     batch_size: int,
 ) -> list[list[int]]:
-    """A task's own batches in the ids of what remains. As many as before: one that is left empty repeats another."""
+    """A task's own batches in the ids of what remains of each split (its `ids`). As many as before: one that is left
+    empty repeats another."""
     number = {id: new for new, id in enumerate(splits[split].ids)}
     kept = [[number[id] for id in batch if id in number] for batch in batches(split, seed, epoch, batch_size)]
     full = [batch for batch in kept if batch]
@@ -248,6 +250,7 @@ def unreadable_lines(data: Data) -> str:
     return "".join(
         json.dumps({"split": name, "name": str(split.split.names[id]), "why": why}) + "\n"
         for name, split in data.splits().items()
+        for split in [split.split if isinstance(split, Part) and name == "train" else split]
         if isinstance(split, Remaining)
         for id, why in split.bad.items()
     )

@@ -83,6 +83,19 @@ def hold_out(
     return {split: sorted(part, key=name) for split, part in parts.items()}
 
 
+def folds(names: Sequence[str], parts: int, seed: int = 0) -> list[int]:
+    """The part, 0 .. parts - 1, that each of N names falls in for cross-validation; equal names fall in the same one.
+
+    A function of the seed and the names alone: different names are dealt out in the order of the SHA-256 of
+    "seed:name", so parts differ by one name at the most. Raises ValueError for fewer different names than parts.
+    """
+    different = sorted(set(names), key=lambda name: _place(seed, name))
+    if len(different) < parts:
+        raise ValueError(f"{count(len(different), 'image')} cannot be divided into {parts} parts")
+    part = {name: i % parts for i, name in enumerate(different)}
+    return [part[name] for name in names]
+
+
 def _place(seed: int, name: str) -> bytes:
     return hashlib.sha256(f"{seed}:{name}".encode(errors="surrogatepass")).digest()
 

@@ -25,6 +25,7 @@ COLORS = (
     "#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#66a61e", "#a6761d", "#17a2b8", "#c0392b", "#808080",
 )  # fmt: skip
 SECTIONS = (
+    ("trials", "Trials"),
     ("notes", "To know first"),
     ("noise", "What is noise"),
     ("curves", "Curves"),
@@ -341,17 +342,23 @@ def draw(curves: Sequence[Curve], title: str, ax: Any) -> None:
 # ---------------------------------------------------------------------------------------------------------------- page
 
 
-def page(runs: Sequence[Compared], left_out: Sequence[str], command: str) -> str:
+@dataclass(frozen=True)
+class Before:
+    """What stands before the comparison, where the runs are of a sweep. title: of the page; verdict: a sentence."""
+
+    title: str
+    verdict: str
+    table: Grid
+    figures: Sequence[Figure] = ()
+
+
+def page(runs: Sequence[Compared], left_out: Sequence[str], command: str, before: Before | None = None) -> str:
     """The page, as one self-contained HTML text."""
     notes = [*left_out, *remarks(runs)]
-    curves: list[str] = []
-    for figure in figures(runs):
-        try:
-            curves.append(themed(render_figure(figure, f"curve{len(curves)}-")))
-        except Exception as error:  # a curve is worth less than the page
-            notes.append(f"figure '{figure.title}' could not be drawn: {type(error).__name__}: {error}")
+    curves, plots = drawn(figures(runs), "curve", notes), drawn(before.figures if before else (), "plot", notes)
     tables = judged_tables(runs)
     values: dict[str, Any] = {
+        "trials": before and before.table,
         "overview": overview(runs),
         "notes": notes,
         "chief": [table.grid for table in tables if table.chief],
@@ -364,13 +371,26 @@ def page(runs: Sequence[Compared], left_out: Sequence[str], command: str) -> str
     }
     return render(
         "compare.html.j2",
-        title=f"{len(runs)} runs of {runs[0].report.task or 'a task'}",
+        title=before.title if before else f"{len(runs)} runs of {runs[0].report.task or 'a task'}",
+        verdict=before.verdict if before else "",
+        plots=plots,
         links=[(place, name) for place, name in SECTIONS if values.get(place) or place in ("settings", "noise")],
         legends=legends(runs),
         about=ABOUT,
         command=command,
         **values,
     )
+
+
+def drawn(figures: Sequence[Figure], prefix: str, notes: list[str]) -> list[str]:
+    """Figures as SVG elements. Adds to the notes what could not be drawn."""
+    made: list[str] = []
+    for figure in figures:
+        try:
+            made.append(themed(render_figure(figure, f"{prefix}{len(made)}-")))
+        except Exception as error:  # a curve is worth less than the page
+            notes.append(f"figure '{figure.title}' could not be drawn: {type(error).__name__}: {error}")
+    return made
 
 
 def told(runs: Sequence[Compared], left_out: Sequence[str]) -> dict[str, Any]:

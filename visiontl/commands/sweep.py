@@ -1,0 +1,181 @@
+"""visiontl sweep"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visiontl.commands.arguments import read_config, warn_of_plugins
+from visiontl.commands.results import answer, speech_flags
+from visiontl.errors import ConfigError
+from visiontl.search.space import Space, read_space
+from visiontl.task import Command
+
+if TYPE_CHECKING:
+    from visiontl.config.resolve import Resolved
+    from visiontl.search.sweep import Sweep
+    from visiontl.search.trials import Trial
+
+TRIALS = 20  # of a sweep with ranges
+GRID = 1000  # trials of lists; more are a mistake rather than a wish
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file, or the name of a ready config")
+    parser.add_argument(
+        "overrides", metavar="a.b=c", nargs="*", default=[], help="a.b=x,y,z or a.b=low..high is tried, a.b=c holds"
+    )
+    parser.add_argument("--seeds", metavar="N", type=positive, default=1, help="runs of each trial, by other seeds")
+    parser.add_argument("--folds", metavar="N", type=positive, help="cross-validate each trial on N parts of train")
+    parser.add_argument("--trials", metavar="N", type=positive, help=f"with ranges: how many; default {TRIALS}")
+    parser.add_argument("--no-prune", action="store_true", help="with ranges: train every trial to its end")
+    speech_flags(parser, "the trials")
+
+
+def positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
+def run(given: argparse.Namespace) -> int:
+    space = read_space(given.overrides)
+    warn_of_plugins()
+    resolved = read_config(given.config, space.fixed)
+    sweep = asked(given, space, resolved)
+    from visiontl.report.console import Console
+    from visiontl.runs import folders
+    from visiontl.search import shown
+    from visiontl.search import sweep as running
+    from visiontl.search.trials import by_score, margin, write
+
+    console = Console()
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    folders.lock(sweep.folder)
+    command = shlex.join(["visiontl", "sweep", given.config, *given.overrides, *flags(given)])
+    about = {"command": command, "score": sweep.score, "better": sweep.better}
+    trials: list[Trial] = []
+
+    def told(found: Sequence[Trial]) -> None:
+        trials[:] = found
+        write(sweep.folder, about, found)
+
+    try:
+        source, total = source_of(given, space, resolved, sweep)
+        runs = f"{total} trials" + (f" of {len(sweep.parts)} runs" if len(sweep.parts) > 1 else "")
+        console.say(f"{runs} in {sweep.folder}; the best by val {sweep.score}")
+        running.run_trials(sweep, source, console, told, total)
+    except BaseException as error:
+        if trials:
+            shown.write_page(sweep, space.axes, trials, command, ["the sweep was stopped before its end"])
+        raise running.stopped(error, command) from None
+    finally:
+        folders.release(sweep.folder)
+    grid = shown.table(sweep, trials)
+    console.table("", grid.columns, grid.rows)
+    ranked = by_score(trials, sweep.better)
+    failed = [one for one in trials if one.failed]
+    for one in failed:
+        console.warn(f"{one.name} ({one.title}) failed: {next(iter(one.failed.values()))}")
+    verdict = margin(ranked, sweep.score)
+    console.say(verdict)
+    page = shown.write_page(sweep, space.axes, trials, command)
+    if page is not None:
+        console.say(f"page: {page}")
+    if ranked:
+        line = ["visiontl", "train", given.config, *sweep.fixed, *ranked[0].words]
+        console.say(f"next: {shlex.join(line)}")
+    answer(told_of(sweep, trials, verdict, page), f"{verdict}: {page or sweep.folder}")
+    return 1 if failed and not ranked else 0
+
+
+def asked(given: argparse.Namespace, space: Space, resolved: Resolved) -> Sweep:
+    """Raises ConfigError for a sweep that cannot be run, before torch is imported."""
+    from visiontl.config.resolve import ranked
+    from visiontl.processes.launch import world_size
+    from visiontl.search.sweep import Sweep, check, folder_name
+    from visiontl.search.trials import parts_of
+
+    if world_size() > 1:
+        raise ConfigError("sweep runs its trials on one process; start it without a launcher")
+    if not space.axes and given.seeds == 1 and given.folds is None:
+        raise ConfigError(
+            "nothing to try: write a list (optim.lr=0.01,0.003) or a range (optim.lr=1e-4..1e-2), or ask for --seeds 3"
+        )
+    if given.folds == 1:
+        raise ConfigError("--folds 1: at least 2 parts are needed to train on one and be judged on another")
+    if given.trials is not None and not space.ranges:
+        raise ConfigError("--trials is for ranges (low..high); lists are tried in all their combinations")
+    for axis in space.axes:
+        own = {"train.seed": "--seeds 3", "data.fold": "--folds 5"}.get(axis.key)
+        if own or axis.key in ("run.folder", "run.name", "resume", "train.best"):
+            raise ConfigError(f"{axis.key} cannot be tried{f'; {own} does that' if own else ''}")
+    settings = space.grid()
+    if not space.ranges and len(settings) > GRID:
+        raise ConfigError(f"the lists make {len(settings):,} trials, more than {GRID:,}; try fewer values at a time")
+    scores = ranked(resolved.task, resolved.cfg)
+    score = resolved.config.train.best or next(iter(scores))
+    section = resolved.config
+    parts = parts_of(section.train.seed, given.seeds, given.folds)
+    question = [[repr(axis) for axis in space.axes], given.folds, given.seeds if space.ranges else None]
+    name = section.run.name or folder_name(resolved, question)
+    fixed = tuple(word for word in space.fixed if word.partition("=")[0] not in ("run.name", "run.folder", "resume"))
+    sweep = Sweep(given.config, fixed, tuple(parts), Path(section.run.folder) / name, score, scores[score])
+    check(sweep, settings)
+    return sweep
+
+
+def source_of(given: argparse.Namespace, space: Space, resolved: Resolved, sweep: Sweep) -> tuple[Any, int]:
+    """(where trials come from, how many there are)"""
+    from visiontl.search.sampling import Listed, Sampled
+
+    if not space.ranges:
+        settings = space.grid()
+        return Listed(settings), len(settings)
+    total, seed = given.trials or TRIALS, resolved.config.train.seed
+    return Sampled(space, sweep.folder, total, seed, sweep.better, not given.no_prune), total
+
+
+def flags(given: argparse.Namespace) -> list[str]:
+    """The flags that were given, as they are typed."""
+    named = {"--seeds": given.seeds if given.seeds > 1 else None, "--folds": given.folds, "--trials": given.trials}
+    words = [word for flag, value in named.items() if value is not None for word in (flag, str(value))]
+    return [*words, *(["--no-prune"] if given.no_prune else [])]
+
+
+def told_of(sweep: Sweep, trials: Sequence[Trial], verdict: str, page: Path | None) -> dict[str, Any]:
+    from visiontl.search.trials import by_score
+
+    return {
+        "folder": str(sweep.folder),
+        "page": None if page is None else str(page),
+        "score": sweep.score,
+        "better": sweep.better,
+        "verdict": verdict,
+        "best": next((list(one.words) for one in by_score(trials, sweep.better)), None),
+        "trials": [
+            {
+                "name": one.name,
+                "settings": list(one.words),
+                "state": one.state,
+                "mean": one.mean if one.values else None,
+                "spread": one.spread,
+                "values": one.values,
+                "failed": one.failed,
+            }
+            for one in trials
+        ],
+    }
+
+
+EXAMPLES = """Lists are tried in all their combinations, ranges by optuna (pip install 'visiontl[sweep]').
+Each trial is an ordinary run; the same command goes on with what was cut off.
+  visiontl sweep photos.yaml optim.lr=0.01,0.003,0.001 --seeds 3
+  visiontl sweep photos.yaml 'optim.lr=1e-4..1e-1 log' train.batch_size=16,32 --folds 5"""
+
+COMMAND = Command(
+    "sweep", "try settings of a config against each other, by several seeds or folds", arguments, run, EXAMPLES
+)

@@ -109,8 +109,9 @@ def told_of(found: Tuned) -> dict[str, Any]:
     test, fitted = found.test, found.fitted
     values: dict[str, Any] = {"changes": found.changes, "said": found.said}
     if test is not None:
-        values["lr"] = {"suggested": test.lr, "steepest": test.steepest, "lowest": test.lowest}
-        values["lr"]["test"] = [[rate, loss] for rate, loss in zip(test.rates, test.losses, strict=True)]
+        tried = [[rate, loss] for rate, loss in zip(test.rates, test.losses, strict=True)]
+        found_at = {"suggested": test.lr, "steepest": test.steepest, "lowest": test.lowest}
+        values["lr"] = {**found_at, "test": tried}
     if fitted is not None:
         values["batch"] = [vars(one) for one in fitted.fits]
     return values

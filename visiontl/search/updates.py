@@ -15,6 +15,7 @@ from visiontl.config.resolve import Resolved, resolve
 from visiontl.engine.device import to_device
 from visiontl.engine.optim import set_lr
 from visiontl.engine.order import images_of
+from visiontl.engine.partial import divisors
 from visiontl.engine.prepare import Run, set_up
 from visiontl.engine.train import begin_phase, replayed, training_batches
 from visiontl.processes import liveness
@@ -59,8 +60,7 @@ def losses(run: Run, factors: Iterable[float]) -> Iterator[float]:
         images = images_of(group)
         set_lr(run.optimizer, factor)
         total = 0.0
-        for index, micro in enumerate(group):
-            batch = next(batches)
+        for index, (micro, batch) in enumerate(zip(group, divisors(batches, group), strict=True)):
             cached = replayed(run, batch["id"].tolist(), epoch)
             batch = to_device(batch, device)
             batch["progress"] = step / run.total

@@ -103,7 +103,7 @@ def test_every_task_is_tuned_by_its_own_updates(task):
     values = {"task": {**plugins.task(task).small, "name": task, "data": "example"}, "loader": {"workers": 0}}
     values |= {"backbone": {"name": "visiontl/tiny", "weights": "none"}, "train": {"batch_size": 4, "epochs": 2}}
     resolved = with_example(resolve(values), Console(stream=io.StringIO()))
-    with for_a_moment(resolved, {"train.cache": False}, 100) as run:
+    with for_a_moment(resolved, {"features.cache": "off"}, 100) as run:
         found = list(losses(run, [1e-3, 1e-3]))
     assert len(found) == 2
     assert all(map(math.isfinite, found))

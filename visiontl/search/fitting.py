@@ -79,7 +79,7 @@ def largest_fit(resolved: Resolved, told: Callable[[Fit], None]) -> Fitted:
 
 def attempt(resolved: Resolved, size: int) -> Fit:
     """Some updates with micro-batches of that size."""
-    changes = {"train.batch_size": size, "train.accumulate": 1, "train.cache": False, "train.epochs": UPDATES}
+    changes = {"train.batch_size": size, "train.accumulate": 1, "features.cache": "off", "train.epochs": UPDATES}
     try:
         with for_a_moment(resolved, changes, UPDATES) as run:
             most = from_now(run.accelerator.device)

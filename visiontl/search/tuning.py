@@ -66,16 +66,16 @@ def tune_batch(resolved: Resolved, console: Console, found: Tuned) -> None:
 def tune_rate(resolved: Resolved, console: Console, found: Tuned, steps: int) -> None:
     """The learning rate that a range test suggests."""
     wanted = rates.rates_between(steps)
-    section = resolved.config.train
-    changes = {"train.epochs": steps, "train.cache": False, "optim.lr": 1.0, "optim.warmup": "none"}
+    section, kept = resolved.config.train, resolved.config.features.cache
+    changes = {"train.epochs": steps, "features.cache": "off", "optim.lr": 1.0, "optim.warmup": "none"}
     tried: list[tuple[float, float]] = []
     with console.progress(total=steps, what="range test") as bar, ExitStack() as moments:
         run = moments.enter_context(for_a_moment(resolved, changes, steps))
         assert run.data.train is not None
-        if section.cache and len(run.data.train) < section.batch_size * section.accumulate * steps:
+        if kept != "off" and len(run.data.train) < section.batch_size * section.accumulate * steps:
             # features of a frozen backbone are computed once, where these are fewer than the test asks for
             moments.pop_all().close()
-            run = moments.enter_context(for_a_moment(resolved, {**changes, "train.cache": True}, steps))
+            run = moments.enter_context(for_a_moment(resolved, {**changes, "features.cache": kept}, steps))
         for pair in rates.until_diverged(wanted, losses(run, wanted)):
             tried.append(pair)
             bar.update(len(tried))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from visiontl.errors import PluginError
-from visiontl.report.items import ExplainStep, MistakesStep
+from visiontl.report.items import ExplainStep, MistakesStep, ProbeStep
 from visiontl.signatures import arguments_of, check_fields, settle, settled
 
 if TYPE_CHECKING:
@@ -257,6 +257,7 @@ STEPS: Mapping[str, type] = {
     "preview": PreviewStep,
     "mistakes": MistakesStep,
     "explain": ExplainStep,
+    "probe": ProbeStep,
     "refuse": RefuseStep,
     "example": ExampleStep,
     "check": CheckStep,
@@ -322,6 +323,7 @@ class Task:
     mistakes: MistakesStep | None = None
     explain: ExplainStep | None = None
     explain_options: type[BaseModel] | None = None
+    probe: ProbeStep | None = None
     refuse: RefuseStep | None = None
     example: ExampleStep | None = None
     small: Mapping[str, Any] = field(default_factory=dict[str, Any])

@@ -25,6 +25,7 @@ TASK = Task(
     mistakes=lazy("visiontl_classification.explain:mistakes"),
     explain=lazy("visiontl_classification.explain:explain"),
     explain_options=ExplainOptions,
+    probe=lazy("visiontl_classification.data:probe"),
     check=lazy("visiontl_classification.checks:check"),
     example=lazy("visiontl_classification.example:example"),
     samples={

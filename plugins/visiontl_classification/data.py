@@ -259,3 +259,8 @@ def _targets(items: Sequence[Item], index: Mapping[str, int], classes: int, labe
     for row, item in enumerate(items):
         targets[row, [index[label] for label in item.classes]] = 1
     return targets
+
+
+def probe(cfg: ClassificationConfig, sample: Mapping[str, Any], meta: Mapping[str, Any]) -> dict[str, Any]:
+    """A class, or 0/1 for each, of the whole image."""
+    return {"labels": sample["label"]}

@@ -26,6 +26,7 @@ TASK = Task(
     mistakes=lazy("visiontl_detection.explain:mistakes"),
     explain=lazy("visiontl_detection.explain:explain"),
     explain_options=ExplainOptions,
+    probe=lazy("visiontl_detection.data:probe"),
     check=lazy("visiontl_detection.checks:check"),
     example=lazy("visiontl_detection.example:example"),
     samples={name: lazy(f"visiontl_detection.samples:{name}") for name in ("coco", "voc", "yolo")},

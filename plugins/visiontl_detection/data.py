@@ -199,3 +199,8 @@ def _by_name(listing: Cleaned, classes: Sequence[str]) -> dict[str, Sequence[Ann
 def _tally(images: Sequence[Annotated], classes: int) -> np.ndarray:
     """(K,) boxes, ignored ones too."""
     return np.bincount(np.concatenate([image.labels for image in images]), minlength=classes)
+
+
+def probe(cfg: DetectionConfig, sample: Mapping[str, Any], meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The class of each box that is learned, in pixels of the image."""
+    return {"labels": sample["labels"], "boxes": sample["boxes"]}

@@ -26,6 +26,7 @@ TASK = Task(
     mistakes=lazy("visiontl_segmentation.explain:mistakes"),
     explain=lazy("visiontl_segmentation.explain:explain"),
     explain_options=ExplainOptions,
+    probe=lazy("visiontl_segmentation.data:probe"),
     check=lazy("visiontl_segmentation.checks:check"),
     example=lazy("visiontl_segmentation.example:example"),
     samples={

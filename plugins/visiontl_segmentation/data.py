@@ -241,3 +241,9 @@ def absent_notes(split: str, tally: np.ndarray, names: Sequence[str]) -> list[st
     if empty:
         notes.append(f"{split}: {count(empty, 'mask')} with nothing but ignored pixels")
     return notes
+
+
+def probe(cfg: SegmentationConfig, sample: Mapping[str, Any], meta: Mapping[str, Any]) -> dict[str, Any]:
+    """(H, W) class of each pixel of the image, -1 where none is learned."""
+    mask = np.asarray(sample["mask"]).astype(np.int64)
+    return {"labels": np.where(mask == IGNORED, -1, mask)}

@@ -457,6 +457,26 @@ TASKS = {
         checks.describes_itself,
         "data: train cannot be pickled",
     ),
+    "labels for a probe that are no numbers": (
+        {"probe": lambda cfg, sample, meta: {"labels": 0.5}},
+        inputs.says_what_features_should_tell,
+        "probe: labels are float64",
+    ),
+    "boxes for a probe outside of the image": (
+        {"probe": lambda cfg, sample, meta: {"labels": [1], "boxes": [[0, 0, 5000, 10]]}},
+        inputs.says_what_features_should_tell,
+        "probe: a box of .* lies outside",
+    ),
+    "pixels for a probe of another size": (
+        {"probe": lambda cfg, sample, meta: {"labels": torch.zeros(3, 5, dtype=torch.int64)}},
+        inputs.says_what_features_should_tell,
+        "probe: labels are .3, 5.",
+    ),
+    "a probe without a label": (
+        {"probe": lambda cfg, sample, meta: {"labels": -1}},
+        inputs.says_what_features_should_tell,
+        "probe: no image",
+    ),
     "a validator that needs the disk": ({"config": Looking}, inputs.validates_without_the_disk, "mapping: task.data"),
     "a validator that looks at the disk": (
         {"config": Peering},

@@ -50,6 +50,19 @@ def read_cached(url: str, hashed: bool = False) -> Mapping[str, Any]:
         raise WeightsError(f"{error}. It lies in the cache; remove it, and it is downloaded again") from None
 
 
+def in_cache(source: str) -> bool:
+    """Whether what a URL or hf-hub:owner/name leads to was downloaded before; no byte of it is read."""
+    if source.startswith(HUB):
+        from huggingface_hub.constants import HF_HUB_CACHE
+        from huggingface_hub.file_download import repo_folder_name
+
+        name = source.removeprefix(HUB).partition("@")[0]
+        folder = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model")
+        return any(path.suffix in (".safetensors", ".bin") for path in folder.glob("snapshots/*/*"))
+    name = Path(urllib.parse.urlsplit(source).path).name
+    return bool(name) and "://" in source and (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file()
+
+
 def require_digits(path: Path, digits: str) -> None:
     """Raise WeightsError unless the file's SHA-256 begins with the digits. Costs about a second for each GB, once a
     process for a file that stays as it is."""

@@ -66,3 +66,13 @@ def preparation(spec: ImageSpec) -> str:
     cut = f"cut from {around[1]} x {around[0]} pixels" if around != spec.size else "whole"
     mean, std = (", ".join(f"{value:.3g}" for value in values) for values in (spec.mean, spec.std))
     return f"{width} x {height} pixels {cut} (crop {spec.crop:.3g}), {spec.interpolation}, mean {mean}, std {std}"
+
+
+def matches(name: str, pattern: str | None) -> bool:
+    """A pattern with wildcards must fit the whole name; without them it may be any part of it."""
+    from fnmatch import fnmatch
+
+    if not pattern:
+        return True
+    pattern, name = pattern.lower(), name.lower()
+    return fnmatch(name, pattern) if set(pattern) & set("*?[") else pattern in name

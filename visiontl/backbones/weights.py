@@ -10,12 +10,12 @@ from typing import Any
 
 from visiontl.backbone import Backbone
 from visiontl.backbones import files
-from visiontl.backbones.downloads import HUB, downloaded, network
+from visiontl.backbones.downloads import HUB, downloaded, in_cache, network
 from visiontl.backbones.listing import preparation
 from visiontl.backbones.matching import LoadReport, adopt
 from visiontl.entry import BackboneEntry
 from visiontl.errors import BackboneError, WeightsError, did_you_mean
-from visiontl.kit.packaged import FACT
+from visiontl.kit.packaged import FACT, version
 from visiontl.kit.words import some
 from visiontl.spec import ImageSpec
 
@@ -95,6 +95,15 @@ def resolve(entry: BackboneEntry, source: str) -> tuple[str, str]:
 def on_this_machine(entry: BackboneEntry, kind: str, value: str) -> bool:
     """Whether what `resolve` gave is loaded without a network: no weights, a file, or a tag that a package carries."""
     return kind in ("none", "file") or (kind == "tag" and value in entry.facts.get(FACT, {}))
+
+
+def on_disk(entry: BackboneEntry, tag: str) -> bool:
+    """Whether a tag's weights are on this machine already: in a package, or in the cache of torch or of the hub. Of a
+    source that does not say where they lie nothing is known: no."""
+    if tag in entry.facts.get(FACT, {}):
+        return version(entry.facts[FACT][tag][0]) is not None
+    source = next((one.source for one in entry.weights if one.tag == tag), "")
+    return in_cache(source)
 
 
 def tag_spec(entry: BackboneEntry, tag: str) -> ImageSpec | None:

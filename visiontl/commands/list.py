@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from visiontl.backbones.listing import matches
 from visiontl.commands.arguments import warn_of_plugins
 from visiontl.commands.results import answer, json_flag
 from visiontl.entry import BackboneEntry
@@ -45,16 +46,6 @@ def run(given: argparse.Namespace) -> None:
 
 Listing = tuple[Sequence[str], Sequence[Sequence[Any]], Sequence[str]]
 """(columns, rows that match, all names)."""
-
-
-def matches(name: str, pattern: str | None) -> bool:
-    """A pattern with wildcards must fit the whole name; without them it may be any part of it."""
-    from fnmatch import fnmatch
-
-    if not pattern:
-        return True
-    pattern, name = pattern.lower(), name.lower()
-    return fnmatch(name, pattern) if set(pattern) & set("*?[") else pattern in name
 
 
 def list_tasks(pattern: str | None) -> Listing:

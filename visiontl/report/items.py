@@ -91,6 +91,18 @@ class MistakesStep(Protocol):
     def __call__(self, cfg: Any, rows: Sequence[Any], meta: Mapping[str, Any], /) -> Sequence[tuple[int, str]]: ...
 
 
+class ProbeStep(Protocol):
+    """What features of a sample should tell, for `visiontl rank`: {"labels": ...}, numbers from 0 on, below 0 where
+    there is none.
+
+    Of the image: a class, or (K,) 0/1 where several may hold. Of its parts: (n,) with "boxes": (n, 4), (x1, y1, x2, y2)
+    in pixels of sample["image"]. Of its pixels: (H, W), as large as sample["image"].
+    sample: as `data` gives it without augmentation. Opens no file.
+    """
+
+    def __call__(self, cfg: Any, sample: dict[str, Any], meta: Mapping[str, Any], /) -> Mapping[str, Any]: ...
+
+
 class ExplainStep(Protocol):
     """The number of a photo's answer that is explained.
 

@@ -237,6 +237,36 @@ def _share(image: Tensor, of: str) -> float:
     return middle if image.is_floating_point() else middle / 255
 
 
+def says_what_features_should_tell(case: Case) -> None:
+    """probe, where there is one: the labels of a sample without augmentation are whole numbers: of the image, of boxes
+    that lie in it, or of each of its pixels; some of the images have one."""
+    run = case.run()
+    task, cfg, meta = run.resolved.task, run.resolved.cfg, run.built.meta
+    if task.probe is None:
+        return
+    split = run.data.still or run.data.train
+    assert split is not None
+    labeled = 0
+    for id in range(min(len(split), 2 * COUNT)):
+        sample = split[id, 0]
+        found = task.probe(cfg, sample, meta)
+        assert isinstance(found, Mapping), f"probe: gave a {type(found).__name__}; expected {{'labels': ...}}"
+        assert "labels" in found, f"probe: gave {', '.join(map(str, found)) or 'nothing'} and no labels"
+        labels, (height, width) = np.asarray(found["labels"]), sample["image"].shape[-2:]
+        assert labels.dtype.kind in "iub", f"probe: labels are {labels.dtype}; expected whole numbers"
+        if found.get("boxes") is not None:
+            boxes = np.asarray(found["boxes"])
+            assert boxes.shape == (*labels.shape, 4), f"probe: boxes are {boxes.shape} for labels {labels.shape}"
+            outside = (boxes < -1).any() or (boxes > np.array([width, height, width, height]) + 1).any()
+            assert not outside, f"probe: a box of {split.names[id]} lies outside of its image, {width} x {height}"
+        elif labels.ndim == 2:
+            assert labels.shape == (height, width), f"probe: labels are {labels.shape}; the image is {(height, width)}"
+        else:
+            assert labels.ndim <= 1, f"probe: labels are {labels.shape}; expected (), (K,), (n,) with boxes, or (H, W)"
+        labeled += bool((labels >= 0).any())
+    assert labeled, "probe: no image of the example has a label"
+
+
 CHECKS = [
     validates_without_the_disk,
     keeps_its_meta_through_json,
@@ -245,4 +275,5 @@ CHECKS = [
     turns_photos_by_exif,
     states_height_before_width,
     gives_pixels_as_they_are,
+    says_what_features_should_tell,
 ]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure as Drawing
 
 import visiontl
@@ -22,7 +23,9 @@ from visiontl.engine.loader import Remaining
 from visiontl.errors import ConfigError, DataError, Stopped
 from visiontl.kit.splits import folds
 from visiontl.report.console import Console
+from visiontl.search import heads
 from visiontl.search import sweep as running
+from visiontl.search.heads import Batched, Head
 from visiontl.search.space import Choice, Range, read_space
 from visiontl.search.trials import Trial, margin
 from visiontl.task import Data
@@ -332,3 +335,77 @@ def test_a_fold_is_written_as_people_write_it():
     for wrong in ("0/5", "6/5", "1/1", "2", 2):
         with pytest.raises(ConfigError, match="is no fold"):
             fold(wrong)
+
+
+# --------------------------------------------------------------------------------------------------------------- heads
+
+
+def test_heads_side_by_side_train_as_each_would_alone():
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.randn(96, 20, generator=draw), torch.randint(3, (96,), generator=draw)
+    group = [Head("pooled", lr, decay) for lr in (1e-3, 1e-1) for decay in (0.0, 0.1)]
+    batched = Batched(20, 3, group, (0.9, 0.999))
+    alone = [torch.nn.Linear(20, 3) for _ in group]
+    solvers = []
+    for head, layer in zip(group, alone, strict=True):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+        solvers.append(
+            torch.optim.AdamW(
+                [{"params": [layer.weight], "weight_decay": head.decay}, {"params": [layer.bias], "weight_decay": 0.0}],
+                lr=head.lr,
+            )
+        )
+    for step in range(30):
+        ids = torch.randperm(96, generator=draw)[:32]
+        factor = 1 - step / 30
+        batched.update(x[ids], y[ids], factor)
+        for head, layer, solver in zip(group, alone, solvers, strict=True):
+            for part in solver.param_groups:
+                part["lr"] = head.lr * factor
+            solver.zero_grad()
+            torch.nn.functional.cross_entropy(layer(x[ids]), y[ids]).backward()
+            solver.step()
+    for i, layer in enumerate(alone):
+        assert batched.weight[:, i].T.numpy() == pytest.approx(layer.weight.detach().numpy(), abs=1e-4)
+        assert batched.bias[i].numpy() == pytest.approx(layer.bias.detach().numpy(), abs=1e-4)
+        assert batched.logits(x)[:, i].detach().numpy() == pytest.approx(layer(x).detach().numpy(), abs=1e-3)
+
+
+def test_fifty_heads_are_fifty_and_the_best_is_named_with_its_margin(capsys):
+    made = heads.heads(50, ["pooled", "map"])
+    assert len(made) == len(set(made)) == 50
+    assert min(one.lr for one in made) == 1e-4
+    assert max(one.lr for one in made) == pytest.approx(0.1)
+    assert cli.main(["sweep", "c.yaml", "--heads", "12", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    scores = [one["accuracy"] for one in found["heads"]]
+    assert len(scores) == 12
+    assert scores == sorted(scores, reverse=True)
+    assert f"val accuracy {scores[0]:.4f}" in found["verdict"]
+    assert not list(Path("runs").glob("sweep-*"))
+
+    right = np.ones(100)
+    worse = np.concatenate([np.zeros(40), np.ones(60)])
+    close = np.concatenate([np.zeros(2), np.ones(98)])
+    a, b, c = (heads.Tried(one, values) for one, values in zip(made, (right, close, worse), strict=False))
+    assert heads.verdict([a, b, c]).startswith("too close to call")
+    assert "0.0200 ahead of" in heads.verdict([a, b, c])
+    assert heads.verdict([a, c]).endswith("beyond the noise of the images")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["optim.lr=0.1,0.2"], "chooses its own rates"), (["--seeds", "2"], "chooses its own rates")],
+)
+def test_heads_take_no_lists(words, said, capsys):
+    assert cli.main(["sweep", "c.yaml", "--heads", "9", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_heads_are_for_one_class_an_image(capsys):
+    Path("d.yaml").write_text(
+        CONFIG.replace("classification, data: example, augment: light", "segmentation, data: example")
+    )
+    assert cli.main(["sweep", "d.yaml", "--heads", "9", "loader.workers=0"]) == 2
+    assert "one class an image" in capsys.readouterr().err

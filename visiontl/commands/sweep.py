@@ -31,6 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", metavar="N", type=positive, default=1, help="runs of each trial, by other seeds")
     parser.add_argument("--folds", metavar="N", type=positive, help="cross-validate each trial on N parts of train")
     parser.add_argument("--trials", metavar="N", type=positive, help=f"with ranges: how many; default {TRIALS}")
+    parser.add_argument("--heads", metavar="N", type=positive, help="try N linear heads at once on frozen features")
     parser.add_argument("--no-prune", action="store_true", help="with ranges: train every trial to its end")
     speech_flags(parser, "the trials")
 
@@ -45,6 +46,8 @@ def run(given: argparse.Namespace) -> int:
     space = read_space(given.overrides)
     warn_of_plugins()
     resolved = read_config(given.config, space.fixed)
+    if given.heads is not None:
+        return at_once(given, space, resolved)
     sweep = asked(given, space, resolved)
     from visiontl.report.console import Console
     from visiontl.runs import folders
@@ -90,6 +93,30 @@ def run(given: argparse.Namespace) -> int:
         console.say(f"next: {shlex.join(line)}")
     answer(told_of(sweep, trials, verdict, page), f"{verdict}: {page or sweep.folder}")
     return 1 if failed and not ranked else 0
+
+
+def at_once(given: argparse.Namespace, space: Space, resolved: Resolved) -> int:
+    """Many heads on features that are computed once."""
+    if space.axes or given.folds or given.seeds > 1 or given.trials:
+        raise ConfigError("--heads chooses its own rates and decays: give no lists, no ranges and no other flags")
+    if resolved.task.probe is None:
+        raise ConfigError(f"--heads: task {resolved.task.name!r} does not say the labels of its images (no `probe`)")
+    from visiontl.engine.example import with_example
+    from visiontl.report.console import Console
+    from visiontl.search import at_once, heads
+
+    console = Console()
+    found, seconds = at_once.tried_heads(with_example(resolved, console), given.heads, console)
+    console.table("", ["layer", "optim.lr", "optim.weight_decay", "val accuracy"], at_once.rows(found))
+    verdict = heads.verdict(found)
+    console.say(f"{verdict} ({seconds:.1f} s of training for all)")
+    best = next((one.head for one in found if one.head.layer == "pooled"), found[0].head)
+    if best is not found[0].head:
+        console.say("what is trained below reads the pooled embedding, as the task's own head does: the best of those")
+    words = [f"optim.lr={best.lr:.3g}", f"optim.weight_decay={best.decay:g}", "freeze.policy=all"]
+    console.say(f"next: {shlex.join(['visiontl', 'train', given.config, *space.fixed, *words])}")
+    answer(at_once.told_of(found, seconds, verdict), verdict)
+    return 0
 
 
 def asked(given: argparse.Namespace, space: Space, resolved: Resolved) -> Sweep:

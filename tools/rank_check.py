@@ -41,7 +41,7 @@ SIX = {
     "SqueezeNet 1.1": Candidate("torchvision/squeezenet1_1", f"{WEIGHTS}/squeezenet1_1_imagenet/squeezenet1_1.pth"),
     "random MobileNetV2": Candidate("torchvision/mobilenet_v2", "none"),
 }
-IMAGES = 1000  # that features are read of
+IMAGES = 600  # that features are read of
 
 
 def lines() -> list[dict[str, Any]]:

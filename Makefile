@@ -25,3 +25,4 @@ test:
 docs:
 	$(PYTHON) tools/document_config.py
 	$(PYTHON) tools/document_kit.py
+	$(PYTHON) tools/document_faults.py

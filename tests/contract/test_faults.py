@@ -20,10 +20,12 @@ from pydantic import field_validator
 from torch import nn
 from torch.nn import functional as F
 
+import visiontl
 from tests.shared import ROOT
 from visiontl import cli, plugins
 from visiontl.errors import ConfigError, PolicyError, VisionTLError
 from visiontl.hookspecs import hookimpl
+from visiontl.kit.images import open_image
 from visiontl.kit.partial import labeled_mean
 from visiontl.testing import CHECKS, Case, answers, backbones, checks, packages, policies, ranks
 from visiontl.testing import steps as inputs
@@ -353,6 +355,35 @@ def uneven(split, seed, epoch, batch_size):
     return [list(range(batch_size))] * (2 + epoch % 2)
 
 
+def words(cfg, rows, meta, image):
+    return "all is well"
+
+
+def failing_figure(cfg, rows, meta, image):
+    return [visiontl.Figure("Errors", lambda axes: axes.plot(rows["error"]))]
+
+
+def ragged_table(cfg, rows, meta, image):
+    return [visiontl.Table("Errors", ["photo", "error"], [["a.png"]])]
+
+
+def sorting_report(cfg, rows, meta, image):
+    rows.sort(key=lambda row: row["found"])
+    return []
+
+
+class Arrays(steps.Arrows):
+    """For reports and `visiontl doctor` it gives what its samples are not made of."""
+
+    def image(self, id):
+        photo = super().image(id)
+        return photo if sys._getframe(1).f_code.co_name == "__getitem__" else np.asarray(photo)
+
+
+def upside_down(cfg, file):
+    return open_image(file).rotate(180)
+
+
 TASKS = {
     "a layer that the loss never reads": (
         {"model": Unread},
@@ -451,6 +482,34 @@ TASKS = {
         {"collate": drawn_collate},
         checks.collates_as_a_function_of_its_generator,
         "collate",
+    ),
+    "an array as photo": (
+        {"data": with_splits(of_class(Arrays))},
+        inputs.names_each_image_once,
+        "data: train.image gives",
+    ),
+    "a file opened otherwise than by the split": (
+        {"opens": {".png": upside_down}},
+        inputs.opens_files_as_its_splits_show_them,
+        "opens: no .png file of the example",
+    ),
+    "an error that nobody foresaw for a bad file": (
+        {"opens": {".png": lambda cfg, file: Image.open(file).convert("RGB")}},
+        inputs.opens_files_as_its_splits_show_them,
+        "opens: UnidentifiedImageError for an empty file",
+    ),
+    "a report in words": ({"report": words}, checks.shows_its_answers, "task 'faulty': report: it gave a str"),
+    "a figure that cannot be drawn": (
+        {"report": failing_figure},
+        checks.shows_its_answers,
+        "report: figure 'Errors' ends in TypeError",
+    ),
+    "a table with a short row": ({"report": ragged_table}, checks.shows_its_answers, "report: table 'Errors': a row"),
+    "a report that sorts the rows": ({"report": sorting_report}, checks.shows_its_answers, "report: it changes"),
+    "a drawing that is none": (
+        {"draw": lambda image, prediction, meta: None},
+        checks.shows_its_answers,
+        "task 'faulty': draw: it gave None",
     ),
     "splits that cannot be pickled": (
         {"data": with_splits(of_class(steps.Arrows, opened=lambda: None))},
@@ -653,6 +712,13 @@ def test_a_fault_in_a_policy_is_caught(fault):
 
 
 # a package's faults
+
+
+OF_PACKAGES = {  # each with the check that must catch it, in the tests below
+    "a watcher that raises": "watches_without_a_word",
+    "a watcher that changes what it is told": "watches_without_a_word",
+    "a module that imports torch": "is_found_without_torch",
+}
 
 
 class Watcher:

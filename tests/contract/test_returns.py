@@ -3,6 +3,7 @@ expected, before anything goes on with it."""
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 import re
 from dataclasses import replace
@@ -18,6 +19,7 @@ from PIL import Image
 from torch import nn
 
 from tests.contract.test_faults import Offered
+from tests.shared import ROOT
 from visiontl import Data, Table, cli, plugins
 from visiontl.config.guarded import GUARDS, Guarded, guarded
 from visiontl.engine.train import fit
@@ -181,6 +183,14 @@ def test_what_a_step_must_not_give_is_refused_in_words(fault):
     assert refused(lambda: getattr(wrong(**{step: made}), step)(*GIVEN[step])).startswith(
         f"task 'faulty': {step}: {words}"
     )
+
+
+def test_the_table_of_faults_is_current():
+    """Each with the clause that catches it (docs/results/contract_faults.md)."""
+    spec = importlib.util.spec_from_file_location("document_faults", ROOT / "tools" / "document_faults.py")
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    assert made.page() == made.PAGE.read_text(encoding="utf-8"), "run `python tools/document_faults.py`"
 
 
 def test_every_step_that_gives_something_is_looked_at():

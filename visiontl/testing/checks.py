@@ -17,12 +17,15 @@ from visiontl import plugins
 from visiontl.config.resolve import resolve, with_task_data
 from visiontl.engine.evaluate import evaluate
 from visiontl.engine.model import export, load_model
-from visiontl.engine.predict import load
+from visiontl.engine.predict import Predictor, load, parse_options
+from visiontl.engine.reporting import Photos
+from visiontl.engine.rows import gather_rows
 from visiontl.engine.train import finish, fit, train
 from visiontl.freezing.layout import HEAD, backbone_prefix, trainable
 from visiontl.hookspecs import hookimpl
 from visiontl.processes.seeds import generator
-from visiontl.report.items import Finding, Seen, Table
+from visiontl.report.items import Figure, Finding, Seen, Table
+from visiontl.report.values import json_value
 from visiontl.testing import answers, steps
 from visiontl.testing.case import Case, same, stage_states, state
 from visiontl.testing.double import in_double
@@ -290,6 +293,49 @@ def says_what_it_found_in_its_data(case: Case) -> None:
     task.check(*arguments, Seen(sizes, duplicates))
 
 
+def shows_its_answers(case: Case) -> None:
+    """report, preview, draw, files: each gives what can be shown and written, of the rows and predictions of the
+    example; a figure can be drawn."""
+    run = case.run()
+    built, task, cfg = run.built, run.resolved.task, run.resolved.cfg
+    split, _ = steps.judged(run)
+    if task.report is not None or task.preview is not None:
+        rows = gather_rows(run.accelerator, built, split, run.console, "val")
+        before = pickle.dumps(rows)
+        items = list(task.report(cfg, rows, built.meta, Photos(split))) if task.report is not None else []
+        if task.preview is not None:
+            items.append(task.preview(cfg, rows, built.meta, Photos(split)))
+        for item in items:
+            _can_be_shown(item)
+        assert pickle.dumps(rows) == before, "report: it changes the rows; work on a copy"
+    if task.draw is None and task.files is None:
+        return
+    photo = split.image(0)
+    (answer,) = Predictor(built, run.accelerator).stream([photo], parse_options(task, {}))
+    if task.draw is not None:
+        task.draw(photo, answer, built.meta)
+    if task.files is not None:
+        kept = {key: json_value(value) for key, value in answer.items() if not hasattr(value, "save")}
+        task.files(cfg, [("photo.jpg", kept)], built.meta)
+
+
+def _can_be_shown(item: Any) -> None:
+    assert item.title, f"report: a {type(item).__name__} without a title"
+    if isinstance(item, Figure):
+        from matplotlib.figure import Figure as Canvas
+
+        try:
+            item.draw(Canvas().subplots())
+        except Exception as error:  # a stranger's function
+            raise AssertionError(f"report: figure {item.title!r} ends in {type(error).__name__}: {error}") from None
+    elif isinstance(item, Table):
+        ragged = [row for row in item.rows if len(row) != len(item.columns)]
+        assert not ragged, f"report: table {item.title!r}: a row of {len(ragged[0])} for {len(item.columns)} columns"
+    else:
+        odd = [one for one in item.items if len(one) != 2 or not hasattr(one[1], "convert")]
+        assert not odd, f"report: pictures {item.title!r}: an item is {odd[0]!r:.80}; expected (caption, PIL image)"
+
+
 def finishes_with_a_report(case: Case) -> None:
     """A run leaves its report, its numbers, its config and its model."""
     run = case.run("train.epochs=1")
@@ -349,6 +395,7 @@ CHECKS: list[Callable[[Case], None]] = [
     refuses_a_change_that_changes_nothing,
     says_what_it_found_in_its_data,
     reads_the_samples_that_it_writes,
+    shows_its_answers,
     *OF_EXPLANATIONS,
     finishes_with_a_report,
     *steps.CHECKS,

@@ -20,7 +20,7 @@ from torch import Tensor
 from visiontl import plugins
 from visiontl.engine import loader
 from visiontl.engine.prepare import Run
-from visiontl.errors import VisionTLError
+from visiontl.errors import DataError, VisionTLError
 from visiontl.task import SampleDataset
 from visiontl.testing.case import Case
 from visiontl.testing.equality import difference
@@ -96,16 +96,49 @@ def _patched(watched: Any) -> Iterator[None]:
 
 
 def names_each_image_once(case: Case) -> None:
-    """data: an image stands in one split, once, under one name."""
+    """data: an image stands in one split, once, under one name, and `image` shows it as an RGB PIL image."""
     elsewhere: dict[bytes, str] = {}
     for split, images in case.run().data.splits().items():
         assert len(images.names) == len(images), f"data: {split} has {len(images)} images and {len(images.names)} names"
         twice = [name for name, times in Counter(images.names).items() if times > 1]
         assert not twice, f"data: {split} names {twice[0]!r} twice, so it counts twice"
-        own = {images.image(id).tobytes(): f"{images.names[id]!r} of {split}" for id in range(len(images))}
+        photos = [images.image(id) for id in range(len(images))]
+        strange = [photo for photo in photos if getattr(photo, "mode", None) != "RGB"]
+        assert not strange, f"data: {split}.image gives a {_kind(strange[0])}; expected an RGB PIL image"
+        own = {photo.tobytes(): f"{images.names[id]!r} of {split}" for id, photo in enumerate(photos)}
         for content, name in own.items():
             assert content not in elsewhere, f"data: {name} is {elsewhere[content]} too"
         elsewhere |= own
+
+
+def _kind(value: Any) -> str:
+    return f"{value.mode} picture" if isinstance(value, Image.Image) else type(value).__name__
+
+
+def opens_files_as_its_splits_show_them(case: Case) -> None:
+    """opens: a file of the example, opened by its suffix, is the picture that a split shows of it; prediction and
+    training see the same."""
+    run = case.run()
+    task, split = run.resolved.task, judged(run)[0]
+    for suffix, open_file in task.opens.items():
+        assert suffix == f".{suffix[1:].lower()}", f"opens: {suffix!r}; expected such as '.wav'"
+        files = [file for file in sorted(case.folder.rglob("*")) if file.suffix.lower() == suffix and file.is_file()]
+        assert files, f"opens: the example has no file with the suffix {suffix}, by which it could be tried"
+        photo = split.image(0)
+        opened = (open_file(run.resolved.cfg, file) for file in files)
+        alike = any(one.size == photo.size and one.tobytes() == photo.tobytes() for one in opened)
+        assert alike, f"opens: no {suffix} file of the example opens as the picture that the split shows as image(0)"
+    strange = next(iter(task.opens), None)
+    if strange is not None:
+        empty = case.folder / f"empty{strange}"
+        empty.write_bytes(b"")
+        try:
+            task.opens[strange](run.resolved.cfg, empty)
+        except DataError:
+            return
+        except Exception as error:  # a stranger's function
+            raise AssertionError(f"opens: {type(error).__name__} for an empty file; expected a DataError") from None
+        raise AssertionError(f"opens: an empty {strange} file is opened; expected a DataError that names it")
 
 
 def serves_every_image_of_train(case: Case) -> None:
@@ -272,6 +305,7 @@ CHECKS = [
     keeps_its_meta_through_json,
     names_each_image_once,
     serves_every_image_of_train,
+    opens_files_as_its_splits_show_them,
     turns_photos_by_exif,
     states_height_before_width,
     gives_pixels_as_they_are,

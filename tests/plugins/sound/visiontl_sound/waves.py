@@ -24,7 +24,7 @@ def listen(file, rate, seconds):
             width, channels, own = opened.getsampwidth(), opened.getnchannels(), opened.getframerate()
             raw = opened.readframes(int(own * seconds) + 1)
     except (OSError, EOFError, wave.Error) as error:
-        raise DataError(f"{file}: is no WAV file that can be read ({error})") from None
+        raise DataError(f"{file}: is no WAV file that can be read ({error or 'it ends too early'})") from None
     if width not in (1, 2):
         raise DataError(f"{file}: {8 * width} bits a sample; 8 or 16 were expected")
     values = np.frombuffer(raw[: len(raw) // (width * channels) * width * channels], "u1" if width == 1 else "<i2")

@@ -134,8 +134,11 @@ def reads_images(
                 given = {**batch, "image": images}
                 with seeded(built.resolved.config.train.seed), built.backbone.replay(features):
                     outputs = in_fp32(model.train(training)(given))
-                    answer = task.loss(cfg, outputs, given, meta) if training else task.rows(cfg, outputs, given, meta)
-                found.append(pickle.dumps({k: float(v) for k, v in answer.items()} if training else answer))
+                    if training:
+                        losses = task.loss(cfg, outputs, given, meta)
+                        found.append(pickle.dumps({name: float(value) for name, value in losses.items()}))
+                    else:
+                        found.append(pickle.dumps(task.rows(cfg, outputs, given, meta)))
     except Exception:  # a task's own code that had never to do with a black picture
         if len(found) != 1:
             raise

@@ -20,7 +20,9 @@ RESPELLED = {
 
 # What a name may hold that steers a terminal or turns the direction of writing: only tab and newline are let through
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-_FOREIGN = re.compile("\n(?!  )")  # lines of ours that follow a first one are indented
+# What is no line of ours: those that follow a first one are indented, and do not begin as a first one does
+_FOREIGN = re.compile(r"\n(?!  )|\n(?=\s*(?:error|warning)\b)")
+WIDEST = 1800  # characters of a line of an error
 
 
 def clean(text: str) -> str:
@@ -36,12 +38,13 @@ def sentence(text: str) -> str:
 class VisionTLError(Exception):
     """The base of all errors that are the user's to mend. The command line and notebooks print it without a trace.
 
-    Its text is a `sentence`, whatever the names of files and keys in it hold."""
+    Its text is a `sentence` of lines that can be read, whatever the names of files and keys in it hold."""
 
     exit_code = 2
 
     def __init__(self, *said: object):
-        super().__init__(*(sentence(str(one)) for one in said))
+        lines = ([shortened(line, WIDEST) for line in sentence(str(one)).split("\n")] for one in said)
+        super().__init__(*("\n".join(one) for one in lines))
 
     def _render_traceback_(self) -> list[str]:
         """What IPython prints in the place of its trace; `%tb` and `%debug` still have that."""

@@ -133,7 +133,7 @@ def seen_and_decided(
     pairs = listing.pairs()
     if not all(isinstance(pair.mask, MaskFile) for pair in pairs):
         return {}, None
-    looks = look_at(listing.base, [mask_name(pair) for pair in pairs])
+    looks = look_at(listing.base, {mask_name(pair): pair.name for pair in pairs})
     trained = None
     if meta is not None and cfg.values in ("auto", manner(meta).get("kind")):
         same = stated.names is None or list(stated.names) == manner(meta).get("names")

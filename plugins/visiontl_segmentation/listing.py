@@ -69,7 +69,8 @@ class MaskReader:
         if isinstance(pair.mask, MaskFile):
             assert self.meaning is not None
             path = Path(self.base, pair.mask.name)
-            return indices_of(path, read_raw(path, self.meaning.channel, self.meaning.wide), self.meaning)
+            raw = read_raw(path, self.meaning.channel, self.meaning.wide, Path(self.base, pair.name))
+            return indices_of(path, raw, self.meaning)
         assert self.labels is not None
         return painted(pair.mask, self.labels, Path(self.base, pair.name))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,7 @@ from PIL import Image
 
 from visiontl import DataError
 from visiontl.kit.depths import slices
+from visiontl.kit.strips import strips
 from visiontl_segmentation.masks import alpha_of, color_codes, gray_of, has_alpha, is_lossy, open_mask, raw_of
 
 Form = Literal["", "gray", "wide", "rgb", "palette", "color"]
@@ -56,59 +57,88 @@ class Look:
         return summed([Counted(codes, self.found.pixels, self.found.solid)])
 
 
-def look(path: Path) -> Look:
-    """Never raises for what is in the file."""
+def look(path: Path, photo: Path | None = None) -> Look:
+    """Never raises for what is in the file. photo: whose size it must have, see `open_mask`."""
     try:
-        image = open_mask(path)
-        raw, form = pixels_of(path, image)
+        image = open_mask(path, photo)
+        form, parts = pixels_of(path, image)
     except DataError as error:
         return Look(None, problem=str(error))
-    codes = color_codes(raw) if form == "color" else raw
-    found = counted(codes)
+    found = counted(parts)
     more = len(found.values) > MOST
     if more:
         kept = np.sort(np.argsort(-found.pixels, kind="stable")[:MOST])
         found = Counted(found.values[kept], found.pixels[kept], found.solid[kept])
-    alpha = counted(alpha_of(image)) if has_alpha(image) else Counted()
+    alpha = counted(alpha_of(part) for _, part in strips(image)) if has_alpha(image) else Counted()
     palette = NOTHING
     if form == "palette":
         colors = np.array(image.convert("P").getpalette("RGB") or [], dtype=np.int64).reshape(-1, 3)
         codes = np.full(256, -1, dtype=np.int64)
         codes[: len(colors)] = color_codes(colors)
         palette = codes[found.values]
-    size = int(raw.shape[0]), int(raw.shape[1])
+    size = image.height, image.width
     return Look(size, form, found, palette, alpha if len(alpha.values) > 1 else None, is_lossy(path, image), more)
 
 
-def pixels_of(path: Path, image: Image.Image) -> tuple[np.ndarray, Form]:
-    """(H, W) values or (H, W, 3) colors, and which of them. Raises DataError for values that are none of a mask."""
+def pixels_of(path: Path, image: Image.Image) -> tuple[Form, Iterable[np.ndarray]]:
+    """What they are, and the (h, W) values, or codes of colors, of strips. Raises DataError for values that are none
+    of a mask."""
     if image.mode in ("P", "PA"):
-        return raw_of(path, image, "values"), "palette"
+        return "palette", [raw_of(path, image, "values")]
     if image.mode in ("1", "L", "LA"):
-        return raw_of(path, image, "values"), "gray"
+        return "gray", [raw_of(path, image, "values")]
     if len(image.getbands()) == 1:
-        return raw_of(path, image, "values", wide=True), "wide"
+        return "wide", [raw_of(path, image, "values", wide=True)]
     gray = gray_of(path, image)
-    return (raw_of(path, image, "color"), "color") if gray is None else (gray, "rgb")
+    if gray is not None:
+        return "rgb", [gray]
+    return "color", (color_codes(raw_of(path, part, "color")) for _, part in strips(image))
 
 
-def counted(codes: np.ndarray) -> Counted:
-    """(H, W) whole numbers -> what there is of each."""
+def counted(parts: Iterable[np.ndarray]) -> Counted:
+    """Whole numbers (h, W) of strips that follow each other -> what there is of each."""
+    found: list[Counted] = []
+    pixels, inside = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    for codes, solid in with_solid(part[rows] for part in parts if part.size for rows in slices(part)):
+        if codes.dtype == np.int32:
+            found.append(runs(codes.ravel(), solid.ravel()))
+            continue
+        size = max(int(codes.max()) + 1, len(pixels))
+        pixels = np.bincount(codes.ravel(), minlength=size) + np.pad(pixels, (0, size - len(pixels)))
+        inside = np.bincount(codes[solid], minlength=size) + np.pad(inside, (0, size - len(inside)))
+    if found:
+        return summed(found)
+    values = np.flatnonzero(pixels)
+    return Counted(values, pixels[values], inside[values])
+
+
+def with_solid(parts: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(h, W) strips that follow each other -> each, and where all four neighbors have the same value. What lies beyond
+    an edge counts as the same."""
+    before: np.ndarray | None = None
+    above: np.ndarray | None = None
+    for strip in parts:
+        if before is not None:
+            yield before, solid_in(before, above, strip[:1])
+            above = before[-1:]
+        before = strip
+    if before is not None:
+        yield before, solid_in(before, above, None)
+
+
+def solid_in(codes: np.ndarray, above: np.ndarray | None, below: np.ndarray | None) -> np.ndarray:
+    """(h, W) bool. above, below: (1, W), the rows before and behind."""
     solid = np.ones(codes.shape, dtype=bool)
     across, down = codes[:, 1:] == codes[:, :-1], codes[1:] == codes[:-1]
     solid[:, 1:] &= across
     solid[:, :-1] &= across
     solid[1:] &= down
     solid[:-1] &= down
-    if codes.dtype != np.int32:
-        size = int(codes.max(initial=0)) + 1
-        pixels, inside = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
-        for rows in slices(codes):
-            pixels += np.bincount(codes[rows].ravel(), minlength=size)
-            inside += np.bincount(codes[rows][solid[rows]], minlength=size)
-        values = np.flatnonzero(pixels)
-        return Counted(values, pixels[values], inside[values])
-    return summed([runs(codes[rows].ravel(), solid[rows].ravel()) for rows in slices(codes) if codes.size])
+    if above is not None:
+        solid[:1] &= codes[:1] == above
+    if below is not None:
+        solid[-1:] &= codes[-1:] == below
+    return solid
 
 
 def runs(line: np.ndarray, inside: np.ndarray) -> Counted:

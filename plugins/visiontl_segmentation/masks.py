@@ -14,7 +14,9 @@ from PIL import Image, UnidentifiedImageError
 
 from visiontl import DataError
 from visiontl.kit.depths import slices
+from visiontl.kit.headers import possible_sizes
 from visiontl.kit.images import FORMATS, MAX_PIXELS
+from visiontl.kit.strips import strips
 from visiontl.kit.words import count, some
 
 IGNORED = 255  # of a pixel that is neither learned nor scored, in masks of class indices
@@ -24,6 +26,7 @@ MOST_CLASSES = 254  # indices 0 to 253
 Kind = Literal["index", "color", "binary", "levels"]
 Channel = Literal["values", "gray", "color", "alpha"]  # gray: a palette's colors, which are all gray, as values
 LOSSY = ("JPEG", "MPO")
+LARGE = 1 << 22  # pixels from which a mask's header is compared with its photo's before it is read
 TINT = 16  # between the channels of a gray pixel that was compressed with loss
 
 
@@ -147,13 +150,13 @@ def colors_in_words(codes: Sequence[int]) -> str:
     return some([f"[{code >> 16}, {code >> 8 & 255}, {code & 255}]" for code in codes], 3)
 
 
-def read_raw(path: Path, channel: Channel, wide: bool = False) -> np.ndarray:
+def read_raw(path: Path, channel: Channel, wide: bool = False, photo: Path | None = None) -> np.ndarray:
     """A mask's file -> (H, W) uint8 values, or (H, W, 3) uint8 for color. Raises DataError naming the file.
 
     A palette image gives its indices as values. EXIF is not applied: a mask has the size of the upright photo.
-    wide: values up to 65535 are sound, and given as uint16.
+    wide: values up to 65535 are sound, and given as uint16. photo: whose size it must have, see `open_mask`.
     """
-    return raw_of(path, open_mask(path), channel, wide)
+    return raw_of(path, open_mask(path, photo), channel, wide)
 
 
 def raw_of(path: Path, image: Image.Image, channel: Channel, wide: bool = False) -> np.ndarray:
@@ -193,12 +196,16 @@ def raw_of(path: Path, image: Image.Image, channel: Channel, wide: bool = False)
 
 def gray_of(path: Path, image: Image.Image) -> np.ndarray | None:
     """(H, W) uint8 of a picture of colors that are all gray, or nearly so where compression changed them; else None."""
-    pixels = np.asarray(image if image.mode in ("RGB", "RGBA") else image.convert("RGB"))
-    first = pixels[..., 0]
-    if all(np.array_equal(first, pixels[..., k]) for k in (1, 2)):
-        return first
-    spread = pixels[..., :3].max(2) - pixels[..., :3].min(2)
-    return pixels[..., 1] if spread.max() <= TINT and is_lossy(path, image) else None
+    made = np.empty((image.height, image.width), dtype=np.uint8)
+    lossy = is_lossy(path, image)
+    for top, part in strips(image):
+        pixels = np.asarray(part if part.mode in ("RGB", "RGBA") else part.convert("RGB"))[..., :3]
+        made[top : top + len(pixels)] = pixels[..., 1]
+        if all(np.array_equal(pixels[..., 1], pixels[..., k]) for k in (0, 2)):
+            continue
+        if not lossy or (pixels.max(2) - pixels.min(2)).max() > TINT:
+            return None
+    return made
 
 
 def is_lossy(path: Path, image: Image.Image) -> bool:
@@ -220,8 +227,9 @@ def alpha_of(image: Image.Image) -> np.ndarray:
     return np.full((image.height, image.width), 255, dtype=np.uint8)
 
 
-def open_mask(path: Path) -> Image.Image:
-    """A loaded image in its own mode. Raises DataError naming the file."""
+def open_mask(path: Path, photo: Path | None = None) -> Image.Image:
+    """A loaded image in its own mode. photo: whose size it must have, or a large one is refused before it is read.
+    Raises DataError naming the file."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise DataError(f"{path}: is {'a folder' if path.is_dir() else 'no regular file'}, not a mask")
@@ -231,6 +239,8 @@ def open_mask(path: Path) -> Image.Image:
         with opened as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{path}: more than {MAX_PIXELS:,} pixels; cut it into parts first")
+            if photo is not None and image.width * image.height > LARGE:
+                require_size_of(photo, image, path)
             image.load()
             if image.mode in ("P", "PA") and has_alpha(image):
                 image.convert("RGBA")  # raises where a pixel has a color that the palette lacks
@@ -245,6 +255,16 @@ def open_mask(path: Path) -> Image.Image:
         raise DataError(f"{path}: not a picture that Pillow can read") from None
     except Exception as error:  # Pillow's decoders raise many kinds; each means the same to the user
         raise DataError(f"{path}: damaged mask ({getattr(error, 'strerror', None) or error})") from None
+
+
+def require_size_of(photo: Path, mask: Image.Image, path: Path) -> None:
+    """Raises DataError where the headers of a photo and of its mask say unequal sizes."""
+    possible = possible_sizes(photo)
+    if possible and (mask.height, mask.width) not in possible:
+        height, width = min(possible)
+        raise DataError(
+            f"{path}: the mask has {mask.width} x {mask.height} pixels, its photo {photo.name} {width} x {height}"
+        )
 
 
 def indices_of(path: Path, raw: np.ndarray, meaning: Meaning) -> np.ndarray:

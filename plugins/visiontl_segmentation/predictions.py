@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from visiontl import ConfigError, ImageSpec
+from visiontl.kit.finite import require_finite
 from visiontl.kit.words import did_you_mean
 from visiontl_segmentation.config import PredictOptions, SegmentationConfig
 from visiontl_segmentation.model import Segmenter
@@ -107,7 +108,7 @@ def looked_at(
     for top, band in parts:
         if turned is not None:
             band = band + next(turned)[1].flip(-1)
-        mask[top : top + band.shape[1]] = largest(band).cpu()
+        mask[top : top + band.shape[1]] = largest(require_finite(band)).cpu()
     return torch.from_numpy(resized_mask(mask.numpy(), size))
 
 
@@ -127,7 +128,7 @@ def merged(
             found = found.flip(-1) if mirrored else found
             total = found if total is None else total + found
     assert total is not None
-    return decided(total, grid, grid, size)
+    return decided(require_finite(total), grid, grid, size)
 
 
 def scaled(photo: Image.Image, frame: Frame, scale: float) -> tuple[Tensor, tuple[int, int]]:

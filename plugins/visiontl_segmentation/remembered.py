@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os.path
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -30,14 +30,19 @@ def stamp(path: Path) -> Stamp:
     return found.st_size, found.st_mtime_ns
 
 
-def look_at(base: str, names: Sequence[str]) -> dict[str, Look]:
-    """{name: what its file holds}; what the run has kept of a file that did not change is not read again."""
+def look_at(base: str, photos: Mapping[str, str]) -> dict[str, Look]:
+    """{name of a mask's file: name of its photo} -> {name: what its file holds}; what the run has kept of a file that
+    did not change is not read again."""
     place = os.path.realpath(base)
     known = loaded(memory.recalled(NAME), place)
-    stamps = {name: stamp(Path(base, name)) for name in names}
-    fresh = [name for name in names if name not in known or known[name][0] != stamps[name]]
-    read = dict(zip(fresh, in_threads(lambda name: look(Path(base, name)), fresh, "masks read"), strict=True))
-    looks = {name: read[name] if name in read else known[name][1] for name in names}
+    stamps = {name: stamp(Path(base, name)) for name in photos}
+    fresh = [name for name in photos if name not in known or known[name][0] != stamps[name]]
+
+    def looked(name: str) -> Look:
+        return look(Path(base, name), Path(base, photos[name]))
+
+    read = dict(zip(fresh, in_threads(looked, fresh, "masks read"), strict=True))
+    looks = {name: read[name] if name in read else known[name][1] for name in photos}
     if read:
         sound = {name: (stamps[name], one) for name, one in looks.items() if one.size is not None}  # else tried again
         memory.keep(NAME, dumped(sound, place))

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from visiontl.kit.finite import require_finite
+
 FLOATS = 1 << 20  # pixels that are in floating point at one time
 
 
@@ -94,5 +96,5 @@ def narrowed(photo: Tensor, width: int, mode: str = "bilinear") -> Tensor:
 
 
 def to_bytes(image: Tensor) -> Tensor:
-    """0..1 -> uint8 on the CPU."""
-    return (image.clamp(0, 1) * 255).round().to("cpu", torch.uint8)
+    """0..1 -> uint8 on the CPU. Raises CheckpointError for what is not finite."""
+    return (require_finite(image).clamp(0, 1) * 255).round().to("cpu", torch.uint8)

@@ -471,7 +471,7 @@ def test_masks_are_read_once_for_a_run(tmp_path, monkeypatch):
     run.mkdir()
     seen: list[Path] = []
     look = looks.look
-    monkeypatch.setattr(remembered, "look", lambda path: seen.append(path) or look(path))
+    monkeypatch.setattr(remembered, "look", lambda path, photo: seen.append(path) or look(path, photo))
     memory.recall_from(None)
     first = read(root)
     assert len(seen) == 9

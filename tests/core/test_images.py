@@ -41,6 +41,24 @@ def test_all_eight_orientations_give_the_same_picture(photo, tmp_path):
         assert np.array_equal(np.asarray(open_image(tmp_path / "photo.png")), np.asarray(photo)), orientation
 
 
+def test_a_damaged_tiff_is_named_and_nothing_else_is_said_of_it(tmp_path, capfd):
+    """libtiff and Pillow's log speak of `tempfile.tif` on stderr, or of no file at all."""
+    kept, dice, said = io.BytesIO(), np.random.default_rng(0), []
+    Image.new("RGB", (32, 24)).save(kept, "TIFF", compression="tiff_lzw")
+    for _ in range(60):
+        content = bytearray(kept.getvalue())
+        for place in dice.integers(8, len(content), 4):
+            content[place] = dice.integers(256)
+        (tmp_path / "photo.tif").write_bytes(content)
+        try:
+            open_image(tmp_path / "photo.tif")
+        except visiontl.DataError as error:
+            said.append("photo.tif: " in str(error))
+    assert len(said) > 20
+    assert all(said)
+    assert capfd.readouterr().err == ""
+
+
 def test_modes_become_rgb():
     ramp = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
     assert np.asarray(to_rgb(Image.fromarray(ramp)))[-1, -1].tolist() == [255, 255, 255]

@@ -19,8 +19,10 @@ import torch
 from PIL import Image
 from torch.nn import functional
 from visiontl_segmentation.drawing import draw
-from visiontl_segmentation.looks import counted
+from visiontl_segmentation.listing import MaskFile, MaskReader, Pair
+from visiontl_segmentation.looks import counted, look
 from visiontl_segmentation.masks import color_codes, meaning_of_colors, meaning_of_values
+from visiontl_segmentation.remembered import look_at
 from visiontl_segmentation.written import class_indices, mask_image
 from visiontl_style import tiles
 
@@ -187,7 +189,7 @@ def test_what_a_large_mask_holds_is_counted_in_few_bytes_a_pixel(color):
     raw = np.stack([plain, plain * 7, plain * 9], -1) if color else plain  # (1500, 2000)
     tracemalloc.start()
     codes = color_codes(raw) if color else raw
-    found = counted(codes)
+    found = counted([codes[:700], codes[700:701], codes[701:]])
     meaning = (
         meaning_of_colors({(k, 7 * k, 9 * k): k for k in range(3)})
         if color
@@ -204,6 +206,37 @@ def test_what_a_large_mask_holds_is_counted_in_few_bytes_a_pixel(color):
     alone = np.logical_and.reduce([one == plain for one in neighbors])
     assert found.solid.tolist() == np.bincount(plain[alone]).tolist()
     assert peak < 16 * plain.size + 25e6
+
+
+def test_a_large_mask_of_another_size_than_its_photo_is_refused_by_its_header(tmp_path):
+    """Its pixels are not there: who read them would say that it is damaged."""
+    Image.new("RGB", (30, 20)).save(tmp_path / "photo.png")
+    Image.new("RGB", (3000, 2000)).save(tmp_path / "mask.png")
+    content = (tmp_path / "mask.png").read_bytes()
+    (tmp_path / "mask.png").write_bytes(content[: content.index(b"IDAT") + 20])
+    seen = look_at(str(tmp_path), {"mask.png": "photo.png"})["mask.png"]
+    assert (seen.size, seen.problem.partition("mask.png: ")[2]) == (
+        None,
+        "the mask has 3000 x 2000 pixels, its photo photo.png 30 x 20",
+    )
+    reader = MaskReader(str(tmp_path), meaning_of_colors({(0, 0, 0): 0}))
+    with pytest.raises(DataError, match="the mask has 3000 x 2000 pixels"):
+        reader(Pair("photo.png", MaskFile("mask.png")))
+    Image.new("RGB", (3000, 2000)).save(tmp_path / "photo.png")
+    with pytest.raises(DataError, match="damaged mask"):
+        reader(Pair("photo.png", MaskFile("mask.png")))
+
+
+def test_a_large_mask_of_colors_is_looked_at_in_strips(tmp_path):
+    plain = np.random.default_rng(0).integers(0, 3, (30, 40), dtype=np.uint8).repeat(100, 0).repeat(100, 1)  # 12 M
+    Image.fromarray(np.stack([plain, plain * 7, plain * 9], -1)).save(tmp_path / "mask.png", compress_level=1)
+    tracemalloc.start()
+    seen = look(tmp_path / "mask.png")
+    peak = tracemalloc.get_traced_memory()[1]  # of NumPy's arrays; Pillow's own picture has 4 bytes a pixel beside them
+    tracemalloc.stop()
+    assert seen.form == "color"
+    assert seen.found.pixels.tolist() == np.bincount(plain.ravel()).tolist()
+    assert peak < 5 * plain.size
 
 
 # ------------------------------------------------------------------------------------------------ files of weights

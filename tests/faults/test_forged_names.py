@@ -36,6 +36,19 @@ def test_the_text_of_an_error_is_one_line_whatever_a_name_holds(kind):
     assert "\n" not in str(kind(f"/data/{NAME}/{FILE}.png: damaged picture"))
 
 
+@pytest.mark.parametrize("indent", ["", "  ", "    ", "  \t"])
+def test_a_name_with_an_indented_line_forges_no_error(indent):
+    assert honest(str(errors.DataError(f"a\n{indent}error: forged\n{indent}warning: forged")))
+
+
+def test_a_name_of_any_length_leaves_an_error_that_can_be_read():
+    said = str(errors.DataError(f"/data/{'n' * 50_000}.png: damaged picture\n  - {'m' * 50_000}: too"))
+    assert max(map(len, said.split("\n"))) <= 1800
+    assert said.startswith("/data/nnn")
+    assert "n.png: damaged picture\n  - mmm" in said
+    assert said.endswith("mm: too")
+
+
 def test_lines_of_our_own_stay_lines():
     said = str(errors.DataError("data: 2 errors\n  - one\n  - two"))
     assert said.split("\n") == ["data: 2 errors", "  - one", "  - two"]

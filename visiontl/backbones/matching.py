@@ -19,6 +19,7 @@ from visiontl.kit.words import some
 
 ENOUGH = 0.9  # of the backbone's tensors and of their values; below it the file is that of another architecture
 FURTHER = 0.05  # of the backbone's values; what trainers leave beside weights (counters, indices) is far less
+LARGEST = 1e18  # of a weight: the square of ten times as much is no float of 32 bits any more
 STATISTICS = ("running_mean", "running_var")
 
 # Which copy of a network to take where a checkpoint holds several: the averaged one, as their papers evaluate it
@@ -141,8 +142,9 @@ def adopt(
     broken = not_finite({**best.tensors, **head}, {k for k, _ in backbone.named_parameters()})
     if broken:
         raise WeightsError(
-            f"{source} holds values that are no finite numbers, or variances below 0: {len(broken)} of its tensors, "
-            f"such as {some(broken)}. A training that diverged leaves such a file; nothing was loaded"
+            f"{source} holds values that are no finite numbers, or above {LARGEST:g}, or variances below 0: "
+            f"{len(broken)} of its tensors, such as {some(broken)}. A training that diverged leaves such a file; "
+            "nothing was loaded"
         )
     with torch.no_grad():
         for name, tensor in best.tensors.items():
@@ -184,8 +186,8 @@ def vital(backbone: Backbone, best: Fit) -> tuple[str, ...]:
 
 
 def not_finite(tensors: Mapping[str, Tensor], parameters: Container[str]) -> list[str]:
-    """Names of the tensors that hold NaN, of those that hold an infinity and may not, and of variances below 0, whose
-    root is NaN.
+    """Names of the tensors that hold NaN, of those that hold what is above LARGEST, infinity too, and may not, and of
+    variances below 0, whose root is NaN.
 
     parameters: names that may not. Statistics of batch norm may not either; masks among the buffers hold infinities.
     """
@@ -195,7 +197,7 @@ def not_finite(tensors: Mapping[str, Tensor], parameters: Container[str]) -> lis
             continue
         value = value.float() if value.element_size() == 1 else value  # eight bits know no isnan
         strict = name in parameters or name.endswith(STATISTICS)
-        sound = torch.isfinite(value) if strict else ~torch.isnan(value)
+        sound = value.abs() <= LARGEST if strict else ~torch.isnan(value)  # of NaN neither
         if not sound.all() or (name.endswith("running_var") and (value < 0).any()):
             found.append(name)
     return found

@@ -25,6 +25,7 @@ from visiontl.engine.splits import choose_splits
 from visiontl.engine.start import build, pretrained_backbone, read_data
 from visiontl.errors import DataError
 from visiontl.kit import memory
+from visiontl.kit.finite import require_finite
 from visiontl.kit.words import count
 from visiontl.processes import liveness, ranks
 from visiontl.processes.seeds import INIT, mix, seeded
@@ -93,6 +94,7 @@ def measure(
     if subject.lists is not None:
         folders.compare_lists(subject.lists, {name: split.names for name, split in found.splits().items()}, console)
     placement = place(config.train, built.model, built.backbone, console)
+    built.model.register_forward_hook(lambda module, given, outputs: require_finite(outputs))
     folder = out or run_folder(subject.parent, subject.name)
     scores, shown, trivial, wrong = {}, {}, {}, {}
     chosen = choose_splits(found.splits(), splits)

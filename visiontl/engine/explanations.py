@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from visiontl.engine.explain import Explainer, Explanation
-from visiontl.engine.predict import check_no_runs, load
+from visiontl.engine.predict import Predictor, check_no_runs, load, stopped
 from visiontl.engine.predictions import Names, append_whole, out_folder, save_picture
 from visiontl.errors import ConfigError, DataError
 from visiontl.kit.folders import find_images
@@ -90,21 +90,33 @@ def explain_files(
     asked = [explainer.parse({**(options or {}), **more}) for more in counterparts(explainer, files, options or {})]
     folder = out_folder(Path(out)) if out is not None else run_folder(folders.outputs(Path(run)), "explain")
     written = Written(folder)
-    bar = console.progress(total=len(files), unit="image", what="explain")
-    with writing(folder, "make room, then explain again into another --out"), predictor.reading(), bar as progress:
-        for done, (file, wanted) in enumerate(zip(files, asked, strict=True), start=1):
-            try:
-                written.add(file, explainer.explain(predictor.opener(file), wanted))
-            except DataError as error:
-                written.failed[str(file)] = str(error)
-                console.warn(str(error) if str(file) in str(error) else f"{told(file)}: {error}")
-            progress.update(done, images=1)
+    with writing(folder, "make room, then explain again into another --out"), predictor.reading():
+        try:
+            explain_each(predictor, explainer, zip(files, asked, strict=True), written, console)
+        except BaseException:
+            stopped(folder, "explained", (len(written.records), len(files)), console)
+            raise
     say(written, console)
     if not written.records:
         first = next(iter(written.failed.values()), "no reason is known")
         named = folder / "not_explained.json"
         raise DataError(f"none of {count(len(files), 'image')} could be explained; {named} names them; first: {first}")
     return {"folder": str(folder), "explained": len(written.records), "failed": written.failed}
+
+
+def explain_each(
+    predictor: Predictor, explainer: Explainer, asked: Iterable[tuple[Path, Any]], written: Written, console: Console
+) -> None:
+    """Each file as it was asked; what has no explanation is added to `written.failed`."""
+    asked = list(asked)
+    with console.progress(total=len(asked), unit="image", what="explain") as bar:
+        for done, (file, wanted) in enumerate(asked, start=1):
+            try:
+                written.add(file, explainer.explain(predictor.opener(file), wanted))
+            except DataError as error:
+                written.failed[str(file)] = str(error)
+                console.warn(str(error) if str(file) in str(error) else f"{told(file)}: {error}")
+            bar.update(done, images=1)
 
 
 def counterparts(explainer: Explainer, files: Sequence[Path], options: Mapping[str, Any]) -> list[dict[str, Any]]:

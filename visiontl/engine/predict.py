@@ -34,6 +34,7 @@ from visiontl.engine.rows import in_fp32
 from visiontl.errors import ConfigError, DataError
 from visiontl.kit import depths
 from visiontl.kit.drawing import sheet
+from visiontl.kit.finite import require_finite
 from visiontl.kit.folders import find_images
 from visiontl.kit.words import count
 from visiontl.processes import launch
@@ -58,7 +59,7 @@ class Predictor:
         self.opener = opener_of(built)
         self._explainer: Explainer | None = None
         # outputs in fp32, as `rows` and `loss` get them
-        built.model.register_forward_hook(lambda module, given, outputs: in_fp32(outputs))
+        built.model.register_forward_hook(lambda module, given, outputs: require_finite(in_fp32(outputs)))
 
     @property
     def meta(self) -> Mapping[str, Any]:
@@ -275,7 +276,7 @@ def predict_files(
         except BaseException:
             with suppress(Exception):  # the first error is the one to tell
                 written.finish()
-            stopped(written, len(files), console)
+            stopped(folder, "predicted", (len(written.records), len(files)), console)
             raise
         written.finish()
         task, records, failed = built.resolved.task, written.records, written.failed
@@ -295,13 +296,13 @@ def predict_files(
     return {"folder": str(folder), "predicted": len(records), "failed": failed}
 
 
-def stopped(written: Written, total: int, console: Console) -> None:
-    """Say what is there of a prediction that was cut off; where nothing is, no folder stays."""
-    if written.records:
-        done = len(written.records)
-        console.warn(f"stopped before all were predicted: {done} of {total} are in {written.folder}")
+def stopped(folder: Path, what: str, done: tuple[int, int], console: Console) -> None:
+    """Say what is there of files that were not all predicted or explained; where nothing is, no folder stays. done: of
+    how many."""
+    if done[0]:
+        console.warn(f"stopped before all were {what}: {done[0]} of {done[1]} are in {folder}")
     else:
-        shutil.rmtree(written.folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def predict_each(

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import ctypes
 import importlib
 import importlib.util
+import logging
 import os
 import stat
 import threading
@@ -39,6 +41,12 @@ HEIF = (".heic", ".heics", ".heif", ".heifs", ".hif")  # read where the package 
 if importlib.util.find_spec("pillow_heif") is not None:
     with contextlib.suppress(ImportError, OSError):  # one whose own library is missing reads nothing
         importlib.import_module("pillow_heif").register_heif_opener()
+# What libtiff and Pillow's log say of a damaged file names none: `open_image` does.
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # in the place of Python's last resort, stderr
+with contextlib.suppress(AttributeError, OSError):  # a Pillow whose libtiff cannot be asked
+    _on_error = ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler  # (a function, or null for none) -> that before
+    _on_error.argtypes, _on_error.restype = [ctypes.c_void_p], ctypes.c_void_p
+    _on_error(None)
 # What is decoded, whatever a file is called: no format for which Pillow starts another program (PostScript).
 FORMATS = tuple(
     name

@@ -151,9 +151,9 @@ def require_finite(path: Path, tensors: Mapping[str, Tensor], parameters: Contai
     broken = not_finite(tensors, parameters)
     if broken:
         raise CheckpointError(
-            f"{path}: {len(broken)} of its {len(tensors)} tensors hold values that are no finite numbers, such as "
-            f"{', '.join(broken[:3])}; its training diverged or the file was changed: nothing can be computed with it. "
-            "Train again with a smaller optim.lr"
+            f"{path}: {len(broken)} of its {len(tensors)} tensors hold values that are no finite numbers, or are too "
+            f"large to compute with, such as {', '.join(broken[:3])}; its training diverged or the file was changed: "
+            "nothing can be computed with it. Train again with a smaller optim.lr"
         )
 
 

@@ -8,6 +8,7 @@ import importlib
 import io
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,8 +27,8 @@ from visiontl.backbones import downloads, weights
 from visiontl.config.resolve import resolve
 from visiontl.config.write import to_yaml
 from visiontl.engine import scan, state
-from visiontl.engine.model import load_model
 from visiontl.engine.photos import as_image
+from visiontl.engine.predict import load
 from visiontl.engine.start import read_data
 from visiontl.errors import CheckpointError, DataError, VisionTLError
 from visiontl.kit import memory
@@ -65,7 +66,7 @@ def samples(task: str, form: str, place: Path) -> None:
     small: dict[str, Any] = {
         "IMAGES": FEW,
         "NEW": 0,
-        "SEVERAL": FEW,
+        "SEVERAL": {"train": 8, "val": 1, "test": 1},  # each kind is in one of so many
         "KNOWN": range(0),
         "STRANGERS": range(0),
         "VIEWS": 3,
@@ -287,6 +288,8 @@ def read_gallery(place: Path) -> Any:
     return [found.embedding, answer(query, found, 0.3, 3), list(found.images)]
 
 
+WRITTEN = (".json", ".jsonl", ".csv")  # what must hold finite numbers
+NO_NUMBER = re.compile(r"(?<![\w\"])-?(nan|NaN|inf|Infinity)(?![\w\"])")
 SMALL = {**SETTINGS, "backbone": {"name": TINY, "weights": "none", "image_size": 32}}
 
 
@@ -306,7 +309,6 @@ def trained(place: Path) -> None:
     with contextlib.chdir(place):
         for name in ("run", "other"):
             command("train", "config.yaml", f"run.name={name}", f"train.seed={len(name)}")
-    (place / "config.yaml").unlink()
 
 
 def signed(folder: Path) -> None:
@@ -324,10 +326,14 @@ def read_run(place: Path, *words: str) -> Any:
     for folder in [place / "run/model", *(place / "run/checkpoints").glob("*")]:
         if folder / store.MANIFEST != place / changed:
             signed(folder)
-    if "resume=run" in words:
+    if any(word.startswith("resume=") for word in words):
         (place / "run/report.json").unlink(missing_ok=True)  # else there is nothing to resume
+    before = {file for file in place.rglob("*") if file.suffix in WRITTEN}
     with contextlib.chdir(place):
         command(*words)
+    for file in place.rglob("*"):
+        if file.suffix in WRITTEN and file not in before and (bad := NO_NUMBER.search(file.read_text())):
+            raise Disagreement(f"{file.name} holds {bad[0]!r}")
 
 
 def checkpoint(place: Path) -> None:
@@ -412,10 +418,7 @@ def read_state(place: Path) -> Any:
 def read_model(place: Path) -> Any:
     if Path((place / "CHANGED").read_text()).name != store.MANIFEST:
         signed(place / "run/model")
-    built = load_model(place / "run")
-    with torch.no_grad():
-        image = torch.zeros(1, 3, *built.backbone.spec.size, dtype=torch.uint8)
-        return [value for value in built.model({"image": image}).values() if isinstance(value, torch.Tensor)]
+    return dict(load(place / "run").predict(np.zeros((20, 24, 3), dtype=np.uint8)))
 
 
 def task_reader(name: str, task: str, form: str, *files: str) -> Reader:
@@ -429,10 +432,14 @@ def run_readers() -> Iterator[Reader]:
         "predict": ("predict", "run", "photos"),
         "resume": ("train", "run/config.yaml", "resume=run"),
         "compare": ("compare", "run", "other"),
+        "elsewhere": ("evaluate", "run", "photos"),
+        "export": ("export-backbone", "run", "made.safetensors"),
+        "init": ("train", "config.yaml", "init=run", "run.name=next"),
+        "auto": ("train", "config.yaml", "run.name=run", "train.seed=3", "resume=auto"),
         "explain": ("explain", "run", "photos"),
     }
     for name, called in words.items():
-        prepare = checkpoint if name == "resume" else trained
+        prepare = checkpoint if name in ("resume", "auto") else trained
         yield Reader(f"run-{name}", prepare, files, lambda place, called=called: read_run(place, *called), True)
 
 

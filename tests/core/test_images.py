@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 
 import numpy as np
 import pytest
@@ -57,6 +58,7 @@ def test_a_damaged_tiff_is_named_and_nothing_else_is_said_of_it(tmp_path, capfd)
     assert len(said) > 20
     assert all(said)
     assert capfd.readouterr().err == ""
+    assert logging.getLogger("PIL").handlers  # else Python prints what nobody handles
 
 
 def test_modes_become_rgb():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ from PIL import Image
 
 import visiontl
 from visiontl.report.console import Console
-from visiontl.runs import unchanged
+from visiontl.runs import opened, unchanged
 from visiontl.testing.case import Case
 
 TASKS = ["classification", "detection", "segmentation", "face", "style", "brightness"]
@@ -181,3 +182,60 @@ def test_it_is_said_when_a_run_goes_on(tmp_path, capsys):
     report = visiontl.train(case.resolved("train.epochs=1", f"resume={run}"))
     assert not any("files" in note for note in report["notes"])
     assert "keeps no sizes and times" in " ".join(capsys.readouterr().out.split())
+
+
+BESIDE = {"detection": "annotations/train.json", "segmentation": "masks/train/000.png", "style": "styles/dots.png"}
+
+
+@pytest.mark.parametrize("task", BESIDE)
+def test_what_is_read_beside_the_pictures_is_known(tmp_path, capsys, task):
+    splits = Case(task, tmp_path).resolved()
+    data = opened.noted(lambda: splits.task.data(splits.cfg, visiontl.ImageSpec(), None)).splits()
+    (tmp_path / "run/splits").mkdir(parents=True)
+    unchanged.keep(tmp_path / "run", data, 0)
+    kept = json.loads((tmp_path / "run/splits/read.json").read_text())["names"]
+    (listed,) = (path for path in map(Path, kept) if str(path).endswith(BESIDE[task]))
+    assert not {split.image(0).info["file"] for split in data.values()} & {*kept}
+    assert not [name for name in kept if name.endswith(".py")]
+    assert unchanged.beside(tmp_path / "run", Console())[unchanged.BESIDE] == unchanged.Changes()
+    with listed.open("ab") as file:
+        file.write(b" ")
+    found = unchanged.beside(tmp_path / "run", Console())[unchanged.BESIDE]
+    assert (found.changed, found.gone, found.new) == ([str(listed)], [], [])
+    listed.unlink()
+    assert unchanged.beside(tmp_path / "run", Console())[unchanged.BESIDE].gone == [str(listed)]
+
+
+def test_a_file_that_was_looked_for_and_is_there_now_is_new(tmp_path):
+    (tmp_path / "splits").mkdir()
+
+    def read():
+        with contextlib.suppress(FileNotFoundError):
+            (tmp_path / "classes.txt").read_text()
+        (tmp_path / "written.txt").write_text("no file that is read")
+
+    opened.noted(read)
+    unchanged.keep(tmp_path, {}, 0)
+    assert unchanged.beside(tmp_path, Console())[unchanged.BESIDE] == unchanged.Changes()
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    (tmp_path / "written.txt").write_text("another")
+    assert unchanged.beside(tmp_path, Console())[unchanged.BESIDE].new == [str(tmp_path / "classes.txt")]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 1, "names": 3}', '{"format": 1, "names": ["a"]}'])
+def test_a_damaged_record_of_what_was_read_ends_nothing(tmp_path, content):
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits/read.json").write_text(content)
+    console = Console()
+    assert unchanged.beside(tmp_path, console) == {}
+    assert "read.json cannot be read (" in console.notes[0]
+
+
+def test_changed_annotations_are_said_when_a_run_goes_on(tmp_path):
+    case = Case("segmentation", tmp_path)
+    run = Path(visiontl.train(case.resolved("train.epochs=1", "run.name=one"))["run"])
+    (listed,) = tmp_path.rglob("masks/train/000.png")
+    (run / "report.json").unlink()  # as a kill would leave it
+    listed.write_bytes(listed.read_bytes() + b" ")
+    report = visiontl.train(case.resolved("train.epochs=1", f"resume={run}"))
+    assert any(f"read with the data: 1 changed: {listed}. It goes on" in note for note in report["notes"])

@@ -16,6 +16,7 @@ from visiontl.backbones.weights import LoadReport, make_backbone
 from visiontl.config.resolve import Resolved, as_begun, resolve
 from visiontl.config.write import to_yaml
 from visiontl.config.yaml_text import parse_text
+from visiontl.engine.wrapping import load_model_state
 from visiontl.errors import CheckpointError, DataError
 from visiontl.freezing.layout import backbone_prefix
 from visiontl.kit.statements import sound
@@ -147,16 +148,7 @@ def load_model(run: str | Path) -> Built:
             f"{folder / 'meta.json'}: is not what task {resolved.task.name} builds a model from "
             f"({type(error).__name__}: {error}); was it written by another version?"
         ) from error
-    weights = store.read_tensors(folder, "model.safetensors")
-    store.require_finite(folder / "model.safetensors", weights, dict(built.model.named_parameters()))
-    try:
-        built.model.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        lines = str(error).splitlines()
-        raise CheckpointError(
-            f"{folder}: its weights do not fit the model that its config builds; another version of the task or of "
-            f"the backbone's library? {' '.join(line.strip() for line in lines[1:3])[:300]}"
-        ) from error
+    load_model_state(built.model, store.read_tensors(folder, "model.safetensors"), folder / "model.safetensors")
     built.model.eval()
     scores = store.read_json(folder, "scores.json") if (folder / "scores.json").exists() else {}
     return replace(built, scores=scores)

@@ -115,7 +115,7 @@ def begin(resolved: Resolved, console: Console) -> tuple[Built, Data, bool]:
     found = folds.readable_data(resolved.config.data, resolved.task, built.resolved.cfg, found, console)
     if newest is None:
         return built, found, warm_start(built, console)
-    load_model_state(built.model, store.read_tensors(newest, "model.safetensors"))
+    load_model_state(built.model, store.read_tensors(newest, "model.safetensors"), newest / "model.safetensors")
     return built, found, True
 
 

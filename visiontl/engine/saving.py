@@ -170,7 +170,7 @@ def read_weights(run: Run, folder: Path) -> None:
         if model is not None:
             tensors = store.read_tensors(folder, name)
             require_fit(folder, name, tensors, model_state(model))
-            load_model_state(model, tensors)
+            load_model_state(model, tensors, folder / name)
     moments = store.read_tensors(folder, "optimizer.safetensors")
     weights = dict(run.built.model.named_parameters())
     kinds = {key.rpartition("|")[2] for key in moments}

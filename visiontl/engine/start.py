@@ -30,7 +30,7 @@ from visiontl.processes import ranks
 from visiontl.processes.seeds import INIT, mix, seeded
 from visiontl.report.bar import Bar
 from visiontl.report.console import Console
-from visiontl.runs import store
+from visiontl.runs import opened, store
 from visiontl.spec import ImageSpec
 from visiontl.task import Data
 
@@ -39,7 +39,7 @@ def build(resolved: Resolved, backbone: Backbone, loaded: LoadReport | None, con
     """A config's model on a backbone, before any training, and its data."""
     resolved = with_example(resolved, console)
     memory.recall_from(None if resolved.config.resume is None else Path(resolved.config.resume))
-    found = ranks.main_first(lambda: read_data(resolved, backbone.spec, None))
+    found = ranks.main_first(lambda: opened.noted(lambda: read_data(resolved, backbone.spec, None)))
     for line in found.notes:
         console.say(line, keep=True)
     return build_model(resolved, backbone, through_json(found.meta), loaded), found

@@ -287,4 +287,5 @@ def load_best(run: Run, model: nn.Module) -> None:
     """The best weights into the model."""
     if not best_is_whole(run):
         raise CheckpointError(f"{run.folder / 'model'}: the best weights were damaged while the run went on")
-    load_model_state(model, store.read_tensors(run.folder / "model", "model.safetensors"))
+    file = run.folder / "model" / "model.safetensors"
+    load_model_state(model, store.read_tensors(file.parent, file.name), file)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from visiontl.errors import CheckpointError
+from visiontl.runs import store
 
 
 class Step(nn.Module):
@@ -37,8 +41,16 @@ def model_state(model: nn.Module) -> dict[str, Tensor]:
     return model.state_dict()
 
 
-def load_model_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    model.load_state_dict(state)
+def load_model_state(model: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
+    """source: the file that the state is from. Raises CheckpointError for one that does not fit, or is not finite."""
+    store.require_finite(source, state, dict(model.named_parameters()))
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{source}: its weights do not fit the model that its config builds; another version of the task or of "
+            f"the backbone's library? {' '.join(line.strip() for line in str(error).splitlines()[1:3])[:300]}"
+        ) from error
 
 
 def optimizer_state(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
-"""Whether the files of a run's splits are still those that it began with: their sizes and times, and what a sample of
-them holds, kept beside the lists of their names."""
+"""Whether the files of a run's splits, and what its task read beside them (lists, tables, annotations, masks), are
+still those that it began with: their sizes and times, and what a sample of them holds, kept beside the lists of their
+names."""
 
 from __future__ import annotations
 
@@ -8,16 +9,20 @@ import json
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from visiontl.kit.words import count
 from visiontl.report.console import Console
+from visiontl.runs import opened
 from visiontl.runs.files import write_text
 from visiontl.task import SampleDataset
 
 KEPT = "files.json"
+READ = "read.json"  # of what was read beside the pictures
+BESIDE = "read with the data"  # what it is called
 FORMAT = 1
 SAMPLE = 200  # files of a split whose content is kept as a hash, and read again when the run goes on
 LARGEST = 1 << 26  # bytes of a file that is hashed
@@ -48,14 +53,22 @@ class Changes:
 
 
 def keep(folder: Path, splits: Mapping[str, SampleDataset], seed: int) -> None:
-    """Write down what the files of the splits are. Opens up to three images of each split, hashes SAMPLE files, and
-    asks the file system for the rest (4 microseconds each on a local disk). A full disk is no reason to end."""
-    found = {name: asdict(kept_of(split, places, seed)) for name, split, places in placed(splits)}
-    try:
-        text = json.dumps({"format": FORMAT, "splits": found}, separators=(",", ":"))
-        write_text(folder / "splits" / KEPT, text + "\n")
-    except OSError:
-        return
+    """Write down what the files of the splits are, and those that were read beside them. Opens up to three images of
+    each split, hashes SAMPLE files, and asks the file system for the rest (4 microseconds each on a local disk). A full
+    disk is no reason to end."""
+    lists = {name: places for name, _, places in placed(splits)}
+    found = {name: asdict(kept_of(places, seed)) for name, places in lists.items()}
+    beside = opened.files([place for places in lists.values() for place in places], seed)
+    with suppress(OSError, ValueError, RecursionError):  # one that starts over does not open again what it knows
+        beside = sorted({*beside, *_names(contained(folder / "splits" / READ))})
+    with suppress(OSError):
+        _write(folder / "splits" / KEPT, {"splits": found})
+        _write(folder / "splits" / READ, {"names": beside, **asdict(kept_of(beside, seed))})
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps({"format": FORMAT, **content}, separators=(",", ":"))
+    write_text(path, text + "\n")
 
 
 def placed(splits: Mapping[str, SampleDataset]) -> Iterator[tuple[str, SampleDataset, list[str]]]:
@@ -87,7 +100,7 @@ def folder_above(file: str, name: str) -> str | None:
     return file.removesuffix(os.sep + name) or os.sep if file.endswith(os.sep + name) else None
 
 
-def kept_of(split: SampleDataset, places: Sequence[str], seed: int) -> Kept:
+def kept_of(places: Sequence[str], seed: int) -> Kept:
     kept = Kept()
     for size, time in map(standing, places):
         kept.sizes.append(size)
@@ -142,20 +155,52 @@ def compare(folder: Path, splits: Mapping[str, SampleDataset], console: Console)
         for name, split, places in placed(splits)
         if name in before
     }
-    say(found, console)
+    say({**found, **beside(folder, console)}, console)
+
+
+def beside(folder: Path, console: Console) -> dict[str, Changes]:
+    """Of what was read beside the pictures; nothing where the run is of a version that kept nothing of it."""
+    path = folder / "splits" / READ
+    if not os.path.lexists(path):
+        return {}
+    try:
+        content = contained(path)
+        names = _names(content)
+        kept = kept_from(BESIDE, {key: content.get(key) for key in Kept.__dataclass_fields__})
+        if not len(kept.sizes) == len(kept.times) == len(names):
+            raise ValueError(f"{len(kept.sizes)} sizes for {len(names)} names")
+    except (OSError, ValueError, RecursionError) as error:
+        console.warn(f"{path} cannot be read ({error}): whether annotations changed since the run began is not known")
+        return {}
+    found = changes(names, kept, names, names)
+    found.new += [name for name, size in zip(names, kept.sizes, strict=True) if size < 0 <= standing(name)[0]]
+    return {BESIDE: found}
+
+
+def _names(content: Mapping[str, Any]) -> list[str]:
+    """Raises ValueError for what `keep` does not write."""
+    names = content.get("names")
+    if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+        raise ValueError("its names are no list of texts")
+    return names
 
 
 def read(path: Path) -> dict[str, Kept]:
     """{split: what was kept}. Raises ValueError for what `keep` does not write, OSError for what cannot be read."""
+    splits = contained(path).get("splits")
+    if not isinstance(splits, dict):
+        raise ValueError("its splits are no mapping")
+    return {str(name): kept_from(name, given) for name, given in splits.items()}
+
+
+def contained(path: Path) -> dict[str, Any]:
+    """A record of ours. Raises ValueError and OSError."""
     if not path.is_file() or path.is_symlink():
         raise ValueError("it is no plain file")
     content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"its format is not {FORMAT}")
-    splits = content.get("splits")
-    if not isinstance(splits, dict):
-        raise ValueError("its splits are no mapping")
-    return {str(name): kept_from(name, given) for name, given in splits.items()}
+    return content
 
 
 def kept_from(name: str, given: Any) -> Kept:

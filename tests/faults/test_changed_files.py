@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -219,10 +220,21 @@ def test_a_file_that_was_looked_for_and_is_there_now_is_new(tmp_path):
     assert unchanged.beside(tmp_path, Console())[unchanged.BESIDE] == unchanged.Changes()
     (tmp_path / "classes.txt").write_text("a\nb\n")
     (tmp_path / "written.txt").write_text("another")
-    assert unchanged.beside(tmp_path, Console())[unchanged.BESIDE].new == [str(tmp_path / "classes.txt")]
+    assert unchanged.beside(tmp_path, Console()) == {
+        unchanged.BESIDE: unchanged.Changes(new=[str(tmp_path / "classes.txt")])
+    }
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 1, "names": 3}', '{"format": 1, "names": ["a"]}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": 1, "names": ["a"]}',
+        '{"format": 1, "names": 3, "sizes": [1], "times": [1], "hashes": {}}',
+    ],
+)
 def test_a_damaged_record_of_what_was_read_ends_nothing(tmp_path, content):
     (tmp_path / "splits").mkdir()
     (tmp_path / "splits/read.json").write_text(content)
@@ -232,10 +244,17 @@ def test_a_damaged_record_of_what_was_read_ends_nothing(tmp_path, content):
 
 
 def test_changed_annotations_are_said_when_a_run_goes_on(tmp_path):
-    case = Case("segmentation", tmp_path)
-    run = Path(visiontl.train(case.resolved("train.epochs=1", "run.name=one"))["run"])
-    (listed,) = tmp_path.rglob("masks/train/000.png")
+    case, listed = Case("brightness", tmp_path), tmp_path / "labels.csv"
+    listed.write_text("a,1\n")
+
+    def resolved(*words):
+        """Of a task that reads a table with its data."""
+        found = case.resolved("train.epochs=1", *words)
+        data = found.task.data
+        return replace(found, task=replace(found.task, data=lambda *given: (listed.read_text(), data(*given))[1]))
+
+    run = Path(visiontl.train(resolved("run.name=one"))["run"])
     (run / "report.json").unlink()  # as a kill would leave it
-    listed.write_bytes(listed.read_bytes() + b" ")
-    report = visiontl.train(case.resolved("train.epochs=1", f"resume={run}"))
+    listed.write_text("a,12\n")
+    report = visiontl.train(resolved(f"resume={run}"))
     assert any(f"read with the data: 1 changed: {listed}. It goes on" in note for note in report["notes"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from visiontl_style.tiles import to_bytes
 import visiontl
 from tests.bad_input.outcome import command
 from tools.campaigns.fuzzing.readers import signed, trained
+from visiontl.engine.wrapping import load_model_state
 from visiontl.errors import CheckpointError
 from visiontl.kit.finite import require_finite
 
@@ -55,6 +57,19 @@ def test_weights_that_overflow(capsys, place, factor, words):
     assert not [path for path in left if "NaN" in path.read_text() or "null" in path.read_text()]
     with pytest.raises(CheckpointError, match="numbers"):
         visiontl.load(place / "run").predict(np.zeros((20, 24, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"weight": torch.ones(2, 2)}, "w.safetensors: its weights do not fit .* Missing key"),
+        ({"weight": torch.ones(3, 2), "bias": torch.ones(2)}, "w.safetensors: its weights do not fit .* size mismatch"),
+        ({"weight": torch.ones(2, 2), "bias": torch.full((2,), NAN)}, "w.safetensors: 1 of its 2 tensors hold values"),
+    ],
+)
+def test_a_state_that_is_another_model_s_is_refused_in_words(state, words):
+    with pytest.raises(CheckpointError, match=words):
+        load_model_state(torch.nn.Linear(2, 2), state, Path("w.safetensors"))
 
 
 @pytest.mark.parametrize("bad", [NAN, INF])

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from visiontl import __version__
 from visiontl.config.resolve import ranked
 from visiontl.config.write import config_hash
@@ -198,6 +200,14 @@ def require_same_run(run: Run, folder: Path, state: Mapping[str, Any]) -> None:
                 f"{folder}: the run had {key} {state[key]}, here it would be {value}, which is not the same run; "
                 f"resume it as it was begun, or start a new one from its weights: init={run.folder}"
             )
+
+
+def load_best(run: Run, model: nn.Module) -> None:
+    """The best weights into the model."""
+    if not best_is_whole(run):
+        raise CheckpointError(f"{run.folder / 'model'}: the best weights were damaged while the run went on")
+    file = run.folder / "model" / "model.safetensors"
+    load_model_state(model, store.read_tensors(file.parent, file.name), file)
 
 
 def best_is_whole(run: Run) -> bool:

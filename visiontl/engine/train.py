@@ -29,11 +29,11 @@ from visiontl.engine.rehearse import rehearse
 from visiontl.engine.reporting import report_items, report_of, shown_in_training, side_by_side, write
 from visiontl.engine.results import Result
 from visiontl.engine.rows import say_scores, score_rows
-from visiontl.engine.saving import best_is_whole, resume, write_best
+from visiontl.engine.saving import load_best, resume, write_best
 from visiontl.engine.usage import memory_used
 from visiontl.engine.watch import Watch, check_gradients, check_scale, check_weights
 from visiontl.engine.workers import explained
-from visiontl.engine.wrapping import load_model_state, wrap
+from visiontl.engine.wrapping import wrap
 from visiontl.errors import CheckpointError
 from visiontl.freezing.apply import set_gradients, set_training
 from visiontl.freezing.layout import trainable
@@ -42,7 +42,7 @@ from visiontl.kit.words import count
 from visiontl.processes import liveness, ranks, signals
 from visiontl.processes.seeds import STEP, mix, seed_generators
 from visiontl.report.console import Console
-from visiontl.runs import folders, store
+from visiontl.runs import folders
 from visiontl.runs.images import write_images
 from visiontl.runs.metrics import Metrics, finish_trackers, start_trackers
 from visiontl.runs.origin import Asked, as_started
@@ -281,11 +281,3 @@ def finish(run: Run, ledger: Ledger) -> Result:
     ranks.on_main(conclude)
     finish_trackers(run.accelerator, run.console)
     return Result(report.to_json())
-
-
-def load_best(run: Run, model: nn.Module) -> None:
-    """The best weights into the model."""
-    if not best_is_whole(run):
-        raise CheckpointError(f"{run.folder / 'model'}: the best weights were damaged while the run went on")
-    file = run.folder / "model" / "model.safetensors"
-    load_model_state(model, store.read_tensors(file.parent, file.name), file)

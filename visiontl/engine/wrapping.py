@@ -11,7 +11,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from visiontl.errors import CheckpointError
 from visiontl.runs import store
 
 
@@ -41,16 +40,12 @@ def model_state(model: nn.Module) -> dict[str, Tensor]:
     return model.state_dict()
 
 
-def load_model_state(model: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
-    """source: the file that the state is from. Raises CheckpointError for one that does not fit, or is not finite."""
-    store.require_finite(source, state, dict(model.named_parameters()))
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{source}: its weights do not fit the model that its config builds; another version of the task or of "
-            f"the backbone's library? {' '.join(line.strip() for line in str(error).splitlines()[1:3])[:300]}"
-        ) from error
+def load_model_state(model: nn.Module, state: Mapping[str, Tensor], source: Path | None = None) -> None:
+    """source: the file that the state is from, if any. Raises CheckpointError for one that does not fit or is not
+    finite."""
+    if source is not None:
+        store.require_finite(source, state, dict(model.named_parameters()))
+    store.put_into(model, state, source)
 
 
 def optimizer_state(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]:

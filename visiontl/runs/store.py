@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from visiontl.backbones.matching import not_finite
 from visiontl.errors import CheckpointError
@@ -155,6 +155,18 @@ def require_finite(path: Path, tensors: Mapping[str, Tensor], parameters: Contai
             f"large to compute with, such as {', '.join(broken[:3])}; its training diverged or the file was changed: "
             "nothing can be computed with it. Train again with a smaller optim.lr"
         )
+
+
+def put_into(model: nn.Module, state: Mapping[str, Tensor], path: Path | None) -> None:
+    """A whole state into its model. Raises CheckpointError for one that does not fit."""
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        said = " ".join(line.strip() for line in str(error).splitlines()[1:3])[:300]
+        raise CheckpointError(
+            f"{path or 'the model'}: its weights do not fit the model that its config builds; another version of the "
+            f"task or of the backbone's library? {said}"
+        ) from error
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:

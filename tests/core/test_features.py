@@ -245,7 +245,7 @@ def test_half_precision_says_its_error(photos, tmp_path):
     source = Counting(tmp_path, "features.precision=half")
     half = source.of(photos)
     assert half.pooled.dtype == torch.float16
-    at = half.at([0, 1, 2, 3, 4], 0, torch.device("cpu")).pooled
+    at = half.at(torch.arange(5), 0, torch.device("cpu")).pooled
     assert at.dtype == torch.float32
     error = float((at - full.pooled).abs().max())
     assert any(f"moved them by {error:.2g} at most" in note for note in source.console.notes)
@@ -255,7 +255,7 @@ def test_features_that_do_not_fit_into_memory_are_read_from_the_files(photos, tm
     whole = Counting(tmp_path).of(photos, Ask((0,), True))
     monkeypatch.setattr(filling, "allowed_memory", lambda: 10)
     mapped = Counting(tmp_path).of(photos, Ask((0,), True))
-    ids, cpu = [4, 0, 0, 2], torch.device("cpu")
+    ids, cpu = torch.tensor([4, 0, 0, 2]), torch.device("cpu")
     assert not isinstance(mapped.pooled, torch.Tensor)
     assert torch.equal(mapped.at(ids, 0, cpu).pooled, whole.at(ids, 0, cpu).pooled)
     assert torch.equal(mapped.at(ids, 0, cpu).maps[0], whole.at(ids, 0, cpu).maps[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,9 +34,9 @@ class FeatureCache:
     layers: dict[str, Tensor | Rows] = field(default_factory=dict)
     half: bool = False  # what was fp32 is kept as fp16
 
-    def at(self, ids: Sequence[int], epoch: int, device: torch.device) -> Features:
-        """The features of a batch's images, on the device."""
-        rows = torch.tensor(ids) + (epoch % self.views) * self.images  # (B,)
+    def at(self, ids: Tensor, epoch: int, device: torch.device) -> Features:
+        """The features of a batch's images, on the device. ids: (B,), on the CPU."""
+        rows = ids if self.views == 1 else ids + (epoch % self.views) * self.images  # (B,)
 
         def pick(stored: Tensor | Rows) -> Tensor:
             found = stored[rows].to(device, non_blocking=True)
@@ -79,6 +79,7 @@ class CachedBatches(loader.Batches):
     """Batches whose samples carry a blank placeholder in place of the image: nothing is decoded."""
 
     cache: FeatureCache
+    at_hand = True
 
     def samples(self, ids: Iterable[int], epoch: int) -> list[dict[str, Any]]:
         first = (epoch % self.cache.views) * self.cache.images

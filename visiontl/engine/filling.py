@@ -174,7 +174,7 @@ class Filling:
                         sample, key, files = read
                         image = sample["image"]
                         pictures.keys[row] = np.frombuffer(key, np.uint8)
-                        samples[row], pictures.files[row] = {**sample, "image": blank(image)}, files
+                        samples[row], pictures.files[row] = {**sample, "image": blank(image.shape, image.dtype)}, files
                         size = int(self.sizes[row])
                         if key not in have[size]:
                             have[size].add(key)

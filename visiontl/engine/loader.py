@@ -45,6 +45,8 @@ class Failure:
 class Batches(Dataset):
     """Answers a key with a finished batch. Holds what a worker needs and nothing that cannot be pickled."""
 
+    at_hand = False  # all in memory: no process fetches anything ahead
+
     def __init__(
         self, split: SampleDataset, collate: Callable[..., dict], cfg: Any, meta: Mapping, seed: int, training: bool
     ):
@@ -71,7 +73,8 @@ class Batches(Dataset):
 
 def load(batches: Dataset, keys: Iterable[Key], workers: int, pin: bool, console: Console) -> Iterator[dict[str, Any]]:
     """Batches in the order of the keys, fetched ahead by `workers` processes."""
-    for batch in fetch(batches, keys, workers, pin, console):
+    at_hand = getattr(batches, "at_hand", False)
+    for batch in map(batches.__getitem__, keys) if at_hand else fetch(batches, keys, workers, pin, console):
         if isinstance(batch, Failure):
             raise batch.error
         yield batch

@@ -67,11 +67,11 @@ def still_batches(
 ) -> Iterator[tuple[list[int], dict[str, Any]]]:
     """(ids, batch on the device) of each key. While the caller works on a batch the backbone answers from the cache,
     where there is one."""
-    workers = 0 if cache else built.resolved.config.loader.workers
+    workers = built.resolved.config.loader.workers
     batches = split_batches(built, split, training=False, cache=cache)
     for batch in loader.load(batches, keys, workers, accelerator.device.type == "cuda", console):
         ids = batch["id"].tolist()
-        with built.backbone.replay(cache.at(ids, 0, accelerator.device)) if cache else nullcontext():
+        with built.backbone.replay(cache.at(batch["id"], 0, accelerator.device)) if cache else nullcontext():
             yield ids, to_device(batch, accelerator.device)
 
 

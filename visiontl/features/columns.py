@@ -97,9 +97,23 @@ def decode(tensors: Mapping[str, Tensor], text: str) -> Samples:
     return Samples(len(tensors["shape_of"]), tensors["shape_of"], tensors["place_of"], shapes, made)
 
 
-def blank(image: Tensor) -> Tensor:
-    """A tensor of the same shape and type that takes no memory."""
-    return torch.zeros((), dtype=image.dtype).expand(image.shape)
+class Blank(Tensor):
+    """Zeros of an image's shape and type that take no memory, nor do they when a batch is stacked of them."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.stack and len(args) == 1 and not kwargs and all(type(one) is cls for one in args[0]):
+            with torch._C.DisableTorchFunctionSubclass():
+                shapes = {one.shape for one in args[0]}
+                if len(shapes) == 1:
+                    return torch.zeros((), dtype=args[0][0].dtype).expand(len(args[0]), *shapes.pop())
+        with torch._C.DisableTorchFunctionSubclass():
+            found = func(*args, **(kwargs or {}))
+        return found
+
+
+def blank(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    return torch.zeros((), dtype=dtype).expand(*shape).as_subclass(Blank)
 
 
 def _shape(value: Any, leaves: list[Leaf], path: str) -> Any:
@@ -131,7 +145,7 @@ def _build(shape: Any, values: Any) -> Any:
     if kind == "d":
         return {key: _build(one, values) for key, one in parts}
     if kind == "image":
-        return torch.zeros((), dtype=getattr(torch, parts[0])).expand(parts[1])
+        return blank(parts[1], getattr(torch, parts[0]))
     made = [_build(one, values) for one in parts]
     return tuple(made) if kind == "t" else made
 

@@ -159,7 +159,11 @@ class TrainConfig(Section):
         description="also score val and test before the first update: what training has to beat, and where it does "
         "not, the weights that are kept",
     )
-    checkpoint_every: Every = Field(default="1 epoch", description="'N epochs' or 'N steps'")
+    checkpoint_every: Every | Literal["auto"] = Field(
+        default="auto",
+        description="'N epochs', 'N steps' or auto: after each epoch unless that costs more than 3 % of the run's "
+        "time, and within an epoch after ten minutes",
+    )
     best: str | None = Field(
         default=None,
         description="the score of val that picks the best weights and that early_stop follows; null: the task's own",

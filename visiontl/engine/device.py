@@ -18,7 +18,7 @@ from visiontl.config.schema import TrainConfig
 from visiontl.engine.cpu import keep_freed_memory, widen_slow_convolutions
 from visiontl.engine.hardware import on_device
 from visiontl.errors import ConfigError, TrainingError
-from visiontl.processes import launch, ranks
+from visiontl.processes import compiler, launch, ranks
 from visiontl.report.console import Console
 from visiontl.runs.environment import environment
 
@@ -134,6 +134,7 @@ def current_device() -> torch.device:
     Without `cpu=True` Accelerate leaves processes that torchrun started on a machine with no accelerator alone:
     each would train by itself, and nothing would be said.
     """
+    compiler.let_wait()
     cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     with launch.waited_for():
         device = PartialState(cpu=cpu).device

@@ -9,12 +9,15 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from visiontl.engine.optim import in_steps
 from visiontl.engine.prepare import Run
 from visiontl.engine.saving import Progress, tried, write_best, write_checkpoint
 from visiontl.errors import CheckpointError, Stopped
 from visiontl.processes import ranks
 from visiontl.runs import folders
 from visiontl.runs.metrics import Metrics
+
+SHARE, LONG = 0.03, 600.0  # of the time that checkpoints may take; seconds without one in a long epoch
 
 
 class Ledger:
@@ -27,6 +30,7 @@ class Ledger:
         self.began = time.perf_counter() - progress.seconds
         self.scores: dict[str, Any] | None = None
         self.status = "finished"  # or "stopped early"
+        self.saved, self.cost = time.perf_counter(), 0.0  # when the newest checkpoint was written, seconds that it took
 
     def add(self, losses: Mapping[str, Any], images: int) -> None:
         """Count a micro-batch's means into the window: {name: [sum of mean * images, images]}, kept on the device in
@@ -61,15 +65,28 @@ class Ledger:
         self.progress.seconds = time.perf_counter() - self.began
         ranks.broadcast_buffers(self.run.built.model)
 
+    def wants_checkpoint(self, logged: bool) -> bool:
+        """Whether a checkpoint belongs to the newest update: by its number; auto: at the end of an epoch by what the
+        last one took, and where a line is logged by the time since. The same on every rank."""
+        every, per_epoch = self.run.resolved.config.train.checkpoint_every, self.run.steps_per_epoch
+        if every != "auto":
+            return self.progress.step % in_steps(every, per_epoch) == 0
+        ends, since = self.progress.step % per_epoch == 0, time.perf_counter() - self.saved
+        worth = self.cost <= SHARE * since if ends else since > LONG
+        return ranks.broadcast_object(worth) if ends or logged else False
+
     def save(self, last: bool = False) -> bool:
         """A checkpoint of the newest update; True when it was written."""
+        began = time.perf_counter()
         self.settle()
 
         def write() -> None:
             self.metrics.flush()  # a checkpoint never stands without the numbers before it
             write_checkpoint(self.run, self.progress)
 
-        return tried(self.run, self.progress.step, write, last)
+        written = tried(self.run, self.progress.step, write, last)
+        self.saved, self.cost = time.perf_counter(), time.perf_counter() - began
+        return written
 
     def save_best(self, last: bool) -> bool:
         """The weights as `model/` and `checkpoints/best`; True when they were written."""

@@ -22,7 +22,7 @@ from visiontl.engine.example import with_example
 from visiontl.engine.feature_cache import split_batches
 from visiontl.engine.ledger import Ledger
 from visiontl.engine.onward import next_command
-from visiontl.engine.optim import in_steps, lr_factor, set_lr
+from visiontl.engine.optim import in_steps, lr_factor, plain_step, set_lr
 from visiontl.engine.order import images_of, training_keys
 from visiontl.engine.partial import divisors
 from visiontl.engine.prepare import Run, set_up
@@ -89,7 +89,6 @@ def fit(run: Run) -> Ledger:
     model, optimizer, accelerator = run.built.model, run.optimizer, run.accelerator
     rank, world, device = ranks.rank(), ranks.world(), accelerator.device
     evaluate_every = in_steps(section.evaluate_every, run.steps_per_epoch)
-    checkpoint_every = in_steps(section.checkpoint_every, run.steps_per_epoch)
     assert run.data.train is not None
     progress = resume(run)
     ledger = Ledger(run, progress)
@@ -155,9 +154,12 @@ def fit(run: Run) -> Ledger:
             watch.see(step, [id for micro in group for id in micro[rank]], loss, norm, run.data.train)
             if norm is not None and config.optim.clip_norm is not None:
                 nn.utils.clip_grads_with_norm_(phase.chosen, config.optim.clip_norm, norm)
-            # Accelerate's wrapper looks for an optional package at every step (0.1 ms) and else adds the scaler
-            (optimizer if accelerator.scaler is None else phase.optimizer).step()
-            optimizer.zero_grad(set_to_none=True)
+            if accelerator.scaler is None:
+                plain_step(optimizer)
+            else:
+                phase.optimizer.step()
+            for parameter in phase.chosen:
+                parameter.grad = None
             if run.ema:
                 run.ema.update(model)
             progress.step = step + 1
@@ -176,7 +178,7 @@ def fit(run: Run) -> Ledger:
 
             # --------------------------------------------------------------------------- evaluate, save, perhaps stop
             progress.due = progress.step % evaluate_every == 0 or done
-            saved = progress.step % checkpoint_every == 0
+            saved = ledger.wants_checkpoint(logged)
             stopped = asked.said(request.signal is not None) and not done
             if progress.due or saved or stopped:
                 watch.check()

@@ -29,6 +29,7 @@ SETTINGS: dict[str, Any] = {
         "precision": "fp32",
         "channels_last": False,
         "log_every": 1,
+        "checkpoint_every": "1 epoch",
     },
     "features": {"cache": "off"},
     "optim": {"lr": 0.01, "backbone_scale": 1.0},

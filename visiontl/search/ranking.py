@@ -219,7 +219,7 @@ def gather(one: Opened, split: Part, what: str, console: Console) -> Gathered:
             source = Source(one.resolved, one.backbone, one.placement, Console())
         found = features_of(source, Wanted(f"train for {what}", split, Ask(pooled=True), size, chunks=True))
         if not isinstance(found, str):
-            pooled = found.at(range(len(split)), 0, torch.device("cpu")).pooled
+            pooled = found.at(torch.arange(len(split)), 0, torch.device("cpu")).pooled
             assert pooled is not None
             one.reader.take(pooled, found.samples, gathered)
             return gathered

@@ -325,7 +325,7 @@ def test_each_task_is_ranked_by_its_own_labels(task, capsys):
     small = {**plugins.task(task).small, "name": task, "data": "example"}
     Path("t.yaml").write_text(json.dumps({"task": small, "backbone": {"name": "visiontl/tiny", "weights": "none"},
                                           "loader": {"workers": 0}, "train": {"batch_size": 4}}))  # fmt: skip
-    extra = ["--settle", "0", "--images", "24", "--json", "--backbones", "visiontl/tiny=none"]
+    extra = ["--settle", "0", "--images", "24", "--json", "--backbones", "visiontl/tiny=none", "features.cache=memory"]
     assert cli.main(["rank", "t.yaml", *extra]) == 0
     found = json.loads(capsys.readouterr().out)
     kinds = {"classification": "image", "detection": "box", "segmentation": "pixel", "face": "image"}

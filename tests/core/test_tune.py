@@ -74,6 +74,15 @@ def test_the_suggestion_lies_between_the_steepest_and_a_tenth_of_the_lowest():
     assert f"{test.lr:g}" in test.why
 
 
+def test_where_the_loss_never_rises_the_steepest_rate_is_taken():
+    """As with few images, which are known by heart before the rate is large."""
+    wanted = rates.rates_between(100)
+    test = rates.suggestion(wanted, [0.7 / (1 + rate / 1e-3) for rate in wanted])
+    assert test.lr == float(f"{test.steepest:.1e}")
+    assert 5e-4 < test.lr < 2e-2
+    assert "never rose" in test.why
+
+
 def test_a_loss_that_says_nothing_gives_no_suggestion():
     wanted = rates.rates_between(60)
     noisy = 2 + 0.3 * np.random.default_rng(0).normal(size=60)

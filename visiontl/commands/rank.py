@@ -58,8 +58,19 @@ def natural(text: str) -> int:
     return int(text)
 
 
+def apart(given: argparse.Namespace) -> None:
+    """`a.b=c` of a config that stands behind --backbones is none of its patterns: no backbone is called so."""
+    from visiontl.config.schema import Config
+
+    words = [one for one in given.backbones if one.partition("=")[0].partition(".")[0] in Config.model_fields]
+    of_config = [one for one in words if "." in one.partition("=")[0] and "=" in one]
+    given.backbones = [one for one in given.backbones if one not in of_config]
+    given.overrides = [*given.overrides, *of_config]
+
+
 def run(given: argparse.Namespace) -> None:
     began = time.monotonic()
+    apart(given)
     warn_of_plugins()
     resolved = read_config(given.config, given.overrides)
     refuse(resolved)

@@ -57,9 +57,9 @@ def smoothed(losses: Sequence[float]) -> list[float]:
 
 def suggestion(rates: Sequence[float], losses: Sequence[float]) -> RangeTest:
     """What the losses of a test say: a rate between the one where the loss falls fastest and a tenth of the one where
-    it is lowest, their geometric mean; none where it hardly falls, or falls to the end."""
+    it is lowest, their geometric mean; the first of these where it did not rise again; none where it hardly falls."""
     count = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
-    rates, losses = list(rates[:count]), list(losses[:count])
+    given, rates, losses = rates, list(rates[:count]), list(losses[:count])
     smooth = smoothed(losses)
     if count < 10:
         return RangeTest(rates, losses, smooth, None, f"the loss is not finite after {count} updates")
@@ -76,13 +76,14 @@ def suggestion(rates: Sequence[float], losses: Sequence[float]) -> RangeTest:
         for i in range(begin, low + 1)
     ]
     steep = begin + int(np.argmin(slopes))
-    lr = rounded(math.sqrt(rates[steep] * rates[low] / FALL))
-    why = (
-        f"the loss falls fastest at {rates[steep]:.2g} and is lowest at {rates[low]:.2g}; {lr:g} lies between the "
-        f"first and a tenth of the second"
-    )
-    if low == count - 1 and not diverged(losses):
-        why += f"; the loss still fell at the largest rate tried, {rates[-1]:.2g}, so a larger one may do"
+    why = f"the loss falls fastest at {rates[steep]:.2g} and is lowest at {rates[low]:.2g}"
+    risen = float(values[low:].max()) - float(values[low])
+    if risen < fall / 2 and count == len(given):
+        lr = rounded(rates[steep])
+        why += "; it never rose, as with few images that are soon known by heart, so the first of the two is taken"
+    else:
+        lr = rounded(math.sqrt(rates[steep] * rates[low] / FALL))
+        why += f"; {lr:g} lies between the first and a tenth of the second"
     return RangeTest(rates, losses, smooth, lr, why, rates[steep], rates[low])
 
 

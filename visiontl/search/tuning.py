@@ -25,7 +25,8 @@ HOW_RATE = (
     "The range test of Smith 2017 (Cyclical learning rates for training neural networks, section 3.3): one pass in "
     "which the rate grows from update to update, the other rates with it, from the weights that training starts from. "
     "The suggestion is the geometric mean of the rate where the running mean of the loss falls fastest and a tenth of "
-    "the rate where it is lowest, a rule of thumb; a sweep around it is the test: visiontl sweep CONFIG optim.lr=..."
+    "the rate where it is lowest, or the first of the two where the loss never rose: a rule of thumb. A sweep around "
+    "it is the test: visiontl sweep CONFIG optim.lr=..."
 )
 HOW_BATCH = (
     "Three real updates of each size, without the cache of features. Accumulation keeps the images of an "

@@ -33,6 +33,7 @@ _PLACES = {
     "Task": "visiontl.task",
     "Data": "visiontl.task",
     "Command": "visiontl.task",
+    "find_task": "visiontl.plugins",
     "lazy": "visiontl.signatures",
     "Backbone": "visiontl.backbone",
     "BackboneEntry": "visiontl.entry",
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from visiontl.entry import BackboneEntry, Weights
     from visiontl.errors import BackboneError, ConfigError, DataError, TrainingError, VisionTLError
     from visiontl.hookspecs import hookimpl
+    from visiontl.plugins import find_task
     from visiontl.processes.ranks import all_gather
     from visiontl.processes.seeds import seeded
     from visiontl.report.console import Console

@@ -194,6 +194,9 @@ def task(name: str) -> Task:
     raise ConfigError(f"no task {name!r}{did_you_mean(name, offered.values)}")
 
 
+find_task = task  # as a task that is made of other tasks calls it
+
+
 def owner(name: str, hook: str = "visiontl_tasks") -> tuple[str, str, str]:
     """(plugin, distribution, version) that offers the task, or under another hook the thing of that name."""
     plugin = _offered(hook).owners[name]

@@ -1,4 +1,4 @@
-"""The steps of the five tasks as plain functions, for pyright: each must be what its protocol says."""
+"""The steps of our tasks as plain functions, for pyright: each must be what its protocol says."""
 
 from __future__ import annotations
 
@@ -43,6 +43,18 @@ import visiontl_face.samples
 import visiontl_face.scores
 import visiontl_face.start
 import visiontl_face.views
+import visiontl_multi.batches
+import visiontl_multi.charts
+import visiontl_multi.checks
+import visiontl_multi.config
+import visiontl_multi.data
+import visiontl_multi.example
+import visiontl_multi.explain
+import visiontl_multi.losses
+import visiontl_multi.model
+import visiontl_multi.predictions
+import visiontl_multi.scores
+import visiontl_multi.views
 import visiontl_segmentation.batches
 import visiontl_segmentation.charts
 import visiontl_segmentation.checks
@@ -153,6 +165,31 @@ FACE = Task(
         "lfw": visiontl_face.samples.lfw,
     },
 )
+MULTI = Task(
+    name="multi",
+    config=visiontl_multi.config.MultiConfig,
+    best=("mean", "max"),
+    data=visiontl_multi.data.data,
+    sample=visiontl_multi.views.sample,
+    collate=visiontl_multi.batches.collate,
+    model=visiontl_multi.model.model,
+    loss=visiontl_multi.losses.loss,
+    rows=visiontl_multi.scores.rows,
+    score=visiontl_multi.scores.score,
+    ranked=visiontl_multi.config.ranked,
+    trivial=visiontl_multi.scores.trivial,
+    start=visiontl_multi.model.start,
+    predict=visiontl_multi.predictions.predict,
+    draw=visiontl_multi.predictions.draw,
+    files=visiontl_multi.predictions.files,
+    report=visiontl_multi.charts.report,
+    preview=visiontl_multi.charts.preview,
+    mistakes=visiontl_multi.explain.mistakes,
+    explain=visiontl_multi.explain.explain,
+    refuse=visiontl_multi.config.refuse,
+    check=visiontl_multi.checks.check,
+    example=visiontl_multi.example.example,
+)
 SEGMENTATION = Task(
     name="segmentation",
     config=visiontl_segmentation.config.SegmentationConfig,
@@ -210,4 +247,4 @@ STYLE = Task(
     refuse=visiontl_style.config.refuse,
 )
 
-TASKS = [CLASSIFICATION, DETECTION, FACE, SEGMENTATION, STYLE]
+TASKS = [CLASSIFICATION, DETECTION, FACE, MULTI, SEGMENTATION, STYLE]

@@ -19,7 +19,8 @@ import pytest
 from visiontl import Data, ImageSpec, plugins
 from visiontl.kit.images import is_image
 
-TASKS = sorted(plugins.tasks())
+# a task that is made of others leaves reading to them
+TASKS = sorted(name for name, task in plugins.tasks().items() if "tasks" not in task.config.model_fields)
 SPEC = ImageSpec(size=(32, 32))
 ODD = "zero\u200bwidth \u202e\x07日本"
 

@@ -63,7 +63,7 @@ def why_not(
         return "the backbone is not fed the batch's images as they are"
     mixed = "collate changes the images (mixing or resizing)"
     given = [sample["image"] for sample in samples if isinstance(sample.get("image"), Tensor)]
-    if len(given) != len(samples) or any(one.dtype != image.dtype for one in given):
+    if not len(given) == len(samples) == len(image) or any(one.dtype != image.dtype for one in given):
         return mixed
     if any(
         one.shape != image.shape[1:] or not torch.equal(one, row) for one, row in zip(given, image.cpu(), strict=True)

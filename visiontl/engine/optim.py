@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from visiontl.config.schema import OptimConfig
-from visiontl.freezing.layout import Layout, norm_parameters
+from visiontl.freezing.layout import HEAD, Layout, norm_parameters
 from visiontl.freezing.rates import stage_rates
 
 
@@ -29,13 +29,13 @@ def make_optimizer(
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for stage, members in layout.members.items():
         for decays in (True, False):
-            chosen = [parameters[name] for name in members if name in ever and (name not in plain) == decays]
-            rate, decay = rates[stage], config.weight_decay if decays else 0.0
-            if chosen:
+            decay = config.weight_decay if decays else 0.0
+            for name in [name for name in members if name in ever and (name not in plain) == decays]:
+                rate = rates[stage] * (head_rate(model, name) if stage == HEAD else 1.0)
                 empty = {"params": [], "stages": [], "peak_lr": rate, "lr": rate, "weight_decay": decay}
                 group = groups.setdefault((rate, decay), empty)
-                group["params"] += chosen
-                group["stages"] = list(dict.fromkeys([*group["stages"], stage]))
+                group["params"].append(parameters[name])
+                group["stages"] += [stage] if stage not in group["stages"] else []
     fused = device.type in ("cpu", "cuda")
     if config.name == "adamw":
         return torch.optim.AdamW(list(groups.values()), lr=config.lr, betas=config.betas, fused=fused)
@@ -46,6 +46,12 @@ def make_optimizer(
         for parameter in (parameter for group in groups.values() for parameter in group["params"]):
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
+
+
+def head_rate(model: nn.Module, name: str) -> float:
+    """How fast a parameter of the head learns, relative to the others: the model's `head_rates`, {module: rate}."""
+    rates: dict[str, float] = getattr(model, "head_rates", {})
+    return rates[max(found, key=len)] if (found := [one for one in rates if name.startswith(f"{one}.")]) else 1.0
 
 
 def in_steps(every: str, steps_per_epoch: int) -> int:

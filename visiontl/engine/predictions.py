@@ -78,7 +78,10 @@ def save_picture(picture: Image.Image, target: Path) -> None:
 
 def in_words(record: Mapping[str, Any]) -> str:
     """A record in one line for the console."""
-    shown = {key: short(value) for key, value in record.items() if key != "file"}
+    values = {key: value for key, value in record.items() if key != "file"}
+    if all(isinstance(value, Mapping) for value in values.values()):  # of several tasks
+        values = {f"{part}.{key}": value for part, own in values.items() for key, value in own.items()}
+    shown = {key: short(value) for key, value in values.items()}
     file = record["file"] if record["file"].isprintable() else ascii(record["file"])
     return f"{file}: " + ", ".join(f"{key} {value}" for key, value in shown.items() if value)
 
@@ -114,24 +117,27 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def stored(
-    prediction: Mapping[str, Any], folder: Path, name: str, vectors: dict[str, list[np.ndarray]]
+    prediction: Mapping[str, Any], folder: Path, name: str, vectors: dict[str, list[np.ndarray]], above: str = ""
 ) -> dict[str, Any]:
-    """The prediction as JSON values; arrays and images become files, named in their place. Vectors of one length are
-    gathered: row i of `vectors[key]` is that of the i-th photo."""
+    """The prediction as JSON values; arrays and images become files, named in their place, those in mappings by the
+    path of their keys (a.b). Vectors of one length are gathered: row i of `vectors[key]` is that of the i-th photo."""
     made: dict[str, Any] = {}
-    for key, value in prediction.items():
-        if isinstance(value, np.ndarray) and value.ndim == 1 and value.shape == vectors.get(key, [value])[0].shape:
+    for own, value in prediction.items():
+        key = f"{above}{own}"
+        if isinstance(value, Mapping):
+            made[str(own)] = stored(value, folder, name, vectors, f"{key}.")
+        elif isinstance(value, np.ndarray) and value.ndim == 1 and value.shape == vectors.get(key, [value])[0].shape:
             rows = vectors.setdefault(key, [])
             rows.append(value)
-            made[key] = {"file": f"{plain_name(key)}.safetensors", "row": len(rows) - 1}
+            made[own] = {"file": f"{plain_name(key)}.safetensors", "row": len(rows) - 1}
         elif isinstance(value, Image.Image | np.ndarray):
             suffix = ".png" if isinstance(value, Image.Image) else ".npy"
             target = folder / plain_name(key) / f"{name}{suffix}"
             target.parent.mkdir(exist_ok=True)
             value.save(target) if isinstance(value, Image.Image) else np.save(target, value, allow_pickle=False)
-            made[key] = str(target.relative_to(folder))
+            made[own] = str(target.relative_to(folder))
         else:
-            made[key] = json_value(value, key)
+            made[own] = json_value(value, key)
     return made
 
 

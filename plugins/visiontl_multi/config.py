@@ -254,16 +254,17 @@ def options_of(part: Part, kind: Literal["options", "explain_options"], values: 
 
 def ranked(cfg: MultiConfig) -> dict[str, Literal["max", "min"]]:
     """The mean of the parts' own scores first; then each part's."""
-    return {MEAN: "max"} | {
-        f"{name}/{score}": direction for name, part in cfg.tasks.items() for score, direction in ranked_of(part).items()
-    }
+    found: dict[str, Literal["max", "min"]] = {MEAN: "max"}
+    for name, part in cfg.tasks.items():
+        found |= {f"{name}/{score}": direction for score, direction in ranked_of(part).items()}
+    return found
 
 
 def ranked_of(part: Part) -> dict[str, Literal["max", "min"]]:
     """What may pick a part's best weights, its default first."""
     asked: Callable[[Any], Mapping[str, Any]] | None = part.task.ranked
-    found: Any = [part.task.best] if asked is None else asked(part.section)
-    return dict(found)
+    found: dict[str, Any] = dict([part.task.best] if asked is None else asked(part.section).items())
+    return found
 
 
 def refuse(cfg: MultiConfig, policy: str) -> str | None:

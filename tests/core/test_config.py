@@ -500,6 +500,7 @@ ASKED = {
     "classification/imagenet_resnet50_until": ["task.data.folder=imagenet"],
     "detection/coco_resnet50_fasterrcnn": ["task.data.folder=coco"],
     "face/folder_mobilenetv2_arcface": ["task.data=faces"],
+    "multi/photos_lite0_masks_and_tags": ["task.tasks.mask.data=photos", "task.tasks.tag.data=photos/tags.csv"],
     "style/coco_vgg19_adain": ["task.data.photos=coco", "task.data.styles=wikiart"],
     "style/photos_vgg16_feedforward": ["task.data.photos=photos", "task.data.styles=a.jpg"],
 }
@@ -511,7 +512,15 @@ def test_no_shipped_config_was_lost():
     for name in ready.configs():
         folder = name.partition("/")[0]
         counts[folder] = counts.get(folder, 0) + 1
-    expected = {"accelerate": 3, "classification": 6, "detection": 2, "face": 2, "segmentation": 1, "style": 3}
+    expected = {
+        "accelerate": 3,
+        "classification": 6,
+        "detection": 2,
+        "face": 2,
+        "multi": 1,
+        "segmentation": 1,
+        "style": 3,
+    }
     assert counts == expected, "a config was added or lost: state the new number here"
     assert len(MEASURED) == 13
     assert set(ready.runs()) == {name for name in ready.configs() if not name.startswith("accelerate/")}

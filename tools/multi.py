@@ -64,7 +64,7 @@ def parts(camvid: Path, table: Path) -> dict[str, dict[str, Any]]:
         },
         "label": {
             "name": "classification",
-            "data": {"csv": str(table), "columns": list(TAGS)},
+            "data": {"csv": str(table), "root": str(camvid), "columns": list(TAGS)},
             "labels": "multi",
             "augment": "none",
         },
@@ -94,7 +94,7 @@ def scene_tags(camvid: Path, table: Path) -> Path:
             mask = np.asarray(Image.open(camvid / "masks" / split / f"{photo.stem}.png"))
             share = np.bincount(mask.ravel(), minlength=len(names)) / mask.size
             found = [int(share[names.index(tag)] >= least) for tag, least in TAGS.items()]
-            lines.writerow([str(photo.resolve()), split, *found])
+            lines.writerow([str(photo.relative_to(camvid)), split, *found])
     return table
 
 

@@ -60,7 +60,9 @@ def test_training_and_prediction_are_one_pass_too(case, views):
     task, cfg, meta = run.resolved.task, run.resolved.cfg, run.built.meta
     prepare = task.sample(cfg, run.built.backbone.spec, meta)
     photos = [run.data.val.image(id) for id in range(3)]
-    batches = [task.collate(cfg, [prepare(photo)], None, meta) for photo in photos]
+    batches = [
+        {**task.collate(cfg, [prepare(one)], None, meta), "id": torch.tensor([i])} for i, one in enumerate(photos)
+    ]
     with torch.no_grad(), watched(run.built.backbone) as calls:
         found = list(task.predict(cfg, run.built.model.eval(), iter(batches), meta, None))
     assert len(calls) == 3

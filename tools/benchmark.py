@@ -16,7 +16,7 @@ from pathlib import Path
 
 SECTIONS = (
     "engine", "policies", "memory", "start", "peers", "loading", "regions",
-    "detection", "segmentation", "face", "painting", "growth",
+    "detection", "segmentation", "face", "painting", "growth", "features",
 )  # fmt: skip
 
 

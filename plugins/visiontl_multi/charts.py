@@ -50,4 +50,4 @@ def preview(cfg: MultiConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[s
         titles.append(f"{name}: {made.title}")
         captions += [made.caption] if made.caption else []
         items += [(f"{name}: {text}" if text else name, picture) for text, picture in made.items]
-    return Pictures("; ".join(titles), items, " ".join(captions))
+    return Pictures("; ".join(titles) or "nothing to preview", items, " ".join(captions))

@@ -25,7 +25,7 @@ def test_two_tasks_of_two_authors_are_a_task(case, check):
 
 def test_features_are_cached_where_one_view_serves_all(case, tmp_path):
     """The stranger's task mirrors photos by itself; shown its pictures, the other part needs no view of its own."""
-    settings = ["freeze.policy=all", "features.cache=true", "features.views=2"]
+    settings = ["freeze.policy=all", "features.cache=memory", "features.views=2"]
     apart = case.run(*settings)
     assert not apart.caches
     assert any("not fed the batch's images as they are" in note for note in apart.console.notes)

@@ -108,7 +108,7 @@ def test_several_labels_and_rare_classes_are_scored_as_they_should():
     expected = np.mean([average_precision_score(both[:, k], logits[:, k]) for k in range(3)])
     assert mean_average_precision(logits, both) == pytest.approx(expected)
 
-    x, y = blobs(200, classes=2)
+    x, y = blobs(200, classes=2, spread=4)
     keep = (y == 0) | (np.arange(200) % 9 == 0)
     asked = table(x[keep], y[keep], mean_recall=True)
     fold = asked.fold == 0
@@ -121,7 +121,7 @@ def test_several_labels_and_rare_classes_are_scored_as_they_should():
 def test_neighbors_vote_by_likeness():
     from sklearn.neighbors import KNeighborsClassifier
 
-    x, y = blobs(150)
+    x, y = blobs(150, spread=5)
     centered = x - x.mean(0)
     found = []
     for fold in range(5):

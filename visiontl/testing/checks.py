@@ -18,6 +18,7 @@ from visiontl.config.resolve import resolve, with_task_data
 from visiontl.engine.evaluate import evaluate
 from visiontl.engine.model import export, load_model
 from visiontl.engine.predict import Predictor, load, parse_options
+from visiontl.engine.predictions import stored
 from visiontl.engine.reporting import Photos
 from visiontl.engine.rows import gather_rows
 from visiontl.engine.train import finish, fit, train
@@ -25,7 +26,6 @@ from visiontl.freezing.layout import HEAD, backbone_prefix, trainable
 from visiontl.hookspecs import hookimpl
 from visiontl.processes.seeds import generator
 from visiontl.report.items import Figure, Finding, Seen, Table
-from visiontl.report.values import json_value
 from visiontl.testing import answers, steps
 from visiontl.testing.case import Case, same, stage_states, state
 from visiontl.testing.double import in_double
@@ -315,8 +315,9 @@ def shows_its_answers(case: Case) -> None:
     if task.draw is not None:
         task.draw(photo, answer, built.meta)
     if task.files is not None:
-        kept = {key: json_value(value) for key, value in answer.items() if not hasattr(value, "save")}
-        task.files(cfg, [("photo.jpg", kept)], built.meta)
+        place = case.folder / "predicted"
+        place.mkdir()
+        task.files(cfg, [("photo.jpg", stored(answer, place, "photo", {}))], built.meta)  # as predict writes it
 
 
 def _can_be_shown(item: Any) -> None:

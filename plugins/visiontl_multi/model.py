@@ -101,7 +101,7 @@ class Several(nn.Module):
         ]
         if any(len(one) != len(pixels) for one in self.everything):
             raise TrainingError(
-                "features are kept of one view of a photo, and the parts are now shown others: set features.cache=false"
+                "features are kept of one view of a photo, and the parts are now shown others: set features.cache=off"
             )
         streams = dict.fromkeys(reading, self.everything)
         if self.balanced is not None and self.training and torch.is_grad_enabled() and len(reading) > 1:

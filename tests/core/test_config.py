@@ -666,3 +666,13 @@ def test_an_override_is_blamed_for_what_it_breaks():
     ]:
         with pytest.raises(ConfigError, match=words):
             resolve(ROOT / "configs/classification/quickstart.yaml", [override])
+
+
+@pytest.mark.parametrize(("cache", "expected"), [("true", "memory"), ("false", "off")])
+def test_the_config_of_a_run_of_an_older_version_is_read_under_todays_names(tmp_path, cache, expected):
+    text = GOOD + f"train: {{epochs: 3, cache: {cache}, cache_views: 4}}\n"
+    with pytest.raises(ConfigError, match=r"features\.cache"):
+        resolve(write(tmp_path, text))
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    config = resolve(write(tmp_path / "run", text, "config.yaml")).config
+    assert (config.features.cache, config.features.views, config.train.epochs) == (expected, 4, 3)

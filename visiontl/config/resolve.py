@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from visiontl import plugins
-from visiontl.config import ready
+from visiontl.config import older, ready
 from visiontl.config.guarded import guarded
 from visiontl.config.overrides import apply_override, in_words
 from visiontl.config.problems import Keys, Problems, longhand, shown, validate
@@ -140,7 +140,8 @@ def _read(path: Path) -> Parsed:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}:{line}: is not UTF-8 text (byte {raw[error.start]:#04x})") from None
-    return parse_text(text, str(path))
+    parsed = parse_text(text, str(path))
+    return older.in_words_of_today(parsed) if older.of_a_run(path) else parsed
 
 
 def _run_around(path: Path) -> Path | None:

@@ -11,6 +11,8 @@ import functools
 import importlib
 import sys
 from collections.abc import Callable
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
@@ -35,6 +37,7 @@ def let_wait() -> None:
     utilities = StandIn(UTILITIES)
     utilities.__dict__["is_compile_supported"] = _passed_on
     sys.modules[COMPILER], sys.modules[UTILITIES] = waiting, utilities
+    sys.meta_path.insert(0, Finder())
     torch._dynamo = waiting  # type: ignore[assignment]
 
 
@@ -46,10 +49,39 @@ class StandIn(ModuleType):
         self.__dict__["spared"] = list[Callable[..., Any]]()
 
     def __getattr__(self, name: str) -> Any:
-        inside = name == "__path__" and self.__name__ == COMPILER  # a module of the compiler's is imported
-        if name.startswith("__") and not inside:  # what is asked of every module there is
+        if name == "__path__" and self.__name__ == COMPILER:  # a module of the compiler's is looked for: see Finder
+            return []
+        if name.startswith("__"):  # what is asked of every module there is
             raise AttributeError(f"{self.__name__} is not imported yet and has no {name}")
         return getattr(_imported(self.__name__), name)
+
+
+class Finder(MetaPathFinder):
+    """Is asked for a module of the compiler's while the stand-in is there: imports the compiler, which brings it."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if not fullname.startswith(f"{COMPILER}."):
+            return None
+        compiler = _imported(COMPILER)
+        there = sys.modules.get(fullname)
+        if there is None:
+            return PathFinder.find_spec(fullname, compiler.__path__)
+        spec = ModuleSpec(fullname, Found(there))
+        there.__dict__["__spec__"] = spec  # Python takes that of a module which came while it was looked for
+        return spec
+
+
+class Found(Loader):
+    """Hands out a module that is imported already; another copy of it would know nothing of what the first was told."""
+
+    def __init__(self, module: ModuleType):
+        self.module, self.spec = module, module.__spec__
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return self.module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__dict__["__spec__"] = self.spec
 
 
 def _imported(name: str) -> ModuleType:
@@ -62,6 +94,7 @@ def _imported(name: str) -> ModuleType:
             sys.modules.pop(one, None)
         if torch.__dict__.get("_dynamo") is waiting:
             del torch._dynamo
+        sys.meta_path[:] = [one for one in sys.meta_path if not isinstance(one, Finder)]
     return importlib.import_module(name)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from visiontl import Backbone, BackboneError, OriginalHead
+from visiontl.kit.classes import names_in
 from visiontl.kit.words import count
 from visiontl_classification.config import ClassificationConfig
 
@@ -21,7 +22,7 @@ def model(cfg: ClassificationConfig, backbone: Backbone, meta: Mapping[str, Any]
         raise BackboneError(
             f"backbone.in_channels: {backbone.in_channels}: classification reads photos, so 3 (RGB) or 1 (gray)"
         )
-    classes = len(meta["classes"])
+    classes = len(names_in(meta))
     if cfg.head.kind == "linear":
         return Classifier(backbone, linear_head(cfg, backbone.embed_dim, classes))
     head = backbone.classifier()

@@ -15,6 +15,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import remove_small_boxes
 
 from visiontl import Backbone, BackboneError
+from visiontl.kit.classes import names_in
 from visiontl_detection.anchors import default_shapes
 from visiontl_detection.config import DetectionConfig
 from visiontl_detection.necks import Pyramid
@@ -32,7 +33,7 @@ def model(cfg: DetectionConfig, backbone: Backbone, meta: Mapping[str, Any]) -> 
         raise BackboneError(f"backbone.in_channels: {backbone.in_channels}: detection reads RGB photos, so 3")
     pyramid = Pyramid(backbone, cfg.fpn_width, FINEST[cfg.head])
     anchors = make_anchors(cfg, pyramid.strides, meta.get("anchors"))
-    classes = len(meta["classes"])
+    classes = len(names_in(meta))
     if cfg.head == "faster_rcnn":
         pool = RegionPool([str(i) for i in range(len(pyramid.strides) - 1)], POOLED)
         net: Any = FasterRCNN(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiontl import Backbone, BackboneError
+from visiontl.kit.classes import names_in
 from visiontl_face.config import FaceConfig
 from visiontl_face.margins import MarginHead
 from visiontl_face.neck import Neck
@@ -25,7 +26,7 @@ def model(cfg: FaceConfig, backbone: Backbone, meta: Mapping[str, Any]) -> nn.Mo
         )
     head = None
     if cfg.loss.name != "triplet":
-        classes = len(meta["identities"])
+        classes = len(names_in(meta, "identities"))
         head = MarginHead(classes, cfg.loss.sub_centers, cfg.dimension, cfg.loss.margins(), cfg.loss.scale)
     neck = Neck(backbone.embed_dim, cfg.dimension, cfg.neck.dropout)
     return FaceNetwork(backbone, neck, head, cfg.flip)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from visiontl import Backbone, BackboneError, TrainingError
+from visiontl.kit.classes import names_in
 from visiontl.kit.words import count
 from visiontl_segmentation.config import SMALLEST, SegmentationConfig
 from visiontl_segmentation.decoders import POOLED, Decoder
@@ -32,7 +33,7 @@ def model(cfg: SegmentationConfig, backbone: Backbone, meta: Mapping[str, Any]) 
             "task.resize=fit, or another backbone"
         )
     weights = cfg.loss.class_weights
-    classes = len(meta["classes"])
+    classes = len(names_in(meta))
     if isinstance(weights, list) and len(weights) != classes:
         raise BackboneError(f"task.loss.class_weights: {count(len(weights), 'weight')} for {count(classes, 'class')}")
     return Segmenter(cfg, backbone, classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from visiontl_style.tiles import to_bytes
 import visiontl
 from tests.bad_input.outcome import command
 from tools.campaigns.fuzzing.readers import signed, trained
+from visiontl.backbones.matching import not_finite
 from visiontl.engine.wrapping import load_model_state
 from visiontl.errors import CheckpointError
 from visiontl.kit.finite import require_finite
@@ -111,3 +113,19 @@ def test_an_explanation_that_is_stopped_leaves_no_folder_without_records(capsys,
     monkeypatch.setattr(explanations.Written, "add", add)
     assert command(capsys, place, "explain", "run", "photos", "--out", "out").code == 2
     assert len((place / "out/explanations.jsonl").read_text().splitlines()) == 1
+
+
+def test_complex_weights_in_the_place_of_real_ones_are_refused():
+    assert not_finite({"a.running_var": torch.ones(2, dtype=torch.complex64)}, ()) == []
+    state = {"weight": torch.ones(2, 2, dtype=torch.complex64), "bias": torch.ones(2)}
+    with pytest.raises(CheckpointError, match=r"w\.safetensors: complex numbers in the place of real ones: weight"):
+        load_model_state(torch.nn.Linear(2, 2), state, Path("w.safetensors"))
+
+
+@pytest.mark.parametrize("classes", [["a", ["b"]], ["a", {"b": 1}], "ab", {"a": 1, "b": 2}, [1, 2], None])
+def test_names_of_classes_that_are_none_are_refused_when_a_model_is_read(place, classes):
+    file = place / "run/model/meta.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "classes": classes}))
+    signed(file.parent)
+    with pytest.raises(CheckpointError, match=r"meta\.json: is not what task classification builds a model from"):
+        visiontl.load("run")

@@ -195,6 +195,7 @@ def not_finite(tensors: Mapping[str, Tensor], parameters: Container[str]) -> lis
     for name, value in tensors.items():
         if not (value.is_floating_point() or value.is_complex()):
             continue
+        value = torch.view_as_real(value) if value.is_complex() else value  # which cannot be compared
         value = value.float() if value.element_size() == 1 else value  # eight bits know no isnan
         strict = name in parameters or name.endswith(STATISTICS)
         sound = value.abs() <= LARGEST if strict else ~torch.isnan(value)  # of NaN neither

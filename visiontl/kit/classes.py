@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from visiontl.errors import ConfigError, closest
 from visiontl.kit.names import compared
 from visiontl.kit.words import count, did_you_mean, some, told
+
+
+def names_in(meta: Mapping[str, Any], key: str = "classes") -> list[str]:
+    """The names under a key of the meta that a model is built from. Raises ValueError for what no task writes there,
+    as a file that somebody changed may hold."""
+    found = meta[key]
+    names = [one for one in cast(list[Any], found) if isinstance(one, str)] if isinstance(found, list) else None
+    if names is None or names != found:
+        raise ValueError(f"{key}: expected a list of names, got {found!r:.80}")
+    return names
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,10 @@ def require_finite(path: Path, tensors: Mapping[str, Tensor], parameters: Contai
 
 def put_into(model: nn.Module, state: Mapping[str, Tensor], path: Path | None) -> None:
     """A whole state into its model. Raises CheckpointError for one that does not fit."""
+    own = model.state_dict()
+    odd = [name for name, value in state.items() if name in own and value.is_complex() != own[name].is_complex()]
+    if odd:
+        raise CheckpointError(f"{path or 'the model'}: complex numbers in the place of real ones: {', '.join(odd[:3])}")
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

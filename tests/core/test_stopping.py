@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from visiontl.engine import saving
 from visiontl.engine.prepare import set_up
 from visiontl.errors import CheckpointError, Stopped
 from visiontl.hookspecs import hookimpl
-from visiontl.processes import signals
+from visiontl.processes import liveness, signals
 from visiontl.runs import folders, store
 from visiontl.testing import Case
 
@@ -416,3 +417,28 @@ def test_a_rank_that_fails_dies_or_is_stopped_ends_all_and_the_run_resumes(tmp_p
         assert f"rank {rank}: stopped by SIGUSR1 at step " in ended.stdout
     assert f"saved; to continue: torchrun --nproc_per_node 2 -m visiontl train {folder}/config.yaml" in ended.stdout
     assert "the same weights" in ended.stdout
+
+
+def test_a_rank_that_a_signal_stopped_is_noticed_and_one_that_goes_on_is_not(monkeypatch):
+    """SIGSTOP closes no connection: the state of the process tells. A moment of it is none of anybody's business."""
+    monkeypatch.setattr(liveness, "LOOK", 0.05)
+    monkeypatch.setattr(liveness, "STILL", 8)
+    failures: list[tuple[int, str]] = []
+    monkeypatch.setattr(liveness.Links, "_failed", lambda links, rank, cause: failures.append((rank, cause)))
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as other:
+        links = liveness.Links({}, {1: other.pid})
+        links.start()
+        try:
+            other.send_signal(signal.SIGSTOP)
+            time.sleep(0.1)
+            other.send_signal(signal.SIGCONT)
+            time.sleep(1)
+            assert not failures
+            other.send_signal(signal.SIGSTOP)
+            deadline = time.monotonic() + 30
+            while not failures and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert failures == [(1, liveness.STANDS)]
+        finally:
+            links.over.set()
+            other.kill()

@@ -3,6 +3,7 @@
 A collective waits for a rank that is gone until a timeout of many minutes. So every rank keeps a TCP connection to
 rank 0 that carries nothing but news of failure. The kernel closes it with its process, however that ended (an
 exception, SIGKILL, the out-of-memory killer), and keep-alive probes find a machine that vanished within half a minute.
+A process that a signal has stopped keeps its connection; ranks of rank 0's machine look at each other's state for that.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from visiontl.errors import RankFailed, Stopped, TrainingError, VisionTLError
 from visiontl.outlet import say
@@ -30,7 +33,10 @@ NEWS = 3.0  # seconds in which the cause of a broken collective is told, before 
 TERM = 1.0  # seconds from SIGTERM to the end of a rank that nobody asked to save
 GRACE = 3.0  # seconds for a rank to end by itself, once it knows; a collective may never return
 KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # 30 s until a silent machine counts as gone
+LOOK = 1.0  # seconds between two looks at whether a rank of this machine is stopped
+STILL = 20  # looks in a row at which it is; they stand still themselves while all ranks are, as after Ctrl-Z
 SILENT = "ended without a word (killed, perhaps by the system for want of memory, or its machine is gone)"
+STANDS = f"stands still: a signal has stopped it (SIGSTOP), and it was not continued for {STILL * LOOK:.0f} s"
 BROKEN = re.compile(r"gloo|nccl|peer|connection|socket|process ?group|store", re.IGNORECASE)
 
 
@@ -82,9 +88,11 @@ def _news_first(links: Links) -> Iterator[None]:
 
 @dataclass
 class Links:
-    """On rank 0 the connections of all other ranks, elsewhere the one to rank 0."""
+    """On rank 0 the connections of all other ranks, elsewhere the one to rank 0. near: the process of each peer that is
+    on this machine."""
 
     peers: dict[int, socket.socket]
+    near: dict[int, int] = field(default_factory=dict)
     advice: str = ""
     failure: str | None = None
     said: bool = False  # the failure stands on this rank's stderr
@@ -98,6 +106,8 @@ class Links:
         self.working = set(self.peers)
         for rank, peer in self.peers.items():
             threading.Thread(target=self._listen, args=(rank, peer), daemon=True).start()
+        if self.near:
+            threading.Thread(target=self._look, daemon=True).start()
 
     def tell(self, message: dict) -> None:
         line = json.dumps(message).encode() + b"\n"
@@ -147,12 +157,21 @@ class Links:
         if rank != 0 or rank in self.working:  # rank 0 is the last to be done, the others wait for it
             self._failed(rank, SILENT)
 
+    def _look(self) -> None:
+        still = dict.fromkeys(self.near, 0)
+        while not self.over.wait(LOOK) and not self.ending:
+            for rank, process in self.near.items():
+                still[rank] = still[rank] + 1 if _stopped(process) else 0
+                if still[rank] >= STILL:
+                    self._failed(rank, STANDS)
+                    return
+
     def _failed(self, rank: int, cause: str) -> None:
         with self.lock:
             if self.ending or self.failure is not None:
                 return
-            self.failure = f"rank {rank} {cause}" if cause == SILENT else f"rank {rank} failed: {cause}"
-            if cause == SILENT and 0 in (rank, ranks.rank()):
+            self.failure = f"rank {rank} {cause}" if cause in (SILENT, STANDS) else f"rank {rank} failed: {cause}"
+            if cause in (SILENT, STANDS) and 0 in (rank, ranks.rank()):
                 self._say()  # now: a launcher kills the ranks that are left a moment after it sees one dead
         self.known.set()
         self.over.set()
@@ -179,16 +198,17 @@ def _connect() -> Links:
     """Collective. Without the connections training still works: that they could not be made is said."""
     rank, world = ranks.rank(), ranks.world()
     server = socket.create_server(("", 0), backlog=world) if rank == 0 else None
-    offer = (
-        (os.environ.get("MASTER_ADDR", "localhost"), server.getsockname()[1], secrets.token_hex()) if server else None
-    )
-    host, port, token = ranks.broadcast_object(offer)
+    me = {"rank": rank, "process": os.getpid(), "machine": _machine()}
+    address = os.environ.get("MASTER_ADDR", "localhost")
+    offer = (address, server.getsockname()[1], secrets.token_hex(), me) if server else None
+    host, port, token, first = ranks.broadcast_object(offer)
     peers: dict[int, socket.socket] = {}
+    known = {0: first}  # what each peer says of itself
     problem = ""
     try:
         if server is None:
             peers[0] = socket.create_connection((host, port), timeout=CONNECT)
-            peers[0].sendall(json.dumps({"token": token, "rank": rank}).encode() + b"\n")
+            peers[0].sendall(json.dumps({"token": token, **me}).encode() + b"\n")
         else:
             server.settimeout(CONNECT)
             while len(peers) < world - 1:
@@ -197,7 +217,7 @@ def _connect() -> Links:
                 if other is None:
                     peer.close()
                 else:
-                    peers[other] = peer
+                    peers[other["rank"]], known[other["rank"]] = peer, other
     except (OSError, ValueError) as error:
         problem = f"{host}:{port}: {error}"
     finally:
@@ -216,17 +236,39 @@ def _connect() -> Links:
         for option, value in KEEP_ALIVE.items():
             if hasattr(socket, option):
                 peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-    links = Links(peers)
+    near = {one: known[one]["process"] for one in peers if me["machine"] and known[one]["machine"] == me["machine"]}
+    links = Links(peers, near)
     links.start()
     return links
 
 
-def _greeted(peer: socket.socket, token: str) -> int | None:
-    """The rank behind a connection, or None where it is none of ours: anything may knock at an open port."""
+def _machine() -> list[str]:
+    """What tells machines, and containers on one, apart: processes with the same can see each other. Empty where the
+    system does not say."""
+    try:
+        return [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
+    except OSError:
+        return []
+
+
+def _stopped(process: int) -> bool:
+    """Whether a signal has stopped a process of this machine; a debugger's stop is none."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # gone: its connection says so
+        return False
+    return status.rpartition(")")[2].split()[:1] == ["T"]
+
+
+def _greeted(peer: socket.socket, token: str) -> dict[str, Any] | None:
+    """What the rank behind a connection says of itself, or None where it is none of ours: anything may knock at an open
+    port."""
     peer.settimeout(HELLO)
     try:
         hello = json.loads(_line(peer))
-        return int(hello["rank"]) if secrets.compare_digest(str(hello["token"]), token) else None
+        if not secrets.compare_digest(str(hello["token"]), token):
+            return None
+        return {"rank": int(hello["rank"]), "process": int(hello["process"]), "machine": hello["machine"]}
     except (OSError, ValueError, LookupError, TypeError):
         return None
 

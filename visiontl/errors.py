@@ -158,6 +158,8 @@ def closest(name: str, options: Iterable[str], count: int = 3) -> list[str]:
     """The options nearest to `name` in spelling, best first."""
     options = [str(option) for option in options]
     lowered = {option.lower(): option for option in reversed(options)}
+    if name.lower() in lowered:
+        return [lowered[name.lower()]]
     found = difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=0.6)
     return [lowered[match] for match in found]
 

@@ -132,7 +132,7 @@ def settle(described: Any, owner: str, steps: Mapping[str, tuple[Any, tuple[str,
         elif problem := misfit(step, function, arguments):
             problems.append(problem)
     if problems:
-        raise PluginError(f"{owner}: {'; '.join(problems)}")
+        raise PluginError(f"{owner}: " + (";\n  ".join(problems)))
 
 
 def settled(owner: str, field: str, steps: Mapping[str, Any], arguments: tuple[str, ...]) -> Mapping[str, Any]:

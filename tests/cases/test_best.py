@@ -116,7 +116,9 @@ def test_an_evaluation_that_measures_nothing_takes_nothing_from_the_best(tmp_pat
 def test_a_score_that_val_does_not_have_is_named_with_those_it_has(tmp_path):
     run = Case("brightness", tmp_path).run("train.epochs=1")
     known = {"mao": "min", "mae": "min"}
-    said = r"best score is 'mao', which .* gave mae; did you mean 'mae'.*train.best=mae"
+    said = (
+        r"best is 'mao', the score that picks the weights, but score gave val mae; did you mean 'mae'.*train.best=mae"
+    )
     for task in (
         dataclasses.replace(run.resolved.task, best=("mao", "min")),  # a mistake of the task
         dataclasses.replace(run.resolved.task, ranked=lambda cfg: known),  # may come later, as a precision does

@@ -121,7 +121,7 @@ def test_config_errors_come_all_at_once_without_a_trace(capsys, calls, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     {
-        ("trian",): "no command 'trian'; did you mean 'train'?",
+        ("trian",): "no command 'trian'; did you mean 'train' or 'rank'?",
         ("--versio",): "unknown option '--versio'",
         ("nonsense",): "no task 'nonsense'",
         ("train",): "the following arguments are required: CONFIG; see `visiontl train --help`",

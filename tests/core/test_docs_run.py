@@ -184,7 +184,9 @@ def test_every_config_and_launch_file_is_valid(tmp_path):
                 (tmp_path / "launch.yaml").write_text(block.text)
                 load_config_from_file(str(tmp_path / "launch.yaml"))
             elif values.get("task", {}).get("name") != "rotation":  # which its page writes
-                task = {"name": "classification", "data": "photos", **values.pop("task", {})}
+                given = values.pop("task", {})
+                data = {} if "tasks" in given else {"data": "photos"}  # several tasks have data each
+                task = {"name": "classification", **data, **given}
                 resolving.resolve({**base, **values, "task": task})
         except (VisionTLError, ValueError) as error:
             pytest.fail(f"{block.place}: {error}")

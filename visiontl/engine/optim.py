@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import Any
 
@@ -85,10 +84,3 @@ def lr_factor(config: OptimConfig, step: int, total: int, steps_per_epoch: int) 
 def set_lr(optimizer: Optimizer, factor: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
-
-
-def plain_step(optimizer: Optimizer) -> None:
-    """`optimizer.step()` without what others wrapped around it, 0.2 ms a step: a mark for torch's profiler, a word to
-    its compiler, which is imported for that, and Accelerate's search for an optional package."""
-    with torch.no_grad():
-        inspect.unwrap(type(optimizer).step)(optimizer)

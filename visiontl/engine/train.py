@@ -22,7 +22,7 @@ from visiontl.engine.example import with_example
 from visiontl.engine.feature_cache import split_batches
 from visiontl.engine.ledger import Ledger
 from visiontl.engine.onward import next_command
-from visiontl.engine.optim import in_steps, lr_factor, plain_step, set_lr
+from visiontl.engine.optim import in_steps, lr_factor, set_lr
 from visiontl.engine.order import images_of, training_keys
 from visiontl.engine.partial import divisors
 from visiontl.engine.prepare import Run, set_up
@@ -154,10 +154,8 @@ def fit(run: Run) -> Ledger:
             watch.see(step, [id for micro in group for id in micro[rank]], loss, norm, run.data.train)
             if norm is not None and config.optim.clip_norm is not None:
                 nn.utils.clip_grads_with_norm_(phase.chosen, config.optim.clip_norm, norm)
-            if accelerator.scaler is None:
-                plain_step(optimizer)
-            else:
-                phase.optimizer.step()
+            # Accelerate's wrapper looks for an optional package at every step (0.1 ms) and else adds the scaler
+            (optimizer if accelerator.scaler is None else phase.optimizer).step()
             for parameter in phase.chosen:
                 parameter.grad = None
             if run.ema:

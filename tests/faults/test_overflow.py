@@ -20,6 +20,9 @@ from visiontl.backbones.matching import not_finite
 from visiontl.engine.wrapping import load_model_state
 from visiontl.errors import CheckpointError
 from visiontl.kit.finite import require_finite
+from visiontl.kit.statements import sound
+from visiontl.runs.files import read_lines
+from visiontl.spec import ImageSpec
 
 NAN, INF = math.nan, math.inf
 
@@ -129,3 +132,16 @@ def test_names_of_classes_that_are_none_are_refused_when_a_model_is_read(place, 
     signed(file.parent)
     with pytest.raises(CheckpointError, match=r"meta\.json: is not what task classification builds a model from"):
         visiontl.load("run")
+
+
+def test_what_the_third_fuzz_campaign_found_is_refused(tmp_path):
+    """A hub's deviation of 1e300, weights of four bits, half of a surrogate pair as the name of a number."""
+    for given in ({"std": (1e300, 1.0, 1.0)}, {"mean": (1e300, 0.0, 0.0)}, {"std": (1e-30, 1.0, 1.0)}):
+        with pytest.raises(ValueError, match="1e6"):
+            sound(ImageSpec(**given))
+    four_bits = torch.zeros(4, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
+    assert not_finite({"a": four_bits, "b": torch.ones(2)}, {"a", "b"}) == ["a"]
+    line = '{"step": 1, "kind": "train", "loss": 1.0}\n'
+    (tmp_path / "metrics.jsonl").write_text(line + line.replace("loss", "\\ud83d"))
+    records, lost = read_lines(tmp_path)
+    assert (len(records), lost) == (1, 1)

@@ -42,10 +42,12 @@ def read_lines(folder: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def _is_record(found: dict[str, Any]) -> bool:
-    """Whether a run writes such a line: its step, of which kind it is, and numbers that a float can hold."""
+    """Whether a run writes such a line: its step, of which kind it is, names that are text, and numbers that fit a
+    float."""
     step, kind = found.get("step"), found.get("kind")
     numbers = all(type(value) is not int or abs(value) < LARGEST for value in found.values())
-    return type(step) is int and step >= 0 and isinstance(kind, str) and numbers
+    halves = any("\ud800" <= char <= "\udfff" for name in found for char in name)  # of pairs, which no font can draw
+    return type(step) is int and step >= 0 and isinstance(kind, str) and numbers and not halves
 
 
 def write_text(path: Path, text: str) -> None:

@@ -668,7 +668,7 @@ def test_an_override_is_blamed_for_what_it_breaks():
             resolve(ROOT / "configs/classification/quickstart.yaml", [override])
 
 
-@pytest.mark.parametrize(("cache", "expected"), [("true", "memory"), ("false", "off")])
+@pytest.mark.parametrize(("cache", "expected"), [("true", "auto"), ("false", "off")])
 def test_the_config_of_a_run_of_an_older_version_is_read_under_todays_names(tmp_path, cache, expected):
     text = GOOD + f"train: {{epochs: 3, cache: {cache}, cache_views: 4}}\n"
     with pytest.raises(ConfigError, match=r"features\.cache"):

@@ -8,7 +8,7 @@ from typing import Any
 
 from visiontl.config.yaml_text import Parsed
 
-CACHED = {True: "memory", False: "off"}  # what `train.cache` said -> `features.cache`
+CACHED = {True: "auto", False: "off"}  # what `train.cache` said -> `features.cache`
 KEPT = ("manifest.json", "started.json", "model", "checkpoints")  # what lies beside the config of a run or a model
 
 

@@ -367,9 +367,10 @@ def test_heads_side_by_side_train_as_each_would_alone():
             torch.nn.functional.cross_entropy(layer(x[ids]), y[ids]).backward()
             solver.step()
     for i, layer in enumerate(alone):
-        assert batched.weight[:, i].T.numpy() == pytest.approx(layer.weight.detach().numpy(), abs=1e-4)
-        assert batched.bias[i].numpy() == pytest.approx(layer.bias.detach().numpy(), abs=1e-4)
-        assert batched.logits(x)[:, i].detach().numpy() == pytest.approx(layer(x).detach().numpy(), abs=1e-3)
+        weight, bias = (batched.lr[i] * one[..., i] for one in (batched.weight, batched.bias))
+        assert weight.T.numpy() == pytest.approx(layer.weight.detach().numpy(), abs=1e-4)
+        assert bias.numpy() == pytest.approx(layer.bias.detach().numpy(), abs=1e-4)
+        assert batched.logits(x)[..., i].detach().numpy() == pytest.approx(layer(x).detach().numpy(), abs=1e-3)
 
 
 def test_fifty_heads_are_fifty_and_the_best_is_named_with_its_margin(capsys):

@@ -17,6 +17,7 @@ from visiontl.config.resolve import Resolved, resolve
 from visiontl.engine import loader
 from visiontl.engine.announcements import announce_phase, warn_of_no_loss
 from visiontl.engine.best import judge, judged, patience_is_over, say_worth, split_rows
+from visiontl.engine.collated import collate_once
 from visiontl.engine.device import current_device, to_device
 from visiontl.engine.example import with_example
 from visiontl.engine.feature_cache import split_batches
@@ -140,7 +141,8 @@ def fit(run: Run) -> Ledger:
                     losses = task.loss(cfg, outputs, batch, meta)
                     share = len(micro[rank]) * world / images  # ranks are averaged by DDP; samples must be
                     part = losses["loss"] if share == 1 else losses["loss"] * share
-                    accelerator.backward(part)
+                    # Accelerate's own divides by 1 first; without a scaler that is all it does besides
+                    part.backward() if accelerator.scaler is None else accelerator.backward(part)
                 loss += part.detach()
                 ledger.add(losses, len(micro[rank]))
             if begins:
@@ -230,7 +232,8 @@ def training_batches(run: Run, start: int) -> Iterator[dict[str, Any]]:
     config, cache = run.resolved.config, run.caches.get("train")
     assert run.data.train is not None
     keys = training_keys(run.orders, ranks.rank(), start, run.steps_per_epoch, config.train.epochs)
-    batches = split_batches(run.built, run.data.train, training=True, cache=cache)
+    made = split_batches(run.built, run.data.train, training=True, cache=cache)
+    batches = collate_once(made, config.train.batch_size, config.train.epochs)
     return loader.load(batches, keys, config.loader.workers, run.accelerator.device.type == "cuda", run.console)
 
 

@@ -3,7 +3,8 @@
     python tools/benchmarks/feature_loops.py '{"loop": "run", "photos": "FOLDER", "cache": "disk", ...}'
 
 run: a whole run of visiontl. scikit: features once and a logistic regression, as one writes them without a toolkit.
-updates: the engine's loop and a bare one on the same stored features, in turns.
+updates: the engine's loop and a bare one on the same stored features, in turns. heads: fifty heads, one head and a bare
+loop of one, in turns.
 """
 
 from __future__ import annotations
@@ -72,8 +73,64 @@ def scikit(spec: dict[str, Any]) -> dict[str, Any]:
     return {"accuracy": head.score(features["val"], labels["val"])}
 
 
-def updates(spec: dict[str, Any]) -> dict[str, Any]:
+def stored(plain: dict[str, Any]) -> tuple[Any, Any]:
+    """(N, E) features and (N,) class numbers of the training photos."""
     import torch
+
+    from visiontl.config.resolve import resolve
+    from visiontl.engine.prepare import set_up
+
+    cache = set_up(resolve(plain, ())).caches["train"]
+    assert cache.pooled is not None
+    return cache.pooled[torch.arange(cache.images)], torch.tensor([int(sample["label"]) for sample in cache.samples])
+
+
+def bare_loop(pooled: Any, labels: Any, batch: int) -> Any:
+    """(epochs) -> processor seconds an update of one head, as one writes it without a toolkit."""
+    import torch
+
+    def bare(epochs: int) -> float:
+        head = torch.nn.Linear(pooled.shape[1], 2)
+        optimizer = torch.optim.AdamW(head.parameters(), lr=0.01, weight_decay=0.01, fused=True)
+        count, began = 0, time.process_time()
+        for _ in range(epochs):
+            order = torch.randperm(len(labels))
+            for at in range(0, len(labels), batch):
+                ids = order[at : at + batch]
+                loss = torch.nn.functional.cross_entropy(head(pooled[ids]), labels[ids])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                count += 1
+        return (time.process_time() - began) / count
+
+    return bare
+
+
+def heads(spec: dict[str, Any]) -> dict[str, Any]:
+    from visiontl.config.schema import OptimConfig
+    from visiontl.search.heads import Features, Plan, train_heads
+    from visiontl.search.heads import heads as settings
+
+    pooled, labels = stored(config(spec))
+    found = Features({"pooled": pooled}, labels)
+    plan = Plan(OptimConfig(lr=0.01), spec["epochs"], spec["batch"], 0)
+    updates = spec["epochs"] * -(-len(labels) // spec["batch"])
+
+    def ours(count: int) -> float:
+        began = time.process_time()
+        train_heads(found, found, settings(count, ["pooled"]), plan)
+        return (time.process_time() - began) / updates
+
+    bare = bare_loop(pooled, labels, spec["batch"])
+    turns = [(bare(spec["epochs"]), ours(1), ours(10), ours(50)) for _ in range(6)][1:]  # the first warms up
+    names = ("bare", "one", "ten", "fifty")
+    told = {name: statistics.median(turn[i] for turn in turns) * 1000 for i, name in enumerate(names)}
+    ratios = {f"{name} / bare": statistics.median(turn[i] / turn[0] for turn in turns) for i, name in enumerate(names)}
+    return {**told, **ratios}
+
+
+def updates(spec: dict[str, Any]) -> dict[str, Any]:
 
     from visiontl.config.resolve import resolve
     from visiontl.engine.prepare import set_up
@@ -89,27 +146,7 @@ def updates(spec: dict[str, Any]) -> dict[str, Any]:
         fit(made)
         return time.process_time() - began, made.total
 
-    made = set_up(resolve(config(spec, **never), ()))
-    cache = made.caches["train"]
-    assert isinstance(cache.pooled, torch.Tensor)
-    pooled, labels = cache.pooled, torch.tensor([int(sample["label"]) for sample in cache.samples])
-
-    def bare(epochs: int) -> float:
-        """Seconds an update."""
-        head = torch.nn.Linear(pooled.shape[1], 2)
-        optimizer = torch.optim.AdamW(head.parameters(), lr=0.01, weight_decay=0.01, fused=True)
-        count, began = 0, time.process_time()
-        for _ in range(epochs):
-            order = torch.randperm(len(labels))
-            for at in range(0, len(labels), spec["batch"]):
-                ids = order[at : at + spec["batch"]]
-                loss = torch.nn.functional.cross_entropy(head(pooled[ids]), labels[ids])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                count += 1
-        return (time.process_time() - began) / count
-
+    bare = bare_loop(*stored(config(spec, **never)), spec["batch"])
     few, many = max(1, spec["epochs"] // 30), max(2, spec["epochs"] // 3)
     engine(few), bare(few)
     turns = []
@@ -126,7 +163,7 @@ def updates(spec: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     spec = json.loads(sys.argv[1])
     with contextlib.redirect_stdout(io.StringIO()):
-        told = {"run": run, "scikit": scikit, "updates": updates}[spec["loop"]](spec)
+        told = {"run": run, "scikit": scikit, "updates": updates, "heads": heads}[spec["loop"]](spec)
     told["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps(told))
 

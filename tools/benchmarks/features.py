@@ -49,6 +49,7 @@ def tables(options: Options) -> Iterator[tuple[str, Callable[[], Table]]]:
     }
     yield "A frozen run", partial(whole_table, spec, 2 if options.quick else EPOCHS, not options.quick)
     yield "An epoch and an update", partial(epoch_table, spec, 20 if options.quick else LONG)
+    yield "Many heads at once", partial(heads_table, spec, 2 if options.quick else 60)
 
 
 def process(words: list[str], folder: str) -> Took:
@@ -144,3 +145,20 @@ def epoch_table(spec: Mapping[str, Any], epochs: int) -> Table:
         "linear layer, cross entropy, zero_grad, backward and a fused AdamW.",
     ]
     return Table(["what", "ms", "ratio"], rows, notes)
+
+
+def heads_table(spec: Mapping[str, Any], epochs: int) -> Table:
+    with tempfile.TemporaryDirectory() as folder:
+        told = child(spec, folder, loop="heads", epochs=epochs, cache="disk", batch=32).told
+    names = {
+        "bare": "one head, a bare loop",
+        "one": "one head, visiontl sweep --heads 1",
+        "ten": "ten heads at once",
+        "fifty": "fifty heads at once",
+    }
+    rows = [[name, f"{told[key]:.3f}", f"{told[f'{key} / bare']:.2f}"] for key, name in names.items()]
+    notes = [
+        "Milliseconds of the processor an update of 32 of 244 photos, 1,280 features, two classes: the median of five "
+        f"turns of {epochs} epochs; the ratio is the median of the turns' own."
+    ]
+    return Table(["what", "ms", "/ a bare loop"], rows, notes)

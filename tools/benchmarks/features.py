@@ -59,7 +59,7 @@ def process(words: list[str], folder: str) -> Took:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise BenchmarkError(f"{words[-1]} ended with {done.returncode}: {done.stderr[-1000:]}")
-    line = next((line for line in reversed(done.stdout.splitlines()) if line.startswith("{")), "{}")
+    line = next((line for line in reversed(done.stdout.splitlines()) if line.startswith('{"')), "{}")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     told = json.loads(line)
     return Took(cpu, float(told.get("peak", 0.0)), told)

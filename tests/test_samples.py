@@ -20,6 +20,7 @@ from visiontl.kit.world import KINDS
 SPEC = ImageSpec(size=(96, 96))
 FEW = {"train": 3, "val": 1, "test": 2}
 PEOPLE = {"train": range(3), "val": range(3, 5), "test": range(5, 8)}
+PARTS = {"mask": "segmentation", "label": {"name": "classification", "labels": "multi"}}  # what quick starts have
 FORMATS = [(task, form) for task, one in sorted(plugins.tasks().items()) for form in one.samples]
 
 
@@ -58,7 +59,7 @@ def alike(a: Image.Image, b: Image.Image) -> bool:
 
 @pytest.mark.parametrize(("task", "form"), FORMATS)
 def test_every_format_is_read_without_a_word_and_the_rest_is_for_predict(task, form, tmp_path):
-    _, data = written(task, form, tmp_path / "x")
+    _, data = written(task, form, tmp_path / "x", **({"tasks": PARTS} if task == "multi" else {}))
     expected = ("taken as background and foreground", "no image of", "one image only", "no box of", "no pixel of")
     said = [note for note in data.notes if not any(words in note for words in expected)]  # the sets are tiny here
     assert not said
@@ -131,6 +132,18 @@ def test_masks_are_those_that_were_drawn(form, tmp_path):
                 wanted[thing.mask] = 1 if form == "binary" else 1 + KINDS.index(thing.kind)
             assert np.array_equal(np.asarray(photos[number, 0]["truth"]), wanted)
             assert alike(photos.image(number), scene.image)
+
+
+def test_masks_and_labels_of_several_tasks_are_those_that_were_drawn(tmp_path):
+    _, data = written("multi", "tags", tmp_path / "x", tasks=PARTS, views={"label": "mask"})
+    classes = data.meta["parts"]["label"]["meta"]["classes"]
+    assert data.meta["shared"]
+    for part, (split, photos) in enumerate(data.splits().items()):
+        assert len(photos) == FEW[split]
+        for number in range(len(photos)):
+            kinds = {thing.kind for thing in world.crowd(part, number, 3).things if thing.mask.any()}
+            label = np.asarray(photos[number, 0]["parts"]["label"]["label"])
+            assert {classes[index] for index in np.flatnonzero(label)} == kinds
 
 
 @pytest.mark.parametrize("form", ["folders", "table", "pairs", "lfw"])

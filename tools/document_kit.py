@@ -54,9 +54,11 @@ def parsed(path: Path) -> ast.Module:
 
 
 def call(node: ast.FunctionDef | ast.ClassDef) -> str:
-    """How it is called: `name(first, second=...)`; of a class its name."""
+    """How it is called: `name(first, second=...)`; of a class its name, with the fields of a dataclass."""
     if isinstance(node, ast.ClassDef):
-        return f"`{node.name}`"
+        held = [one for one in node.body if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)]
+        words = [f"{ast.unparse(one.target)}{'' if one.value is None else '=...'}" for one in held]
+        return f"`{node.name}({', '.join(words)})`" if is_dataclass(node) else f"`{node.name}`"
     given = node.args
     plain = [one.arg for one in (*given.posonlyargs, *given.args)]
     needed = len(plain) - len(given.defaults)
@@ -67,12 +69,17 @@ def call(node: ast.FunctionDef | ast.ClassDef) -> str:
     return f"`{node.name}({', '.join(words)})`"
 
 
+def is_dataclass(node: ast.FunctionDef | ast.ClassDef) -> bool:
+    return any("dataclass" in ast.unparse(one) for one in node.decorator_list)
+
+
 def first(node: ast.FunctionDef | ast.ClassDef) -> str:
-    """The first paragraph of its docstring. Raises ValueError where there is none."""
+    """The first paragraph of its docstring, of a dataclass all of it, for its fields. Raises ValueError where there is
+    none."""
     text = ast.get_docstring(node)
     if not text:
         raise ValueError(f"visiontl.kit: {node.name} has no docstring; say in a sentence what it is for")
-    return cell(" ".join(text.split("\n\n")[0].split()))
+    return cell(" ".join((text if is_dataclass(node) else text.split("\n\n")[0]).split()))
 
 
 def cell(text: str) -> str:

@@ -230,6 +230,12 @@ class OpenStep(Protocol):
     def __call__(self, cfg: Any, file: Path, /) -> Image.Image: ...
 
 
+class OpensStep(Protocol):
+    """{suffix: how such files become pictures}, of a task whose config says which it opens."""
+
+    def __call__(self, cfg: Any, /) -> Mapping[str, OpenStep]: ...
+
+
 class CheckStep(Protocol):
     """What of the annotations should be known before training, for `visiontl doctor`.
 
@@ -330,8 +336,9 @@ class Task:
     """Values of its config with which the task trains on its example in a second; conformance checks use them."""
     samples: Mapping[str, SamplesStep] = field(default_factory=dict[str, SamplesStep])
     """Format -> how it is written. The first is `task.data: samples`, which quick starts live on."""
-    opens: Mapping[str, OpenStep] = field(default_factory=dict[str, OpenStep])
-    """Suffix in small letters -> how files that are no photos become pictures: {".wav": spectrogram}."""
+    opens: Mapping[str, OpenStep] | OpensStep = field(default_factory=dict[str, OpenStep])
+    """Suffix in small letters -> how files that are no photos become pictures: {".wav": spectrogram}; or what gives
+    that of a config."""
     check: CheckStep | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Core config values that this task prefers where the file is silent: {"freeze.norm_stats": "fixed"}."""
@@ -349,7 +356,10 @@ class Task:
         owner, optional = f"task {self.name!r}", {one.name for one in fields(self) if one.default is None}
         wanted = [step for step in STEPS if getattr(self, step) is not None or step not in optional]
         settle(self, owner, {step: (getattr(self, step), arguments_of(STEPS[step])) for step in wanted})
+        if callable(self.opens):
+            settle(self, owner, {"opens": (self.opens, arguments_of(OpensStep))})
         for name, step in {"samples": SamplesStep, "opens": OpenStep}.items():
-            object.__setattr__(self, name, settled(owner, name, getattr(self, name), arguments_of(step)))
+            if not callable(given := getattr(self, name)):
+                object.__setattr__(self, name, settled(owner, name, given, arguments_of(step)))
         if not isinstance(self.best, tuple | list) or len(self.best) != 2 or self.best[1] not in ("max", "min"):  # type: ignore[reportUnnecessaryIsInstance]
             raise PluginError(f"task {self.name!r}: best is {self.best!r}; expected (score, 'max') or (score, 'min')")

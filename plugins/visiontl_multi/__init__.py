@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from visiontl import Task, hookimpl, lazy
+from visiontl_multi.commands import COMMANDS
 from visiontl_multi.config import ExplainOptions, MultiConfig, PredictOptions, ranked, refuse
 
 TASK = Task(
@@ -18,7 +19,7 @@ TASK = Task(
     best=("mean", "max"),
     ranked=ranked,
     trivial=lazy("visiontl_multi.scores:trivial"),
-    start=lazy("visiontl_multi.model:start"),
+    start=lazy("visiontl_multi.starts:start"),
     predict=lazy("visiontl_multi.predictions:predict"),
     options=PredictOptions,
     files=lazy("visiontl_multi.predictions:files"),
@@ -31,12 +32,15 @@ TASK = Task(
     refuse=refuse,
     check=lazy("visiontl_multi.checks:check"),
     example=lazy("visiontl_multi.example:example"),
+    opens=lazy("visiontl_multi.opening:opens"),
+    samples={"tags": lazy("visiontl_multi.samples:tags")},
     small={
         "tasks": {
             "label": {"name": "classification", "augment": "none"},
             "mask": {"name": "segmentation", "augment": "none", "decoder": {"name": "unet", "width": 32}},
         }
     },
+    commands=COMMANDS,
 )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from visiontl import Data, DataError, ImageSpec, seeded
+from visiontl import ConfigError, Data, DataError, ImageSpec, seeded
 from visiontl.kit.words import count
 from visiontl_multi.batches import Mixed
 from visiontl_multi.config import MultiConfig
@@ -97,7 +97,9 @@ def data(cfg: MultiConfig, spec: ImageSpec, meta: Mapping[str, Any] | None = Non
         meta = dict(meta)
     else:
         metas = {name: {"task": cfg.tasks[name].name, "meta": dict(found[name].meta)} for name in found}
-        meta = {"parts": metas, "partial": partly, "terms": terms(cfg, found), "shared": False}
+        batches_of_one = one_each(cfg, found)
+        notes += unbalanced(cfg, batches_of_one)
+        meta = {"parts": metas, "partial": partly, "terms": terms(batches_of_one), "shared": False}
     parts: dict[str, Any] = {split: photos(cfg, spec, meta, found, split, entries) for split, entries in kept.items()}
     if "train" in parts:
         meta["shared"], said = sharing(parts["train"])
@@ -139,20 +141,35 @@ def photos(
     return Photos(names, entries, own, found, cfg.views, color, base)
 
 
-def terms(cfg: MultiConfig, found: Mapping[str, Data]) -> dict[str, list[str] | None]:
-    """{part: what its own batches state as `labeled`, seen in one image of train; None where they state nothing}"""
-    seen: dict[str, list[str] | None] = {}
+def one_each(cfg: MultiConfig, found: Mapping[str, Data]) -> dict[str, dict[str, Any]]:
+    """{part: its own batch of one image of train}; {} for one without such, or that cannot be read"""
+    made: dict[str, dict[str, Any]] = dict.fromkeys(cfg.tasks, {})
     for name, part in cfg.tasks.items():
         split = found[name].train
-        if split is None or not len(split):
-            seen[name] = None
-            continue
-        try:
-            stated = part.task.collate(part.section, [split[0, 0]], None, found[name].meta).get("labeled")
-        except DataError:  # said, or left out, where the run meets it
-            stated = None
-        seen[name] = sorted(stated) if isinstance(stated, Mapping) else None
-    return seen
+        if split is not None and len(split):
+            with suppress(DataError):  # said, or left out, where the run meets it
+                made[name] = part.task.collate(part.section, [split[0, 0]], None, found[name].meta)
+    return made
+
+
+def terms(batches: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str] | None]:
+    """{part: what its own batches state as `labeled`; None where they state nothing}"""
+    stated = {name: batch.get("labeled") for name, batch in batches.items()}
+    return {name: sorted(one) if isinstance(one, Mapping) else None for name, one in stated.items()}
+
+
+def unbalanced(cfg: MultiConfig, batches: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What `balance` cannot reach: parts that lay their pictures into canvases of their own, so that no other reads
+    their pass. Raises ConfigError where that leaves nothing to balance."""
+    apart = [name for name, batch in batches.items() if isinstance(batch.get("image"), list)]
+    if cfg.weighting != "balance" or not apart:
+        return []
+    if len(batches) - len(apart) < 2:
+        raise ConfigError(
+            "task.weighting: balance works on features that two parts read from one pass, and no other part reads that of "
+            f"{' or '.join(apart)}; use fixed or uncertainty"
+        )
+    return [f"{name}: weighting=balance does not reach its own pass; its loss counts as it is" for name in apart]
 
 
 def preferences(cfg: MultiConfig) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -150,24 +150,3 @@ class Several(nn.Module):
             self.seats[name].clones = self.seats[name].changed
         except Exception:  # a stranger's model, before any photo was seen: the first batch tells what is wrong
             return
-
-
-def start(cfg: MultiConfig, model: Several, batches: Iterable[Mapping[str, Any]], meta: Mapping[str, Any]) -> None:
-    """The start of the part whose task has one. Raises ConfigError where several have, for there is one pass over the
-    training images."""
-    starting = [name for name, part in cfg.tasks.items() if part.task.start is not None]
-    if len(starting) > 1:
-        raise ConfigError(f"task.tasks: {' and '.join(starting)} both start from the training data; one part can")
-    for name in starting:
-        part = cfg.tasks[name]
-        begin: Any = part.task.start
-        begin(part.section, model.parts[name], of_part(model, batches, name), meta["parts"][name]["meta"])
-
-
-def of_part(model: Several, batches: Iterable[Mapping[str, Any]], name: str) -> Iterator[dict[str, Any]]:
-    """The batches of one part, with the shared pass made for it."""
-    for batch in batches:
-        if name in batch["parts"]:
-            model.prepare({**batch, "parts": {name: batch["parts"][name]}}, joint(batch))
-            yield model.given[name]
-    model.let_go()

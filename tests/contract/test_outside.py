@@ -19,6 +19,7 @@ from tests.contract.test_new import SETTINGS
 from tests.shared import ROOT, shared
 from visiontl import cli, plugins
 from visiontl.config.yaml_text import parse_text
+from visiontl.testing import Case, checks
 from visiontl.testing.verdicts import verdicts
 
 PACKAGES = ("keypoints", "restoration", "sound", "workshop")
@@ -76,6 +77,12 @@ def test_no_check_is_a_false_alarm(name):
     said = {(one.of, one.check): one.said for one in verdicts(name, quick=True)}
     assert len(said) > (15 if name == "workshop" else 30)
     assert {check: words for check, words in said.items() if words} == {}
+
+
+@pytest.mark.parametrize("name", ["keypoints", "restoration", "sound"])
+def test_a_run_that_was_cut_off_ends_with_the_bits_of_one_that_was_not(name, tmp_path):
+    """As conformance holds it for our tasks, of one cut: weights, averaged weights, metrics."""
+    checks._resumes(Case(name, tmp_path), "optim.name=sgd", "train.channels_last=true")
 
 
 @pytest.mark.parametrize("name", LEAST)

@@ -21,7 +21,7 @@ from torch import nn
 from tests.contract.test_faults import Offered
 from tests.shared import ROOT
 from visiontl import Data, Table, cli, plugins
-from visiontl.config.guarded import GUARDS, Guarded, guarded
+from visiontl.config.guarded import GUARDS, Guarded, guarded, openers
 from visiontl.engine.train import fit
 from visiontl.errors import PluginError
 from visiontl.testing import Case
@@ -253,15 +253,23 @@ def test_what_comes_in_is_looked_at_too():
 
 
 def test_files_that_a_task_opens_are_pictures():
-    task = guarded(replace(TASK, name="faulty", opens={".wav": lambda cfg, file: np.zeros((6, 8))}))
+    def opener(opens):
+        return openers(replace(TASK, name="faulty", opens=opens), "config")
+
+    blank = opener({".wav": lambda cfg, file: np.zeros((6, 8))})
     words = "task 'faulty': opens: it gave a ndarray of shape (6, 8); expected an RGB PIL image"
-    assert refused(lambda: task.opens[".wav"](None, Path("a.wav"))).startswith(words)
-    right = guarded(replace(TASK, opens={".wav": lambda cfg, file: PHOTO}))
-    assert right.opens[".wav"](None, Path("a.wav")) is PHOTO
+    assert refused(lambda: blank[".wav"](None, Path("a.wav"))).startswith(words)
+    for opens in ({".wav": lambda cfg, file: PHOTO}, lambda cfg: {f".{cfg}": lambda cfg, file: PHOTO}):
+        ((suffix, open_file),) = opener(opens).items()
+        assert suffix == (".wav" if isinstance(opens, dict) else ".config")
+        assert open_file(None, Path("a.wav")) is PHOTO
+    assert "opens: it gave a list of 1; expected {suffix" in refused(lambda: opener(lambda cfg: [".wav"]))
     with pytest.raises(
         PluginError, match=r"opens\['.wav'\] is lambda\(file\) at .*; expected opens\['.wav'\]\(cfg, file\)"
     ):
         replace(TASK, opens={".wav": lambda file: PHOTO})
+    with pytest.raises(PluginError, match=r"opens is lambda\(\) at .*; expected opens\(cfg\)"):
+        replace(TASK, opens=lambda: {})
 
 
 def test_what_is_right_passes_as_it_is():

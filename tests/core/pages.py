@@ -42,6 +42,8 @@ NEVER = {
     "visiontl train scenes.yaml": "tests/multi trains several tasks at once",
     "visiontl predict runs/scenes": "tests/multi trains several tasks at once",
     "visiontl explain runs/scenes": "tests/multi trains several tasks at once",
+    "visiontl multi part runs/scenes": "tests/multi takes a part out",
+    "visiontl predict scenes_label": "tests/multi takes a part out",
     "visiontl merge": "tests/core/test_merging.py does the same",
     "visiontl train photos.yaml run.name=": "three runs to be merged",
     "visiontl sweep": "trains many runs; tests/core/test_sweep.py has others",

@@ -115,7 +115,7 @@ def test_a_quick_start_is_made_of_samples_and_embedded_weights(task):
 
 def test_every_task_with_a_quick_start_runs_and_what_fails_is_a_row(trained, capsys):
     every = [task for task in plugins.tasks() if task in QUICK]
-    assert len(every) == 5
+    assert len(every) == 6
     asked = trained({**dict.fromkeys(every, 0.5), every[1]: WeightsError("the file is damaged\nsecond line")})
     assert cli.main(["quickstart", "--no-random"]) == 1
     said = capsys.readouterr()

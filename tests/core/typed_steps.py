@@ -54,6 +54,7 @@ import visiontl_multi.losses
 import visiontl_multi.model
 import visiontl_multi.predictions
 import visiontl_multi.scores
+import visiontl_multi.starts
 import visiontl_multi.views
 import visiontl_segmentation.batches
 import visiontl_segmentation.charts
@@ -181,7 +182,7 @@ MULTI = Task(
     score=visiontl_multi.scores.score,
     ranked=visiontl_multi.config.ranked,
     trivial=visiontl_multi.scores.trivial,
-    start=visiontl_multi.model.start,
+    start=visiontl_multi.starts.start,
     predict=visiontl_multi.predictions.predict,
     draw=visiontl_multi.predictions.draw,
     files=visiontl_multi.predictions.files,

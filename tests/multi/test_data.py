@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from visiontl_multi.batches import Mixed, portions
+from visiontl_multi.data import one_each, unbalanced
 from visiontl_multi.matching import matched
 
 from tests.multi.made import PARTS, arrows, installed, keypoints
@@ -125,6 +126,18 @@ def test_views_and_color_are_the_same_for_all_parts(case):
     apart = case.run("task.color=1").data.train
     turned = apart[both[0], 1]["parts"]["side"]["image"]  # the stranger's view is mirrored, ours is not
     assert torch.equal(turned.flip(2), apart[both[0], 1]["image"])
+
+
+def test_balance_is_refused_where_no_two_parts_read_one_pass(case):
+    run = case.run("task.weighting=balance")
+    cfg = run.resolved.cfg
+    batches = one_each(cfg, {name: run.data.train.found[name] for name in cfg.tasks})
+    assert unbalanced(cfg, batches) == []
+    batches["side"]["image"] = list(batches["side"]["image"])  # as a detector has it
+    with pytest.raises(ConfigError, match="no other part reads that of side; use fixed or uncertainty"):
+        unbalanced(cfg, batches)
+    (note,) = unbalanced(cfg, {**batches, "third": batches["point"]})
+    assert note.startswith("side: weighting=balance does not reach its own pass")
 
 
 def test_rows_are_shared_where_pixels_are_the_same(case):

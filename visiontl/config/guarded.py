@@ -50,8 +50,15 @@ def guarded(task: Task) -> Task:
     steps = {step: Guarded(task.name, step, getattr(task, step)) for step in STEPS if step in GUARDS}
     steps = {step: one for step, one in steps.items() if one.function is not None}
     writers = {form: Guarded(task.name, "samples", write) for form, write in task.samples.items()}
-    openers = {suffix: Guarded(task.name, "opens", open) for suffix, open in task.opens.items()}
-    return replace(task, **{**steps, "samples": writers, "opens": openers})
+    return replace(task, **{**steps, "samples": writers})
+
+
+def openers(task: Task, cfg: Any) -> Mapping[str, Guarded]:
+    """{suffix: how such files become pictures} under this config. Raises PluginError for an answer of another kind."""
+    found = task.opens(cfg) if callable(task.opens) else task.opens
+    if not isinstance(found, Mapping) or not all(map(callable, found.values())):  # type: ignore[reportUnnecessaryIsInstance]
+        raise Guarded(task.name, "opens", openers).refuse(found, "{suffix: a function (cfg, file) -> picture}")
+    return {suffix: Guarded(task.name, "opens", one) for suffix, one in found.items()}
 
 
 def kind(value: Any) -> str:

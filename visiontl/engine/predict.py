@@ -18,6 +18,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from visiontl.config import overrides
+from visiontl.config.guarded import openers
 from visiontl.engine.answers import Drawing, Prediction, Predictions, display_of, facts_of
 from visiontl.engine.device import place, to_device
 from visiontl.engine.explain import Explainer, Explanation
@@ -207,7 +208,7 @@ def with_sources(
 
 
 def opener_of(built: Built) -> Opener:
-    return Opener(built.resolved.cfg, built.resolved.task.opens)
+    return Opener(built.resolved.cfg, openers(built.resolved.task, built.resolved.cfg))
 
 
 def parse_options(task: Task, values: Mapping[str, Any]) -> BaseModel | None:

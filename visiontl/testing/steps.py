@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from visiontl import plugins
+from visiontl.config.guarded import openers
 from visiontl.engine import loader
 from visiontl.engine.prepare import Run
 from visiontl.errors import DataError, VisionTLError
@@ -119,8 +120,8 @@ def opens_files_as_its_splits_show_them(case: Case) -> None:
     """opens: a file of the example, opened by its suffix, is the picture that a split shows of it; prediction and
     training see the same."""
     run = case.run()
-    task, split = run.resolved.task, judged(run)[0]
-    for suffix, open_file in task.opens.items():
+    opens, split = openers(run.resolved.task, run.resolved.cfg), judged(run)[0]
+    for suffix, open_file in opens.items():
         assert suffix == f".{suffix[1:].lower()}", f"opens: {suffix!r}; expected such as '.wav'"
         files = [file for file in sorted(case.folder.rglob("*")) if file.suffix.lower() == suffix and file.is_file()]
         assert files, f"opens: the example has no file with the suffix {suffix}, by which it could be tried"
@@ -128,12 +129,12 @@ def opens_files_as_its_splits_show_them(case: Case) -> None:
         opened = (open_file(run.resolved.cfg, file) for file in files)
         alike = any(one.size == photo.size and one.tobytes() == photo.tobytes() for one in opened)
         assert alike, f"opens: no {suffix} file of the example opens as the picture that the split shows as image(0)"
-    strange = next(iter(task.opens), None)
+    strange = next(iter(opens), None)
     if strange is not None:
         empty = case.folder / f"empty{strange}"
         empty.write_bytes(b"")
         try:
-            task.opens[strange](run.resolved.cfg, empty)
+            opens[strange](run.resolved.cfg, empty)
         except DataError:
             return
         except Exception as error:  # a stranger's function

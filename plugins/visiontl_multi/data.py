@@ -143,7 +143,7 @@ def photos(
 
 def one_each(cfg: MultiConfig, found: Mapping[str, Data]) -> dict[str, dict[str, Any]]:
     """{part: its own batch of one image of train}; {} for one without such, or that cannot be read"""
-    made: dict[str, dict[str, Any]] = dict.fromkeys(cfg.tasks, {})
+    made: dict[str, dict[str, Any]] = {key: {} for key in cfg.tasks}
     for name, part in cfg.tasks.items():
         split = found[name].train
         if split is not None and len(split):
@@ -166,8 +166,8 @@ def unbalanced(cfg: MultiConfig, batches: Mapping[str, Mapping[str, Any]]) -> li
         return []
     if len(batches) - len(apart) < 2:
         raise ConfigError(
-            "task.weighting: balance works on features that two parts read from one pass, and no other part reads that of "
-            f"{' or '.join(apart)}; use fixed or uncertainty"
+            "task.weighting: balance works on features that two parts read from one pass, and no other part reads that "
+            f"of {' or '.join(apart)}; use fixed or uncertainty"
         )
     return [f"{name}: weighting=balance does not reach its own pass; its loss counts as it is" for name in apart]
 

@@ -789,7 +789,8 @@ def test_the_command_says_what_holds_and_what_fails(capsys):
         found = {one.check: one for one in verdicts("faulty", quick=True)}
         with pytest.raises(ConfigError, match="'faultyy' is no plugin, task, policy or command; did you mean 'faulty'"):
             list(verdicts("faultyy"))
-        assert cli.main(["check", "gradual"]) == 0
+        assert cli.main(["check", "gradual", "norm_and_bias", "gradual"]) == 0
+        assert cli.main(["check", "gradul", "gradual", "norm_and_bia"]) == 2
     finally:
         plugins.manager().unregister(plugin)
         plugins._registry().offered.clear()
@@ -797,4 +798,7 @@ def test_the_command_says_what_holds_and_what_fails(capsys):
     assert failed == {"averages its loss", "answers each image by itself", "is found without torch"}, found
     assert "averages its loss" in failed
     assert found["averages its loss"].clause.startswith("loss: the mean over the batch")
-    assert "3 checks of gradual, 0 failed" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "6 checks of gradual, norm_and_bias, 0 failed" in said.out
+    assert "did you mean 'gradual'" in said.err
+    assert "did you mean 'norm_and_bias'" in said.err

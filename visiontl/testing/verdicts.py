@@ -6,7 +6,7 @@ import contextlib
 import io
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,18 @@ def verdicts(name: str, quick: bool = False) -> Iterator[Verdict]:
             said = outcome(call)
             clause = " ".join((check.__doc__ or "").split())
             yield Verdict(of, check.__name__.replace("_", " "), clause, said, time.perf_counter() - began)
+
+
+def require_known(names: Iterable[str]) -> None:
+    """Raises ConfigError with every name that nobody offers."""
+    problems: list[str] = []
+    for name in names:
+        try:
+            todo(name, True, Path())
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
 
 
 def outcome(call: Callable[[], None]) -> str:

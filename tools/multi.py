@@ -150,12 +150,10 @@ SETS = {
     "bccd": PhotoSet(
         folder="detection/bccd",
         said="BCCD (205 training, 87 validation, 72 test photos of blood) at 160 x 120: boxes of three kinds of cells "
-        "by Faster R-CNN, and the number of red cells as one of three classes ("
-        + ", ".join(COUNTS)
-        + "; always saying "
-        "the second is right in 0.414 of val and 0.431 of test). EfficientNet-Lite0 with its ImageNet weights, "
-        "which learn as fast as the heads, 10 epochs in batches of 8. A detector lays its pictures into a canvas by itself, so "
-        "the parts share weights and not the pass; `balance`, which works on a pass that two parts read, is refused.",
+        f"by Faster R-CNN, and the number of red cells as one of three classes ({', '.join(COUNTS)}; saying always the "
+        "second is right in 0.414 of val and 0.431 of test). EfficientNet-Lite0 with its ImageNet weights, which learn "
+        "as fast as the heads, 10 epochs in batches of 8. A detector lays its pictures into a canvas by itself, so the "
+        "parts share weights and not the pass; `balance`, which works on a pass that two parts read, is refused.",
         labels=cell_counts,
         parts=boxes_and_counts,
         scores={"boxes": ("mAP", "box mAP"), "count": ("accuracy", "count accuracy")},

@@ -33,7 +33,7 @@ TASK = Task(
     check=lazy("visiontl_multi.checks:check"),
     example=lazy("visiontl_multi.example:example"),
     opens=lazy("visiontl_multi.opening:opens"),
-    samples={"tags": lazy("visiontl_multi.samples:tags")},
+    samples={"largest": lazy("visiontl_multi.samples:largest")},
     small={
         "tasks": {
             "label": {"name": "classification", "augment": "none"},

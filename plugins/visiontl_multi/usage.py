@@ -24,7 +24,8 @@ def part(arguments: argparse.Namespace) -> int:
     place = visiontl.save_model(arguments.out, alone(built, name))
     task = parts[name].name
     Console().say(f"{name} of {arguments.run} as a model of task {task}: {place}")
-    Console().say(f"visiontl predict {place} PHOTOS; visiontl {task} --help lists what else takes it")
+    others = f"; visiontl {task} --help lists what else takes it" if parts[name].task.commands else ""
+    Console().say(f"next: visiontl predict {place} PHOTOS{others}")
     return 0
 
 

@@ -127,6 +127,7 @@ def test_config_errors_come_all_at_once_without_a_trace(capsys, calls, tmp_path)
         ("train",): "the following arguments are required: CONFIG; see `visiontl train --help`",
         ("train", "a.yaml", "--dryrun"): "unknown argument '--dryrun'; did you mean '--dry-run'?",
         ("train", "absent.yaml"): "absent.yaml: no such file",
+        ("train", "resume=runs/x"): "the run's own config comes before it: runs/x/config.yaml resume=runs/x",
         ("evaluate", "absent.yaml"): "absent.yaml: no such file",
         ("evaluate", "run", "one", "two"): "one data set was expected; got one, two",
         ("predict", "run"): "no images",

@@ -517,7 +517,7 @@ def test_no_shipped_config_was_lost():
         "classification": 6,
         "detection": 2,
         "face": 2,
-        "multi": 1,
+        "multi": 2,
         "segmentation": 1,
         "style": 3,
     }

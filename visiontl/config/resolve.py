@@ -131,7 +131,7 @@ def _read(path: Path) -> Parsed:
     except FileNotFoundError:
         known = ready.runs()
         if str(path) not in known:
-            raise ConfigError(f"{path}: no such file{_near_file(path, known)}") from None
+            raise ConfigError(f"{path}: no such file{_first(path) or _near_file(path, known)}") from None
         return parse_text(known[str(path)].read_text(encoding="utf-8"), f"{ready.PREFIX}{path}.yaml")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise ConfigError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
@@ -166,6 +166,12 @@ def _in_folder(path: Path) -> str:
     if inside:
         return f"name a config file; it holds {', '.join(inside[:8])}"
     return f"name a config file, and data behind it: task.data={path}"
+
+
+def _first(path: Path) -> str:
+    """What to write where `resume=RUN` stands in the place of the config."""
+    key, _, run = str(path).partition("=")
+    return f"; the run's own config comes before it: {run}/config.yaml resume={run}" if key == "resume" and run else ""
 
 
 def _near_file(path: Path, known: Iterable[str]) -> str:

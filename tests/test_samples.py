@@ -43,6 +43,12 @@ def few(monkeypatch):
         getattr(importlib.import_module("visiontl_classification.samples"), name).cache_clear()
 
 
+def several(monkeypatch):
+    """Pictures enough that each kind is the largest in one of train."""
+    monkeypatch.setattr("visiontl_segmentation.samples.IMAGES", {**FEW, "train": 10})
+    return {"tasks": PARTS}
+
+
 def written(task: str, form: str, folder: Path, **more):
     """(the validated section, its data)"""
     section = dict(plugins.task(task).samples[form](folder))
@@ -58,8 +64,8 @@ def alike(a: Image.Image, b: Image.Image) -> bool:
 
 
 @pytest.mark.parametrize(("task", "form"), FORMATS)
-def test_every_format_is_read_without_a_word_and_the_rest_is_for_predict(task, form, tmp_path):
-    _, data = written(task, form, tmp_path / "x", **({"tasks": PARTS} if task == "multi" else {}))
+def test_every_format_is_read_without_a_word_and_the_rest_is_for_predict(task, form, tmp_path, monkeypatch):
+    _, data = written(task, form, tmp_path / "x", **(several(monkeypatch) if task == "multi" else {}))
     expected = ("taken as background and foreground", "no image of", "one image only", "no box of", "no pixel of")
     expected += ("all with the labels of", "shown the same pixels")  # what several tasks say of any set
     said = [note for note in data.notes if not any(words in note for words in expected)]  # the sets are tiny here
@@ -135,12 +141,12 @@ def test_masks_are_those_that_were_drawn(form, tmp_path):
             assert alike(photos.image(number), scene.image)
 
 
-def test_masks_and_labels_of_several_tasks_are_those_that_were_drawn(tmp_path):
-    _, data = written("multi", "largest", tmp_path / "x", tasks=PARTS, views={"label": "mask"})
+def test_masks_and_labels_of_several_tasks_are_those_that_were_drawn(tmp_path, monkeypatch):
+    _, data = written("multi", "largest", tmp_path / "x", views={"label": "mask"}, **several(monkeypatch))
     classes = data.meta["parts"]["label"]["meta"]["classes"]
     assert data.meta["shared"]
     for part, (split, photos) in enumerate(data.splits().items()):
-        assert len(photos) == FEW[split]
+        assert len(photos) == {**FEW, "train": 10}[split]
         for number in range(len(photos)):
             pixels: dict[str, int] = {}
             for thing in world.crowd(part, number, 3).things:

@@ -231,7 +231,9 @@ def page(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def table_of(lines: Sequence[Mapping[str, Any]], photos: PhotoSet) -> list[list[str]]:
-    by_run = {str(line["run"]): [one for one in lines if one["run"] == line["run"]] for line in lines}
+    frozen = [f"{name}, frozen" for name in (*photos.scores, "both")]
+    order = [*photos.scores, *(f"both, {one}" for one in photos.weightings), *frozen]
+    by_run = {name: own for name in order if (own := [line for line in lines if line["run"] == name])}
     called = [f"{split} {shown}" for split in ("val", "test") for _, shown in photos.scores.values()]
     head = ["run", "seeds", *called, "processor s", "peak MiB"]
     rows = []

@@ -58,23 +58,28 @@ def model(cfg: DetectionConfig, backbone: Backbone, meta: Mapping[str, Any]) -> 
             detections_per_img=cfg.detections,
         )
         answers = [net.head]
+    net.transform = Padding(backbone)
+    detector = Detector(net, first_label=1 if cfg.head == "faster_rcnn" else 0)
     for module in answers:
         module.register_forward_hook(in_fp32)
-    net.transform = Padding(backbone)
-    return Detector(net, first_label=1 if cfg.head == "faster_rcnn" else 0)
+        module.register_forward_hook(detector.peaks)
+    return detector
 
 
 class Detector(nn.Module):
     """forward(batch) -> in training {"losses": {name: ()}}; in evaluation {"detections": [{"boxes" (N, 4) float32 in
-    the photo's pixels, "scores" (N,), "labels" (N,) class indices}, ...]}, by falling score.
+    the photo's pixels, "scores" (N,), "labels" (N,) class indices}, ...], by falling score, "peak": () the largest
+    absolute value of the heads' answers}.
 
-    first_label: what the net calls class 0; torchvision's two-stage heads keep 0 for the background.
+    first_label: what the net calls class 0; torchvision's two-stage heads keep 0 for the background. peak: a score that
+    is no number is below every threshold, so that a net that overflows would find nothing, and nobody would know why.
     """
 
     def __init__(self, net: nn.Module, first_label: int):
         super().__init__()
         self.net = net
         self.first_label = first_label
+        self.peaks = Peaks()
 
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         images = batch["image"]  # list of (3, h, w) uint8
@@ -84,13 +89,39 @@ class Detector(nn.Module):
                 for boxes, labels in zip(batch["boxes"], batch["labels"], strict=True)
             ]
             return {"losses": self.net(images, targets)}
+        self.peaks.kept = []  # of a pass that was stopped
         found = self.net(images)
         return {
             "detections": [
                 in_photo(one, tuple(image.shape[1:]), size, self.first_label)
                 for one, image, size in zip(found, images, batch["size"].tolist(), strict=True)
-            ]
+            ],
+            "peak": self.peaks.taken(),
         }
+
+
+class Peaks:
+    """A forward hook that keeps the largest absolute value of what modules answer in evaluation."""
+
+    def __init__(self) -> None:
+        self.kept: list[Tensor] = []
+
+    def __call__(self, module: nn.Module, given: Any, outputs: Any) -> None:
+        if not module.training:
+            self.kept += [one.detach().abs().amax() for one in leaves(outputs) if one.numel()]
+
+    def taken(self) -> Tensor:
+        """() of what was kept since it was taken last; NaN where one of the values is."""
+        kept, self.kept = self.kept, []
+        return torch.stack(kept).amax() if kept else torch.zeros(())
+
+
+def leaves(outputs: Any) -> list[Tensor]:
+    """The tensors in nested lists, tuples and dicts."""
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    parts = outputs.values() if isinstance(outputs, Mapping) else outputs if isinstance(outputs, list | tuple) else ()
+    return [one for part in parts for one in leaves(part)]
 
 
 def in_photo(

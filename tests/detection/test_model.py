@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from visiontl_detection.regions import RegionPool, roi_align
 import visiontl
 from tests.shared import ROOT
 from visiontl import BackboneError, ConfigError
+from visiontl.errors import CheckpointError
+from visiontl.kit.finite import require_finite
 
 HEADS = ("faster_rcnn", "retinanet", "fcos")
 # one of each kind: convolutional with stride 2 first, without, four strides only, one stride only, no stride 32
@@ -64,6 +67,19 @@ def detector(head: str, name: str = "timm/resnet10t", size: tuple[int, int] = (6
     torch.manual_seed(0)
     backbone = visiontl.load_backbone(name, "none", size)
     return model(config(head=head, **values), backbone, meta())
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_head_that_overflows_is_told_from_one_that_finds_nothing(head):
+    made, shown = detector(head).eval(), batch(1, (64, 64))
+    with torch.no_grad():
+        for _ in range(2):  # the second pass knows nothing of the first
+            assert math.isfinite(require_finite(made(shown))["peak"])
+        last = [one for name, one in made.named_parameters() if "net.backbone" not in name and name.endswith("weight")]
+        last[-1].mul_(1e30).mul_(1e30)
+        assert not len(made(shown)["detections"][0]["scores"])
+        with pytest.raises(CheckpointError, match="no finite numbers"):
+            require_finite(made(shown))
 
 
 @pytest.mark.parametrize("head", HEADS)

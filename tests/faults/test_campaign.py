@@ -11,10 +11,18 @@ from tests.shared import ROOT
 from tools.campaigns.faults import Result, faults, table
 
 FAMILIES = ("printing", "clock", "refusal")
+CHOSEN = ("closed", "goes back twice", "from its first checkpoint on", "once, at its report")
+SOME = f"""
+import sys
+from tools.campaigns import faults
+every = faults.faults
+faults.faults = lambda tasks: [one for one in every(tasks) if one.what in {CHOSEN}]
+sys.exit(faults.main())
+"""
 
 
 def test_runs_end_in_words_or_go_on_and_resume_to_the_same_bits(tmp_path):
-    command = [sys.executable, "-m", "tools.campaigns.faults", str(tmp_path), "--number", "8", "--task", "brightness"]
+    command = [sys.executable, "-c", SOME, str(tmp_path), "--task", "brightness"]
     command += [word for family in FAMILIES for word in ("--family", family)]
     paths = os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])
     done = subprocess.run(
@@ -23,10 +31,10 @@ def test_runs_end_in_words_or_go_on_and_resume_to_the_same_bits(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     results = [Result(**json.loads(line)) for line in (tmp_path / "faults.jsonl").read_text().splitlines()]
     assert {result.family for result in results} == set(FAMILIES)
-    assert len(results) == 8
+    assert sorted(result.what for result in results) == sorted(CHOSEN)
     assert not [result.problems for result in results if result.problems]
     ended = [result for result in results if result.code]
-    assert ended
+    assert len(ended) == 2
     assert all(result.ended.startswith("error: ") and result.resumed for result in ended)
     assert table(results) in done.stdout
 

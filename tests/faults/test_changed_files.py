@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import visiontl
+from visiontl.errors import DataError
 from visiontl.report.console import Console
-from visiontl.runs import opened, unchanged
+from visiontl.runs import labels, opened, unchanged
 from visiontl.testing.case import Case
 
 TASKS = ["classification", "detection", "segmentation", "face", "style", "brightness"]
@@ -241,6 +245,62 @@ def test_a_damaged_record_of_what_was_read_ends_nothing(tmp_path, content):
     console = Console()
     assert unchanged.beside(tmp_path, console) == {}
     assert "read.json cannot be read (" in console.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("picture", "label", "other", "of_other"),
+    [
+        ("/d/images/train/1.jpg", "/d/masks/train/1_mask.png", "/d/images/val/a/2.jpg", "/d/masks/val/a/2_mask.png"),
+        ("/d/a/images/1.jpg", "/d/a/labels/deep/1.txt", "/d/b/images/2.png", "/d/b/labels/deep/2.txt"),
+        ("/d/images/a/1.jpg", "/d/labels/a/1.txt", "/d/images/b/2.png", "/d/labels/b/2.txt"),
+        ("/d/1.jpg", "/d/1.xml", "/d/2.jpeg", "/d/2.xml"),
+        ("/d/1.jpg", "/x/1.xml", "/e/2.jpeg", None),
+        ("/d/a.b.jpg", "/d/labels/a.b.json", "/d/c.jpg", "/d/labels/c.json"),
+    ],
+)
+def test_the_place_of_a_label_follows_from_that_of_another(picture, label, other, of_other):
+    rule = labels.rule_of(picture, label)
+    assert rule is not None
+    assert rule.path(picture) == label
+    assert rule.path(other) == of_other
+    assert labels.rule_of(picture, "/d/classes.txt") is None
+
+
+class Labelled(Split):
+    """Reads a label, and for all the same list, with each sample; draws from global generators."""
+
+    def __getitem__(self, key):
+        name = self.names[key[0]]
+        random.random(), np.random.rand(), torch.rand(1)
+        (self.base / "all.txt").read_text()
+        if name.startswith("7"):
+            raise DataError("cannot be read")
+        return (self.base / "labels" / name).with_suffix(".txt").read_text()
+
+
+def test_labels_that_are_read_with_the_samples_are_known(tmp_path):
+    names = [f"{number}.png" for number in range(250)]
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "all.txt").write_text("a\nb\n")
+    for name in names:
+        (tmp_path / name).write_bytes(b"p")
+        if name != "9.png":
+            (tmp_path / "labels" / name).with_suffix(".txt").write_text(name)
+    run, before = tmp_path / "run", (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state())
+    (run / "splits").mkdir(parents=True)
+    split = Labelled(tmp_path, names)
+    opened.noted(lambda: None)
+    unchanged.keep(run, {"train": split}, 0)
+    assert before[:2] == (random.getstate(), np.random.get_state()[1].tolist())
+    assert torch.equal(before[2], torch.get_rng_state())
+    kept = json.loads((run / "splits/labels.json").read_text())
+    assert len(kept["names"]) == 250  # and the list, and no picture
+    assert len(kept["hashes"]) == 200
+    assert unchanged.beside(run, Console())[unchanged.WITH_SAMPLES] == unchanged.Changes()
+    (tmp_path / "labels/211.txt").write_text("another")
+    (tmp_path / "all.txt").unlink()
+    found = unchanged.beside(run, Console())[unchanged.WITH_SAMPLES]
+    assert (found.changed, found.gone) == ([f"{tmp_path}/labels/211.txt"], [f"{tmp_path}/all.txt"])
 
 
 def test_changed_annotations_are_said_when_a_run_goes_on(tmp_path):

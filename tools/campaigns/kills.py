@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import gc
 import importlib
 import itertools
 import json
@@ -24,26 +23,22 @@ import os
 import random
 import shutil
 import signal
-import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
 import visiontl
+from tools.campaigns import forks
 from visiontl import plugins
 from visiontl.runs import store
-from visiontl.signatures import lazy
 from visiontl.spec import ImageSpec
-from visiontl.task import Task
 from visiontl.testing.case import Case
 
 OWN = tuple(str(Path(visiontl.__file__).parent / room) for room in ("engine", "processes", "report", "runs"))
@@ -129,7 +124,7 @@ def campaign(folder: Path, number: int, tasks: list[str], seed: int = 0) -> list
     record = folder / "kills.jsonl"
     results = [Result(**json.loads(line)) for line in record.read_text().splitlines()] if record.exists() else []
     settings = [Setting(*values) for values in itertools.product(tasks, (1, 2), (0, 2), VARIANTS)]
-    import_all(tasks)
+    forks.import_all(tasks)
     began = time.perf_counter()
     done_before = sum(len(result.moments) for result in results)
     while (done := sum(len(result.moments) for result in results)) < number:
@@ -230,7 +225,7 @@ def run(case: Case, setting: Setting, name: str, plan: Kill | None = None) -> At
     """Start or continue a run in forked processes, and kill it as planned."""
     plan = plan or Kill()
     case.folder.mkdir(parents=True, exist_ok=True)
-    log, marker, port = case.folder / f"{name}.log", case.folder / f"{name}.moment", free_port()
+    log, marker, port = case.folder / f"{name}.log", case.folder / f"{name}.moment", forks.free_port()
     marker.unlink(missing_ok=True)
     left_before = half_written(case.folder / "runs" / name)
     began = time.perf_counter()
@@ -245,19 +240,19 @@ def run(case: Case, setting: Setting, name: str, plan: Kill | None = None) -> At
                 codes[pid] = os.waitstatus_to_exitcode(status)
                 if codes[pid] == -signal.SIGKILL and not moment:
                     moment = marker.read_text() if marker.exists() else "by itself"
-                    kill(ranks)
+                    forks.kill(ranks)
         now = time.perf_counter()
         if kill_at is not None and now > kill_at and not codes:
             kill_at = None
             moment = "outside, one process" if plan.alone else "outside"
-            kill(ranks[1:] if plan.alone else ranks)
+            forks.kill(ranks[1:] if plan.alone else ranks)
         if now - began > PATIENCE:
-            kill(ranks)
+            forks.kill(ranks)
             for pid in set(ranks) - codes.keys():
                 os.waitpid(pid, 0)
             return Attempt(None, moment, now - began, tail(log))
         time.sleep(0.002)
-    kill(ranks)  # loader processes that outlived their parents
+    forks.kill(ranks)  # loader processes that outlived their parents
     if not moment and codes[ranks[0]] and PORT_TAKEN in tail(log).lower():
         return run(case, setting, name, plan)
     if moment == "outside" and half_written(case.folder / "runs" / name) - left_before:
@@ -276,40 +271,22 @@ class Start:
 
 
 def fork(start: Start, rank: int, log: Path, marker: Path, plan: Kill) -> int:
-    """The process of one rank, at the head of a process group of its own."""
+    """The process of one rank."""
     case, setting, name = start.case, start.setting, start.name
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        os.setsid()
-        with log.open("a") as file:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
-        if setting.processes > 1:
-            os.environ |= {
-                "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(setting.processes),
-                "LOCAL_WORLD_SIZE": str(setting.processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(start.port),
-            }  # fmt: skip
-        from visiontl.engine.train import train
-        from visiontl.report import page
 
-        page.render_figure = lambda figure, prefix="": ""  # drawing takes longer than such a run
-        quick = partialmethod(Image.Image.save, compress_level=1)  # and so does packing pictures
+    def live() -> int:
+        from visiontl.engine.train import train
+
+        quick = partialmethod(Image.Image.save, compress_level=1)  # packing pictures takes longer than such a run
         Image.Image.save = quick  # type: ignore[method-assign]
         counted = plant(plan, marker, case.folder / "runs" / name) if rank == 0 else dict
         sizes = [f"train.batch_size={batch_size(case)}", f"loader.workers={setting.workers}"]
         train(case.resolved(*sizes, *variant(case, setting), f"run.name={name}", "resume=auto"))
         if plan.place == "count" and rank == 0:
             (case.folder / f"{name}.moments").write_text(json.dumps(counted()))
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        return 0
+
+    return forks.fork(live, log, forks.Rank(rank, setting.processes, start.port))
 
 
 def variant(case: Case, setting: Setting) -> list[str]:
@@ -508,43 +485,9 @@ def _report(run: Path) -> Any:
     return {key: report[key] for key in ("status", "steps", "best", "scores")}
 
 
-def kill(pids: list[int]) -> None:
-    for pid in pids:
-        for send in (os.killpg, os.kill):  # the group may not be there yet
-            try:
-                send(pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                continue
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def tail(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     return " | ".join(lines[-3:])[-400:]
-
-
-def import_all(tasks: list[str]) -> None:
-    """Everything a run imports, before the first fork; no tensor is touched, so no thread is started."""
-    torch.set_num_threads(1)
-    heavy = ["torch._dynamo", "matplotlib.backends.backend_agg", "matplotlib.figure", "jinja2", "numpy.ctypeslib"]
-    heavy += ["torchvision.transforms.v2", "torchvision.tv_tensors", "PIL.ImageEnhance", "PIL.ImageFilter"]
-    own = [
-        f"visiontl.{name}" for name in ("engine.train", "backbones.tiny", "backbones.registry", "backbones.packages")
-    ]
-    for name in (*own, *heavy):  # what is else imported at the first use
-        importlib.import_module(name)
-    for task in tasks:
-        for one in fields(Task):
-            value = getattr(plugins.task(task), one.name)
-            if isinstance(value, lazy):
-                value.resolve()
-    gc.collect()
-    gc.freeze()  # a run collects garbage, and need not look through all of this
 
 
 def table(results: list[Result]) -> str:

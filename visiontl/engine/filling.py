@@ -24,7 +24,7 @@ from visiontl.features import sealed
 from visiontl.features.columns import Unstorable, blank
 from visiontl.features.keys import image_key, key_of, reading_key
 from visiontl.features.opened import Stamp, seen, watched
-from visiontl.features.store import KEY, SHARD, Pictures, Rows, Store, gib
+from visiontl.features.store import KEY, SHARD, Part, Pictures, Rows, Store, gib
 from visiontl.kit.words import count
 from visiontl.processes import ranks
 from visiontl.processes.seeds import SAMPLE, mix
@@ -128,7 +128,7 @@ class Filling:
         for size in np.unique(self.sizes):
             where = (self.sizes == size).nonzero()[0]
             for part in self.wanted.ask.parts:
-                yield self.store.look(self.about(part, int(size)), keys[where]).there, where
+                yield self.look(part, int(size), keys[where]).there, where
 
     def too_large(self, missing: int) -> str:
         """Why the features of so many images may not be kept, by what one takes; or an empty string."""
@@ -190,11 +190,16 @@ class Filling:
             return str(error)
         return ""
 
+    def look(self, part: str, size: int, keys: np.ndarray) -> Part:
+        """What the store has of a part for the images of these keys."""
+        assert self.store is not None
+        return self.store.look(self.about(part, size), keys, self.source.width(part))
+
     def have(self, size: int) -> set[bytes]:
         """Keys of the images of which all parts are there."""
         if self.store is None:
             return set()
-        each = [self.store.keys(self.about(part, size)) for part in self.wanted.ask.parts]
+        each = [self.store.keys(self.about(part, size), self.source.width(part)) for part in self.wanted.ask.parts]
         return set.intersection(*each) if each else set()
 
     def share(self, todo: np.ndarray) -> list[tuple[tuple[int, ...], int, int]]:
@@ -302,13 +307,13 @@ class Filling:
         for size in np.unique(self.sizes):
             where = (self.sizes == size).nonzero()[0]
             for part in self.wanted.ask.parts:
-                found = self.store.look(self.about(part, int(size)), pictures.keys[where])
+                found = self.look(part, int(size), pictures.keys[where])
                 there = found.there.nonzero()[0]
                 if len(there):
                     own[part, int(size)] = pictures.keys[where][there], found.rows()[torch.from_numpy(there)]
         for other in ranks.gather_objects(own):
             for (part, size), (keys, rows) in other.items():
-                lacks = ~self.store.look(self.about(part, size), keys).there
+                lacks = ~self.look(part, size, keys).there
                 if lacks.any():
                     self.store.add(self.about(part, size), keys[lacks], rows[torch.from_numpy(lacks)])
 
@@ -366,7 +371,7 @@ class Filling:
         for size in np.unique(self.sizes).tolist():
             where = (self.sizes == size).nonzero()[0]
             if self.store is not None:
-                found = self.store.look(self.about(part, size), keys[where])
+                found = self.look(part, size, keys[where])
             else:
                 found = Store.among(self.new[part, size], keys[where])
             assert found.there.all()

@@ -52,6 +52,17 @@ class Source:
             found = self.backbone(images.to(accelerator.device), ask.maps, ask.pooled, ask.layers)
         return [part.cpu() for part in ask.split(found)]
 
+    def width(self, part: str) -> int | None:
+        """Channels of a part of `Ask`; None for a layer."""
+        kind, _, number = part.partition(" ")
+        return (
+            self.backbone.embed_dim
+            if kind == "pooled"
+            else self.backbone.channels[int(number)]
+            if kind == "map"
+            else None
+        )
+
     @cached_property
     def key(self) -> Mapping[str, Any]:
         half = self.resolved.config.features.precision == "half"

@@ -46,6 +46,8 @@ def write(path: Path, tensors: Mapping[str, Tensor], text: str = "") -> None:
 def read(path: Path) -> tuple[dict[str, Tensor], str]:
     """(tensors that lie in the file itself until they are touched, text). Raises Damaged."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise Damaged(f"{path}: is no plain file")
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -58,8 +60,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], str]:
 
 
 class Lock:
-    """A lock of that name, which the system takes back from a process that dies. Where the file system knows none
-    everybody has it: the same is then computed twice."""
+    """A lock of that name, which the system takes back from a process that dies. Where the file system knows none,
+    or takes no file, everybody has it: the same is then computed twice."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -71,10 +73,10 @@ class Lock:
             import fcntl
         except ImportError:  # Windows
             return True
-        if self.descriptor is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
+            if self.descriptor is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False

@@ -11,18 +11,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from visiontl.errors import first_line
 from visiontl.features import sealed
 from visiontl.features.columns import decode, encode
 from visiontl.features.keys import key_of
@@ -31,6 +33,7 @@ from visiontl.features.opened import Stamp, stamp
 KEY = 32  # bytes of an image's key
 SHARD = 128 << 20  # bytes of features after which a file is written
 OLD = 86_400  # seconds after which a file that was never finished belongs to nobody
+T = TypeVar("T")
 SAYS = "what could not be read is computed again"
 
 
@@ -113,9 +116,10 @@ class Store:
     used: set[Path] = field(default_factory=set)
     open: dict[Path, dict[str, Tensor]] = field(default_factory=dict)
 
-    def look(self, about: Mapping[str, Any], images: np.ndarray) -> Part:
-        """What is there of a set of features. images: (n, 32) uint8."""
-        return self.among(((one["image"].numpy(), one["row"]) for one in self._set(about)), images)
+    def look(self, about: Mapping[str, Any], images: np.ndarray, width: int | None = None) -> Part:
+        """What is there of a set of features. images: (n, 32) uint8; width: of the first axis of an image's features,
+        where it is known."""
+        return self.among(((one["image"].numpy(), one["row"]) for one in self._set(about, width)), images)
 
     @staticmethod
     def among(found: Iterable[tuple[np.ndarray, Tensor]], images: np.ndarray) -> Part:
@@ -130,19 +134,19 @@ class Store:
                 part.tensors.append(rows)
         return part
 
-    def keys(self, about: Mapping[str, Any]) -> set[bytes]:
+    def keys(self, about: Mapping[str, Any], width: int | None = None) -> set[bytes]:
         """Of the images whose features are there."""
-        return {bytes(key) for one in self._set(about) for key in one["image"].numpy()}
+        return {bytes(key) for one in self._set(about, width) for key in one["image"].numpy()}
 
-    def _set(self, about: Mapping[str, Any]) -> Iterator[dict[str, Tensor]]:
+    def _set(self, about: Mapping[str, Any], width: int | None) -> Iterator[dict[str, Tensor]]:
         """The files of a set, each verified when it is first met."""
         folder = self.folder / "rows" / key_of(about)
         for path in sorted(path for path in folder.glob(f"*{sealed.SUFFIX}") if not path.name.startswith(".")):
             if path not in self.open:
-                found = self._read(path)
+                found = self._read(path, lambda tensors, text: _rows(tensors, width))
                 if found is None:
                     continue
-                self.open[path] = found[0]
+                self.open[path] = found
                 self._use(path)
             yield self.open[path]
 
@@ -152,24 +156,15 @@ class Store:
         path = folder / f"{uuid.uuid4().hex}{sealed.SUFFIX}"
         sealed.write(path, {"image": torch.from_numpy(images), "row": rows})
         self.used.add(path)
-        if not (folder / "key.json").exists():
-            (folder / "key.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        with suppress(FileExistsError), (folder / "key.json").open("x", encoding="utf-8") as file:  # through no link
+            file.write(json.dumps(about, indent=1))
 
     def pictures(self, key: str) -> Pictures | None:
         path = self.folder / "pictures" / f"{key}{sealed.SUFFIX}"
-        found = self._read(path) if path.exists() else None
-        if found is None:
-            return None
-        self._use(path)
-        tensors, text = found
-        about = json.loads(text)
-        samples = decode({n[1:]: t for n, t in tensors.items() if n[0] == "."}, about["samples"])
-        stamps, ends = tensors["stamps"].tolist(), tensors["ends"].tolist()
-        files = [
-            {path: tuple(at) for path, at in zip(about["paths"][a:b], stamps[a:b], strict=True)}
-            for a, b in zip([0, *ends[:-1]], ends, strict=True)
-        ]
-        return Pictures(tensors["keys"].numpy(), samples, files)  # type: ignore[arg-type]
+        found = self._read(path, _pictures) if path.exists() else None
+        if found is not None:
+            self._use(path)
+        return found
 
     def keep_pictures(self, key: str, pictures: Pictures) -> None:
         """Raises Unstorable for samples that only a pickle could keep, OSError where the disk has no room."""
@@ -202,8 +197,9 @@ class Store:
             if total - gone + needed <= self.limit:
                 break
             if path not in self.used:
-                path.unlink(missing_ok=True)
-                gone, last = gone + about.st_size, about.st_mtime
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+                    gone, last = gone + about.st_size, about.st_mtime
         if gone:
             self.tell(
                 f"{self.folder}: features not used since {time.strftime('%Y-%m-%d', time.localtime(last))} or earlier "
@@ -216,28 +212,66 @@ class Store:
         return f"features need {gib(needed)} and the disk has {gib(free)} free" if needed > free else ""
 
     def _all(self) -> Iterator[tuple[Path, os.stat_result]]:
-        for path in self.folder.glob("*/**/*"):
+        """The store's own files: none that a link leads to."""
+        for path in (*self.folder.glob("rows/*/*"), *self.folder.glob("pictures/*")):
             with suppress(OSError):  # another run may have removed it meanwhile
-                about = path.stat()
+                about = path.lstat()
+                if not stat.S_ISREG(about.st_mode) or (path.parent.is_symlink() and path.parents[1] != self.folder):
+                    continue
                 if path.name.startswith(sealed.WRITING) and time.time() - about.st_mtime > OLD:
                     path.unlink()
                 elif path.suffix == sealed.SUFFIX:
                     yield path, about
 
-    def _read(self, path: Path) -> tuple[dict[str, Tensor], str] | None:
-        """None for a damaged file, which is removed: it would be met again each time."""
+    def _read(self, path: Path, make: Callable[[dict[str, Tensor], str], T]) -> T | None:
+        """What is made of a file; None for one that is damaged, or is none of ours though its checksum fits. It is
+        removed, where that may be: it would be met again each time."""
         try:
-            return sealed.read(path)
+            tensors, text = sealed.read(path)
+            try:
+                return make(tensors, text)
+            except Exception as error:  # whatever a stranger's values lead to
+                raise sealed.Damaged(f"{path}: is not as it is written here ({first_line(error)})") from None
         except sealed.Damaged as error:
-            if path.exists():  # else another run removed it for want of room
-                self.tell(f"{error}; it was removed, and {SAYS}")
-                path.unlink(missing_ok=True)
+            if os.path.lexists(path):  # else another run removed it for want of room
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+                removed = "is left out" if os.path.lexists(path) else "was removed"
+                self.tell(f"{error}; it {removed}, and {SAYS}")
             return None
 
     def _use(self, path: Path) -> None:
         self.used.add(path)
         with suppress(OSError):  # a store that may only be read
             os.utime(path)
+
+
+def _rows(tensors: dict[str, Tensor], width: int | None) -> dict[str, Tensor]:
+    """A file of features, as `add` writes it. Raises ValueError and KeyError for another."""
+    keys, rows = tensors["image"], tensors["row"]
+    if keys.dtype != torch.uint8 or keys.shape[1:] != (KEY,) or len(keys) != len(rows):
+        raise ValueError(f"keys of shape {tuple(keys.shape)} for rows of {tuple(rows.shape)}")
+    if not rows.is_floating_point() or rows.ndim < 2 or rows.shape[1] != (width or rows.shape[1]):
+        raise ValueError(f"features of {rows.dtype} of shape {tuple(rows.shape[1:])}, and width {width} was expected")
+    return tensors
+
+
+def _pictures(tensors: dict[str, Tensor], text: str) -> Pictures:
+    """As `keep_pictures` writes them; each sample is made, so that what cannot be is met here."""
+    about = json.loads(text)
+    keys, stamps, ends = tensors["keys"], tensors["stamps"].tolist(), tensors["ends"].tolist()
+    if keys.dtype != torch.uint8 or keys.shape[1:] != (KEY,) or tensors["stamps"].shape[1:] != (4,):
+        raise ValueError(f"keys of shape {tuple(keys.shape)}, stamps of {tuple(tensors['stamps'].shape)}")
+    if not ends == sorted(ends) or [0, len(about["paths"])] != [min(ends[0], 0), ends[-1]]:
+        raise ValueError("ends that do not fit the paths")
+    files = [
+        {str(path): tuple(at) for path, at in zip(about["paths"][a:b], stamps[a:b], strict=True)}
+        for a, b in zip([0, *ends[:-1]], ends, strict=True)
+    ]
+    samples = list(decode({n[1:]: t for n, t in tensors.items() if n[0] == "."}, about["samples"]))
+    if not len(keys) == len(files) == len(samples) or not all(isinstance(one, dict) for one in samples):
+        raise ValueError(f"{len(keys)} keys, files of {len(files)} and {len(samples)} samples")
+    return Pictures(keys.numpy(), samples, files)  # type: ignore[arg-type]
 
 
 def gib(size: float) -> str:

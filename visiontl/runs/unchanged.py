@@ -1,4 +1,4 @@
-"""Whether the files of a run's splits, and what its task read beside them (lists, tables, annotations, masks), are
+"""Whether the files of a run's splits, and what its task reads beside them (lists, tables, annotations, masks), are
 still those that it began with: their sizes and times, and what a sample of them holds, kept beside the lists of their
 names."""
 
@@ -16,13 +16,14 @@ from typing import Any
 
 from visiontl.kit.words import count
 from visiontl.report.console import Console
-from visiontl.runs import opened
+from visiontl.runs import labels, opened
 from visiontl.runs.files import write_text
 from visiontl.task import SampleDataset
 
 KEPT = "files.json"
-READ = "read.json"  # of what was read beside the pictures
-BESIDE = "read with the data"  # what it is called
+BESIDE = "read with the data"
+WITH_SAMPLES = "read with the samples"
+RECORDS = {BESIDE: "read.json", WITH_SAMPLES: "labels.json"}  # of what is read beside the pictures
 FORMAT = 1
 SAMPLE = 200  # files of a split whose content is kept as a hash, and read again when the run goes on
 LARGEST = 1 << 26  # bytes of a file that is hashed
@@ -53,17 +54,23 @@ class Changes:
 
 
 def keep(folder: Path, splits: Mapping[str, SampleDataset], seed: int) -> None:
-    """Write down what the files of the splits are, and those that were read beside them. Opens up to three images of
-    each split, hashes SAMPLE files, and asks the file system for the rest (4 microseconds each on a local disk). A full
-    disk is no reason to end."""
-    lists = {name: places for name, _, places in placed(splits)}
-    found = {name: asdict(kept_of(places, seed)) for name, places in lists.items()}
-    beside = opened.files([place for places in lists.values() for place in places], seed)
+    """Write down what the files of the splits are, and those that are read beside them. Opens up to three images of
+    each split and makes as many samples, hashes SAMPLE files, and asks the file system for the rest (4 microseconds
+    each on a local disk). A full disk is no reason to end."""
+    lists = {name: (split, places) for name, split, places in placed(splits)}
+    pictures = [place for _, places in lists.values() for place in places]
+    beside = {BESIDE: opened.files(pictures, seed)}
     with suppress(OSError, ValueError, RecursionError):  # one that starts over does not open again what it knows
-        beside = sorted({*beside, *_names(contained(folder / "splits" / READ))})
+        beside[BESIDE] = sorted({*beside[BESIDE], *_names(contained(folder / "splits" / RECORDS[BESIDE]))})
+    known = {os.path.abspath(one) for one in (*pictures, *beside[BESIDE])}
+    found = {path for split, places in lists.values() for path in labels.beside(split, places)}
+    beside[WITH_SAMPLES] = opened.a_sample([path for path in found if os.path.abspath(path) not in known], seed)
     with suppress(OSError):
-        _write(folder / "splits" / KEPT, {"splits": found})
-        _write(folder / "splits" / READ, {"names": beside, **asdict(kept_of(beside, seed))})
+        kept = {name: asdict(kept_of(places, seed)) for name, (_, places) in lists.items()}
+        _write(folder / "splits" / KEPT, {"splits": kept})
+        for kind in [kind for kind, names in beside.items() if names or kind == BESIDE]:
+            names = beside[kind]
+            _write(folder / "splits" / RECORDS[kind], {"names": names, **asdict(kept_of(names, seed))})
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
@@ -160,21 +167,26 @@ def compare(folder: Path, splits: Mapping[str, SampleDataset], console: Console)
 
 def beside(folder: Path, console: Console) -> dict[str, Changes]:
     """Of what was read beside the pictures; nothing where the run is of a version that kept nothing of it."""
-    path = folder / "splits" / READ
+    return {kind: found for kind in RECORDS if (found := recorded(folder, kind, console)) is not None}
+
+
+def recorded(folder: Path, kind: str, console: Console) -> Changes | None:
+    """Of one of RECORDS; None where it is not there, or cannot be read, which is said."""
+    path = folder / "splits" / RECORDS[kind]
     if not os.path.lexists(path):
-        return {}
+        return None
     try:
         content = contained(path)
         names = _names(content)
-        kept = kept_from(BESIDE, {key: content.get(key) for key in Kept.__dataclass_fields__})
+        kept = kept_from(kind, {key: content.get(key) for key in Kept.__dataclass_fields__})
         if not len(kept.sizes) == len(kept.times) == len(names):
             raise ValueError(f"{len(kept.sizes)} sizes for {len(names)} names")
     except (OSError, ValueError, RecursionError) as error:
         console.warn(f"{path} cannot be read ({error}): whether annotations changed since the run began is not known")
-        return {}
+        return None
     found = changes(names, kept, names, names)
     found.new += [name for name, size in zip(names, kept.sizes, strict=True) if size < 0 <= standing(name)[0]]
-    return {BESIDE: found}
+    return found
 
 
 def _names(content: Mapping[str, Any]) -> list[str]:

@@ -130,7 +130,7 @@ def explained(error: BaseException) -> tuple[str, int]:
     if isinstance(error, Stopped):  # on every rank at once
         return str(error), error.exit_code
     if isinstance(error, VisionTLError):
-        return f"error: {error}", error.exit_code
+        return f"error: {error!s}", error.exit_code
     if isinstance(error, OSError) and (error.filename is not None or error.errno in MENDED):
         place = f"{error.filename}: " if error.filename is not None else ""
         return sentence(f"error: {place}{error.strerror}{MENDED.get(error.errno or 0, '')}"), 2

@@ -7,9 +7,10 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 # How names were spelled in visiontl before they followed the libraries: {pattern of a stem: what it is now}
 RESPELLED = {
@@ -20,8 +21,6 @@ RESPELLED = {
 
 # What a name may hold that steers a terminal or turns the direction of writing: only tab and newline are let through
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-# What is no line of ours: those that follow a first one are indented, and do not begin as a first one does
-_FOREIGN = re.compile(r"\n(?!  )|\n(?=\s*(?:error|warning)\b)")
 WIDEST = 1800  # characters of a line of an error
 
 
@@ -30,25 +29,45 @@ def clean(text: str) -> str:
     return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-def sentence(text: str) -> str:
-    """`clean` text in which no name begins a line: a new line is written out where what follows is not indented."""
-    return _FOREIGN.sub(r"\\n", clean(text.rstrip("\n")))
+def sentence(text: str, lines: Iterable[str] = ()) -> str:
+    """`clean` text in one line, below it those of `lines`, indented. A new line within any of them is written out: it
+    is a name's, and could begin a line that looks like ours."""
+    one = clean(text.rstrip("\n")).replace("\n", "\\n")
+    return "\n".join([one, *(f"  {sentence(line)}" for line in lines)])
 
 
 class VisionTLError(Exception):
     """The base of all errors that are the user's to mend. The command line and notebooks print it without a trace.
 
-    Its text is a `sentence` of lines that can be read, whatever the names of files and keys in it hold."""
+    Its text is a `sentence` that can be read, whatever the names of files and keys in it hold. lines: what stands
+    below the sentence, a line each."""
 
     exit_code = 2
 
-    def __init__(self, *said: object):
-        lines = ([shortened(line, WIDEST) for line in sentence(str(one)).split("\n")] for one in said)
-        super().__init__(*("\n".join(one) for one in lines))
+    def __init__(self, *said: object, lines: Iterable[object] = ()):
+        heads = [shortened(sentence(str(one)), WIDEST) for one in said] or [""]
+        heads[-1] = sentence(heads[-1], (shortened(sentence(str(line)), WIDEST - 2) for line in lines))
+        super().__init__(*heads if said else ())
+
+    def __format__(self, spec: str) -> str:
+        """Within another sentence it is one line: `list.csv: 2 errors: one; two`."""
+        head, *below = str(self).split("\n")
+        told = "; ".join(line.strip().removeprefix("- ") for line in below)
+        return format(f"{head}: {told}" if told else head, spec)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From another process as it was: its lines are its own."""
+        return _again, (type(self), self.args, self.__dict__)
 
     def _render_traceback_(self) -> list[str]:
         """What IPython prints in the place of its trace; `%tb` and `%debug` still have that."""
-        return [f"{type(self).__name__}: {self}"]
+        return [f"{type(self).__name__}: {self!s}"]
+
+
+def _again(kind: type[VisionTLError], said: tuple[str, ...], held: Mapping[str, Any]) -> VisionTLError:
+    error = kind.__new__(kind, *said)
+    error.__dict__.update(held)
+    return error
 
 
 class ConfigError(VisionTLError):
@@ -66,13 +85,13 @@ class ConfigError(VisionTLError):
         if count == 1:
             super().__init__(head + shortened(self.problems[0], self.width))
         else:
-            lines = [f"  - {shortened(line, self.width)}" for line in self.problems[: self.shown]]
+            lines = [f"- {shortened(line, self.width)}" for line in self.problems[: self.shown]]
             if count > self.shown:
                 prefix = f"{where}:"
                 others = [line.removeprefix(prefix).split(": ", 2) for line in self.problems[self.shown :]]
                 named = ", ".join(": ".join(parts[:2]).strip() for parts in others)
-                lines.append(f"  - and {count - self.shown} more: {shortened(named, 3 * self.width)}")
-            super().__init__(head + f"{count} errors\n" + "\n".join(lines))
+                lines.append(f"- and {count - self.shown} more: {shortened(named, 3 * self.width)}")
+            super().__init__(head + f"{count} errors", lines=lines)
 
 
 class DataError(VisionTLError):

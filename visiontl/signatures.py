@@ -132,7 +132,9 @@ def settle(described: Any, owner: str, steps: Mapping[str, tuple[Any, tuple[str,
         elif problem := misfit(step, function, arguments):
             problems.append(problem)
     if problems:
-        raise PluginError(f"{owner}: " + (";\n  ".join(problems)))
+        *others, last = problems
+        head, *below = [*(f"{problem};" for problem in others), last]
+        raise PluginError(f"{owner}: {head}", lines=below)
 
 
 def settled(owner: str, field: str, steps: Mapping[str, Any], arguments: tuple[str, ...]) -> Mapping[str, Any]:

@@ -71,7 +71,7 @@ def detector(head: str, name: str = "timm/resnet10t", size: tuple[int, int] = (6
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_head_that_overflows_is_told_from_one_that_finds_nothing(head):
-    made, shown = detector(head).eval(), batch(1, (64, 64))
+    made, shown = detector(head).eval(), batch(1, (64, 64), (64, 64))
     with torch.no_grad():
         for _ in range(2):  # the second pass knows nothing of the first
             assert math.isfinite(require_finite(made(shown))["peak"])

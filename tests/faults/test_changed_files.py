@@ -297,7 +297,7 @@ def test_labels_that_are_read_with_the_samples_are_known(tmp_path):
     assert len(kept["names"]) == 250  # and the list, and no picture
     assert len(kept["hashes"]) == 200
     assert unchanged.beside(run, Console())[unchanged.WITH_SAMPLES] == unchanged.Changes()
-    (tmp_path / "labels/211.txt").write_text("another")
+    (tmp_path / "labels/211.txt").write_text("another one")
     (tmp_path / "all.txt").unlink()
     found = unchanged.beside(run, Console())[unchanged.WITH_SAMPLES]
     assert (found.changed, found.gone) == ([f"{tmp_path}/labels/211.txt"], [f"{tmp_path}/all.txt"])

@@ -10,8 +10,12 @@ import pytest
 import visiontl
 from tests.core.test_stopping import SETTINGS, files, stopped
 from visiontl.errors import CheckpointError, WeightsError
-from visiontl.runs import folders
+from visiontl.kit import memory
+from visiontl.report.console import Console
+from visiontl.report.run import Report
+from visiontl.runs import folders, origin, previews, store, unchanged
 from visiontl.runs.files import write_text
+from visiontl.runs.images import read_images
 from visiontl.testing.case import Case
 
 
@@ -108,3 +112,61 @@ def test_a_pipe_in_place_of_weights_is_refused(tmp_path):
         os.mkfifo(tmp_path / name)
         with pytest.raises(WeightsError, match="is a pipe or a device"):
             read_file(tmp_path / name)
+
+
+def recalled(run):
+    memory.recall_from(run)
+    try:
+        return memory.recalled("masks.npz")
+    finally:
+        memory.recall_from(None)
+
+
+def warned(run):
+    (run / "splits/files.json").write_text(
+        '{"format": 1, "splits": {"train": {"sizes": [], "times": [], "hashes": {}}}}'
+    )
+    console = Console()
+    unchanged.compare(run, {}, console)
+    return console.notes
+
+
+READ = {  # by commands that look at a run which they do not continue
+    "started.json": (origin.origins, []),
+    "splits/train.txt": (lambda run: folders.listed_files(run, "train"), CheckpointError),
+    "splits/val.txt": (lambda run: unchanged.names_in(run / "splits/val.txt"), OSError),
+    "splits/labels.json": (lambda run: unchanged.beside(run, Console()), {}),
+    "cache/masks.npz": (recalled, None),
+    "images-val.csv": (lambda run: read_images(run, "val"), ValueError),
+    "report.json": (lambda run: Report.read(run / "report.json"), CheckpointError),
+    "previews/step-3-0.jpg": (previews.read_previews, []),
+    "scores.json": (lambda run: store.read_json(run, "scores.json"), CheckpointError),
+}
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless"])
+@pytest.mark.parametrize("name", READ)
+def test_what_is_read_of_a_run_is_a_plain_file(tmp_path, name, kind):
+    read, expected = READ[name]
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    if kind == "pipe":
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).symlink_to("/dev/zero")
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.alarm(5)
+    try:
+        if isinstance(expected, type):
+            with pytest.raises(expected, match="plain file"):
+                read(tmp_path)
+        else:
+            assert read(tmp_path) == expected
+    finally:
+        signal.alarm(0)
+
+
+def test_a_list_that_is_a_pipe_is_said_when_a_run_goes_on(tmp_path):
+    (tmp_path / "splits").mkdir()
+    os.mkfifo(tmp_path / "splits/train.txt")
+    (warning,) = warned(tmp_path)
+    assert "plain file" in warning

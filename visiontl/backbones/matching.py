@@ -72,23 +72,26 @@ class LoadReport:
         return self.share.fraction
 
     def __str__(self) -> str:
+        return "\n  ".join(self.lines)
+
+    @property
+    def lines(self) -> list[str]:
+        """A sentence, and what stands below it."""
         if self.source == "none":
-            return "the backbone starts from random weights: nothing pretrained is loaded"
+            return ["the backbone starts from random weights: nothing pretrained is loaded"]
         lines = [f"weights {self.source}: {self.share} of the backbone are loaded"]
         if self.missing:
-            lines.append(f"  missing, and random: {some(self.missing)}")
+            lines.append(f"missing, and random: {some(self.missing)}")
         if self.vital:
-            lines.append(
-                f"  allowed by backbone.strict=false, though it is another network so: {'; '.join(self.vital)}"
-            )
+            lines.append(f"allowed by backbone.strict=false, though it is another network so: {'; '.join(self.vital)}")
         if self.unexpected:
-            lines.append(f"  not used: {some(self.unexpected)}")
+            lines.append(f"not used: {some(self.unexpected)}")
         if self.deeper:
             lines.append(
-                f"  {len(self.deeper)} of those stand in the backbone's own modules, as layers of a larger "
+                f"{len(self.deeper)} of those stand in the backbone's own modules, as layers of a larger "
                 "architecture do: is this file of the backbone that backbone.name says?"
             )
-        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+        return [*lines, *self.notes]
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ def announce_weights(report: LoadReport, console: Console) -> None:
     """What was loaded; a warning where some of the backbone starts at random beside pretrained weights, or
     the file seems to be of a larger architecture."""
     if report.missing or report.deeper:
-        console.warn(str(report))
+        console.warn(report.lines[0], report.lines[1:])
     else:
-        console.say(str(report), keep=True)
+        console.say(report.lines[0], keep=True, lines=report.lines[1:])
 
 
 def announce_layout(layout: Layout, console: Console) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from visiontl.engine.model import Built
 from visiontl.engine.photos import PHOTOS, Opener, as_image
 from visiontl.engine.predictions import short
-from visiontl.errors import clean
+from visiontl.errors import sentence
 from visiontl.kit import depths
 from visiontl.kit.drawing import enlarged, put_lines
 from visiontl.report import inline
@@ -111,10 +111,10 @@ class Predictions(list[Prediction]):
     def __repr__(self) -> str:
         lines = [f"{len(self)} predictions" + (f", {len(self.failed)} photos could not be read" if self.failed else "")]
         for index, one in enumerate(self[:5]):
-            lines.append(f"  {one.file.name if one.file else f'[{index}]'}: {in_line(one)}")
+            lines.append(f"{one.file.name if one.file else f'[{index}]'}: {in_line(one)}")
         if len(self) > 5:
-            lines.append(f"  and {len(self) - 5} more")
-        return clean("\n".join(lines))
+            lines.append(f"and {len(self) - 5} more")
+        return sentence(lines[0], lines[1:])
 
     def _repr_html_(self) -> str:
         tiles: list[str] = []

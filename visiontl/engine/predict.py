@@ -203,7 +203,7 @@ def with_sources(
         try:
             image = as_image(photo, opener)
         except DataError as error:
-            raise DataError(str(error) if given.one else f"photos[{index}]: {error}") from None
+            raise DataError(f"{'' if given.one else f'photos[{index}]: '}{error}") from None
         yield (photo if isinstance(photo, str | Path) else image if index < KEPT else None), image
 
 

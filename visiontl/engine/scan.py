@@ -171,7 +171,7 @@ def readable_data(
     console.say(f"data.on_bad: skip: read {count:,} {plural(count, 'image')} in {time.perf_counter() - began:.0f} s")
     problems = too_many(section, data, bad)
     if problems:
-        raise DataError("\n  ".join(problems))
+        raise DataError(problems[0], lines=problems[1:])
     for name, found in bad.items():
         if found:
             whole = f"{len(scans[name]):,} {plural(len(scans[name]), 'image')}"

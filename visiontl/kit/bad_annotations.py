@@ -38,8 +38,10 @@ class BadAnnotations:
             return []
         if self.on_bad == "error":
             way_out = "task.data.on_bad_annotation=skip leaves such annotations out, counted and named"
-            raise DataError(f"{refusal(where, problems)}; {way_out}" if len(problems) == 1 else
-                            f"{refusal(where, problems)}\n  ({way_out})")  # fmt: skip
+            head, *below = str(refusal(where, problems)).split("\n")
+            if not below:
+                raise DataError(f"{head}; {way_out}")
+            raise DataError(head, lines=[*(line.strip() for line in below), f"({way_out})"])
         bad = count(len(problems), "annotation")
         # a name holds what its file says, so it is made fit for one line
         named = some([told(problem) for problem in problems], 3)

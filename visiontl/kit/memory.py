@@ -20,7 +20,8 @@ def recalled(name: str) -> bytes | None:
     if name in _kept:
         return _kept[name]
     try:
-        return (_place[0] / FOLDER / name).read_bytes() if _place else None
+        found = _place[0] / FOLDER / name if _place else None
+        return found.read_bytes() if found is not None and found.is_file() else None  # a pipe would be waited for
     except OSError:
         return None
 

@@ -45,7 +45,7 @@ def refusal(where: Any, problems: Sequence[str]) -> DataError:
     """One error to raise for all mistakes of a file or data set: the first 8 a line each, the rest counted."""
     if len(problems) == 1:
         return DataError(f"{where}: {problems[0]}")
-    lines = [f"{where}: {len(problems):,} errors", *(f"  - {problem}" for problem in problems[:LINES])]
+    lines = [f"- {problem}" for problem in problems[:LINES]]
     if len(problems) > LINES:
-        lines.append(f"  - and {len(problems) - LINES:,} more")
-    return DataError("\n".join(lines))
+        lines.append(f"- and {len(problems) - LINES:,} more")
+    return DataError(f"{where}: {len(problems):,} errors", lines=lines)

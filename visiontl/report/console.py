@@ -74,16 +74,16 @@ class Console:
         show = display() if main and self.plain and stream is None and not self.quiet else None
         self._lines = None if show is None else LiveLines(show, self._refused)
 
-    def say(self, text: str, keep: bool = False) -> None:
-        """A sentence. keep: also one of the report's notes."""
-        text = sentence(text)
+    def say(self, text: str, keep: bool = False, lines: Sequence[str] = ()) -> None:
+        """A sentence. keep: also one of the report's notes. lines: what stands below it."""
+        text = sentence(text, lines)
         if keep and text not in self.notes:
             self.notes.append(text)
         self.write(text)
 
-    def warn(self, text: str) -> None:
+    def warn(self, text: str, lines: Sequence[str] = ()) -> None:
         """A line that starts with 'warning:'; always one of the report's notes. The same one is printed once."""
-        text = sentence(f"warning: {text.removeprefix('warning: ')}")
+        text = sentence(f"warning: {text.removeprefix('warning: ')}", lines)
         if text not in self.notes:
             self.notes.append(text)
             self._print(text, "yellow")

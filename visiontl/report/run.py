@@ -192,6 +192,8 @@ class Report:
     def read(cls, path: Path) -> Report:
         """A report.json. Raises CheckpointError, naming the file, for one that cannot be read or is none."""
         try:
+            if path.exists() and not path.is_file():  # a pipe would be waited for
+                raise OSError("it is no plain file")
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(f"{path}: cannot be read ({error})") from None

@@ -46,8 +46,8 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Compared], list[str]]:
         found.append(run)
     if len(found) < FEWEST:
         raise CheckpointError(
-            f"{len(found)} of the {len(folders)} folders can be compared, two are needed\n"
-            + "\n".join(f"  - {line}" for line in left_out)
+            f"{len(found)} of the {len(folders)} folders can be compared, two are needed",
+            lines=[f"- {line}" for line in left_out],
         )
     return found, left_out
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +50,16 @@ def _is_record(found: dict[str, Any]) -> bool:
     numbers = all(type(value) is not int or abs(value) < LARGEST for value in found.values())
     halves = any("\ud800" <= char <= "\udfff" for name in found for char in name)  # of pairs, which no font can draw
     return type(step) is int and step >= 0 and isinstance(kind, str) and numbers and not halves
+
+
+def read_text(path: Path) -> str:
+    """A plain file, or a link to one. Raises OSError for a pipe, which would be waited for, and for a device, which may
+    have no end; ValueError for what is not UTF-8."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError("it is no plain file")
+        return file.read().decode("utf-8")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -18,7 +18,7 @@ from visiontl.report.console import Console
 from visiontl.report.run import Report
 from visiontl.runs import origin, store
 from visiontl.runs.environment import LOCK, is_blank
-from visiontl.runs.files import write_text, writing
+from visiontl.runs.files import read_text, write_text, writing
 
 AUTO = "auto"
 FREE = ("run.", "loader.")  # what decides no number: it may change between a run and its continuation
@@ -162,7 +162,7 @@ def listed_files(folder: Path, split: str) -> set[str] | None:
     if not path.exists():
         return None
     try:  # not splitlines, which also ends a line at U+2028 and other characters that names may hold
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_text(path).split("\n")
         return {str(json.loads(line)) for line in lines if line}
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read ({error})") from None

@@ -17,7 +17,7 @@ import numpy as np
 
 from visiontl.kit.cells import marked, unmarked
 from visiontl.report.compared import Answers
-from visiontl.runs.files import write_text
+from visiontl.runs.files import read_text, write_text
 
 
 def images_file(folder: Path, split: str) -> Path:
@@ -59,11 +59,10 @@ def read_images(folder: Path, split: str) -> Answers | None:
     """What `write_images` wrote; None where there is no such file. Raises ValueError for one that is damaged."""
     path = images_file(folder, split)
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.reader(file))
+        lines = list(csv.reader(io.StringIO(read_text(path), newline="")))
     except FileNotFoundError:
         return None
-    except (OSError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read ({error})") from None
     if not lines or lines[0][:1] != ["file"] or any(len(line) != len(lines[0]) for line in lines):
         raise ValueError(

@@ -14,7 +14,7 @@ from visiontl.config.resolve import resolve
 from visiontl.config.schema import Config
 from visiontl.errors import VisionTLError
 from visiontl.report.console import Console
-from visiontl.runs.files import write_text
+from visiontl.runs.files import read_text, write_text
 
 STARTED = "started.json"
 PATHS = ("task.data", "task.data.folder", "backbone.weights", "init")  # keys whose plain words may be paths
@@ -74,7 +74,7 @@ def origins(run: Path) -> list[Path]:
     found: list[Path] = []
     for folder in (run, Path(os.path.abspath(run)).parent):
         try:
-            said = json.loads((folder / STARTED).read_text(encoding="utf-8"))
+            said = json.loads(read_text(folder / STARTED))
             places = [folder / said["from_run"]] if said["from_run"] is not None else []
             places.append(Path(said["folder"]))
         except (OSError, ValueError, LookupError, TypeError, RecursionError):

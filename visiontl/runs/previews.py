@@ -12,7 +12,7 @@ from PIL import Image
 from visiontl.kit.charts import spread
 from visiontl.report.console import Console
 from visiontl.report.items import Pictures
-from visiontl.runs.files import write_text
+from visiontl.runs.files import read_text, write_text
 
 FOLDER = "previews"
 STEPS = 6  # at which a picture is shown
@@ -56,6 +56,8 @@ def read_previews(folder: Path) -> list[Pictures]:
         texts = words[step].get("items")
         text = str(texts[int(index)]) if isinstance(texts, list) and int(index) < len(texts) else ""
         try:
+            if not file.is_file():  # a pipe would be waited for
+                raise OSError("it is no plain file")
             with Image.open(file) as picture:
                 items.append((f"step {int(step)}" + (f": {text}" if text else ""), picture.copy()))
         except (OSError, ValueError, SyntaxError):  # Pillow's words for a file that is damaged
@@ -73,7 +75,7 @@ def read_previews(folder: Path) -> list[Pictures]:
 def _words(file: Path) -> dict[str, Any]:
     """What was said of the pictures of a step; nothing where it is gone, as in a run of an older version."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

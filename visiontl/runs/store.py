@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from visiontl.backbones.matching import not_finite
 from visiontl.errors import CheckpointError
+from visiontl.runs.files import read_text
 
 FORMAT = 1  # raised when an older reader could not read what is written
 MANIFEST = "manifest.json"
@@ -176,7 +177,7 @@ def put_into(model: nn.Module, state: Mapping[str, Tensor], path: Path | None) -
 def read_json(folder: Path, name: str) -> dict[str, Any]:
     """Raises CheckpointError naming a file that cannot be read, or holds something else than keys."""
     try:
-        found = json.loads((folder / name).read_text(encoding="utf-8"))
+        found = json.loads(read_text(folder / name))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder / name}: cannot be read ({error})") from None
     if not isinstance(found, dict):

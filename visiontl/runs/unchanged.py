@@ -17,7 +17,7 @@ from typing import Any
 from visiontl.kit.words import count
 from visiontl.report.console import Console
 from visiontl.runs import labels, opened
-from visiontl.runs.files import write_text
+from visiontl.runs.files import read_text, write_text
 from visiontl.task import SampleDataset
 
 KEPT = "files.json"
@@ -209,7 +209,7 @@ def contained(path: Path) -> dict[str, Any]:
     """A record of ours. Raises ValueError and OSError."""
     if not path.is_file() or path.is_symlink():
         raise ValueError("it is no plain file")
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = json.loads(read_text(path))
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"its format is not {FORMAT}")
     return content
@@ -232,7 +232,7 @@ def kept_from(name: str, given: Any) -> Kept:
 
 def names_in(path: Path) -> list[str]:
     """The names of a split, one JSON string a line (which U+2028 does not end)."""
-    return [str(json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    return [str(json.loads(line)) for line in read_text(path).split("\n") if line]
 
 
 def changes(names: Sequence[str], kept: Kept, now: Sequence[str], places: Sequence[str]) -> Changes:

@@ -117,8 +117,8 @@ def columns(change):
 
 ANY = {"pipe": pipe, "folder": folder, "link": linked, "endless": endless, "a byte": flipped}
 ROWS = {
-    "no keys": resealed(lambda tensors, about: tensors.pop("image") and None),
-    "no rows": resealed(lambda tensors, about: tensors.pop("row") and None),
+    "no keys": resealed(lambda tensors, about: [tensors.pop("image")]),
+    "no rows": resealed(lambda tensors, about: [tensors.pop("row")]),
     "fewer rows": rows(row=lambda one: one[:-1]),
     "a number": rows(row=lambda one: one[0, 0]),
     "wider": rows(row=lambda one: torch.cat([one, one], 1)),
@@ -140,7 +140,7 @@ PICTURES = {
     "other columns": columns(lambda shapes, found: [shapes, [[{"kind": "array", "numpy": "O"} for _ in found[0]]]]),
     "a type that is none": columns(lambda shapes, found: [[{"image": ["load", [3, 64, 64]]}], [[]]]),
     "a shape of text": columns(lambda shapes, found: [["x"], found]),
-    "places beyond the end": resealed(lambda t, about: (t.update(place_of=t["place_of"] + 99), about)[1]),
+    "places beyond the end": resealed(lambda t, about: (t.update({".place_of": t[".place_of"] + 99}), about)[1]),
 }
 CASES = [
     *(("rows", *one) for one in (ANY | ROWS).items()),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from visiontl import DataError
 from visiontl.kit.depths import slices
 from visiontl.kit.headers import possible_sizes
-from visiontl.kit.images import FORMATS, MAX_PIXELS
+from visiontl.kit.images import FORMATS, MAX_PIXELS, without_warnings
 from visiontl.kit.strips import strips
 from visiontl.kit.words import count, some
 
@@ -233,10 +232,7 @@ def open_mask(path: Path, photo: Path | None = None) -> Image.Image:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise DataError(f"{path}: is {'a folder' if path.is_dir() else 'no regular file'}, not a mask")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            opened = Image.open(path, formats=FORMATS)
-        with opened as image:
+        with without_warnings(), Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{path}: more than {MAX_PIXELS:,} pixels; cut it into parts first")
             if photo is not None and image.width * image.height > LARGE:

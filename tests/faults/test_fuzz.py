@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import struct
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from visiontl_segmentation.masks import open_mask
 
 from tests.shared import shared
 from tools.campaigns.fuzz import campaign, shares, table
@@ -17,6 +23,7 @@ from tools.campaigns.fuzzing.mutations import mutate
 from tools.campaigns.fuzzing.readers import READERS, Reader
 from tools.campaigns.fuzzing.workers import Place, attempt
 from visiontl.errors import DataError
+from visiontl.kit.images import open_image
 
 QUICK = (
     *("config", "yolo", "voc", "coco-boxes", "coco-masks", "masks", "pairs", "weights", "hub"),
@@ -113,3 +120,21 @@ def test_what_a_header_says_of_frames_that_nobody_reads_is_no_verdict(tmp_path, 
     place = Place(READERS["images"], tmp_path)
     monkeypatch.setattr(readers.scan, "how_stored", lambda file: (_ for _ in ()).throw(IndexError("no frame")))
     assert workers.judged(place.reader, place.copy) == ("read", "")
+
+
+def test_nothing_is_warned_of_a_picture_in_any_thread(tmp_path):
+    """PNG whose chunk of an animation is wrong and lies behind the pixels, where Pillow meets it in decoding."""
+    photo = tmp_path / "a.png"
+    Image.new("L", (8, 8)).save(photo)
+    content, body = photo.read_bytes(), b"acTL" + bytes(8)
+    wrong = struct.pack(">I", 8) + body + struct.pack(">I", zlib.crc32(body))
+    photo.write_bytes(content[:-12] + wrong + content[-12:])
+    with pytest.warns(UserWarning, match="Invalid APNG"):
+        Image.open(photo).load()
+    with warnings.catch_warnings(record=True) as said, ThreadPoolExecutor(4) as pool:
+        warnings.simplefilter("always")
+        before = list(warnings.filters)
+        found = [*pool.map(open_image, [photo] * 40), *pool.map(open_mask, [photo] * 40)]
+        assert list(warnings.filters) == before
+    assert {one.size for one in found} == {(8, 8)}
+    assert said == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TypeVar
 
 from PIL import Image
 
-from visiontl.kit.images import FORMATS, orientation
+from visiontl.kit.images import FORMATS, orientation, without_warnings
 from visiontl.outlet import say
 
 THREADS = 8  # that read files: they wait for the disk, and decoders let others run
@@ -29,8 +28,7 @@ def in_threads(function: Callable[[T], R], items: Iterable[T], what: str = "") -
     items = list(items)
     found: list[R] = []
     told = time.monotonic()
-    with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
-        warnings.simplefilter("ignore")  # Pillow's name no file; opening the picture tells what matters
+    with without_warnings(), ThreadPoolExecutor(THREADS) as pool:
         for one in pool.map(function, items):
             found.append(one)
             if what and time.monotonic() - told >= BETWEEN and os.environ.get("RANK", "0") == "0":

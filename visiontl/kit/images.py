@@ -75,7 +75,9 @@ BEGINNINGS = {
 }
 SAYS_ORIENTATION = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # in an image's `info`
 
-_WARNINGS = threading.Lock()  # Python's warning filters are shared by all threads
+_lock = threading.Lock()
+_hushed: list[warnings.catch_warnings[Any]] = []  # by the first of the threads that are within `without_warnings`
+_within = 0
 
 
 @cache
@@ -101,21 +103,33 @@ def why_no_image(path: PurePath) -> str:
 
 
 @contextlib.contextmanager
-def _without_warnings() -> Generator[None]:
-    """No warning of Pillow names the file; what matters is checked elsewhere."""
-    with _WARNINGS, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+def without_warnings() -> Generator[None]:
+    """While an image is opened and decoded, in one thread or in several: no warning of Pillow names the file, and what
+    matters is checked elsewhere. Python's filters of warnings are shared by all threads."""
+    global _within
+    with _lock:
+        _within += 1
+        if _within == 1:
+            _hushed.append(warnings.catch_warnings())
+            _hushed[0].__enter__()
+            warnings.simplefilter("ignore")
+    try:
         yield
+    finally:
+        with _lock:
+            _within -= 1
+            if _within == 0:
+                _hushed.pop().__exit__(None, None, None)
 
 
 def _opened(path: str | Path) -> Image.Image:
-    with _without_warnings():
+    with without_warnings():
         return Image.open(path, formats=FORMATS)
 
 
 def _load(image: Image.Image) -> None:
-    """The pixels. TIFF's decoder warns of its tags and their EXIF."""
-    with _without_warnings() if image.format == "TIFF" else contextlib.nullcontext():
+    """The pixels. Decoders warn of TIFF's tags, of EXIF, and of what PNG says behind its pixels."""
+    with without_warnings():
         image.load()
 
 
@@ -123,7 +137,7 @@ def orientation(image: Image.Image) -> int:
     """What EXIF says of an image, 1 to 8; 1, upright, too where it says nothing, what is no orientation, or where it
     is damaged."""
     try:
-        with _without_warnings():
+        with without_warnings():
             said = image.getexif().get(ORIENTATION, 1)
         return int(said) if said in UPRIGHT else 1
     except Exception:  # Pillow's parser raises many kinds

@@ -37,6 +37,7 @@ CORE = (
     "visiontl.backbones",
     "visiontl.commands",
     "visiontl.freezing.policies",
+    "visiontl.freezing.surgical",
 )  # always registered, under their module names
 
 HOOKS = tuple(sorted(name for name in vars(hookspecs) if name.startswith("visiontl_")))

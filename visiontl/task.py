@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from visiontl.errors import PluginError
-from visiontl.report.items import ExplainStep, MistakesStep, ProbeStep
+from visiontl.report.items import ExplainStep, MistakesStep, ProbeStep, TeachStep
 from visiontl.signatures import arguments_of, check_fields, settle, settled
 
 if TYPE_CHECKING:
@@ -265,6 +265,7 @@ STEPS: Mapping[str, type] = {
     "explain": ExplainStep,
     "probe": ProbeStep,
     "refuse": RefuseStep,
+    "teach": TeachStep,
     "example": ExampleStep,
     "check": CheckStep,
 }  # the fields of Task that are functions
@@ -331,6 +332,7 @@ class Task:
     explain_options: type[BaseModel] | None = None
     probe: ProbeStep | None = None
     refuse: RefuseStep | None = None
+    teach: TeachStep | None = None
     example: ExampleStep | None = None
     small: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Values of its config with which the task trains on its example in a second; conformance checks use them."""

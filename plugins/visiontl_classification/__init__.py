@@ -23,6 +23,7 @@ TASK = Task(
     draw=lazy("visiontl_classification.predictions:draw"),
     report=lazy("visiontl_classification.charts:report"),
     mistakes=lazy("visiontl_classification.explain:mistakes"),
+    teach=lazy("visiontl_classification.losses:teach"),
     explain=lazy("visiontl_classification.explain:explain"),
     explain_options=ExplainOptions,
     probe=lazy("visiontl_classification.data:probe"),

@@ -54,3 +54,12 @@ def class_weights(cfg: ClassificationConfig, meta: Mapping[str, Any]) -> Tensor 
     else:
         balanced = counts.sum() / ((counts > 0).sum() * counts.clamp(min=1))
     return torch.where(counts > 0, balanced, 1.0).float()
+
+
+def teach(
+    cfg: ClassificationConfig, outputs: Mapping[str, Tensor], batch: Mapping[str, Any], meta: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """The logits (B, K); of images with one class each beside their labels, (B,) or, where they are mixed, (B, K)."""
+    if cfg.labels == "multi":
+        return {"binary": outputs["logits"]}
+    return {"logits": outputs["logits"], "label": batch["label"].to(outputs["logits"].device)}

@@ -24,6 +24,7 @@ TASK = Task(
     options=PredictOptions,
     report=lazy("visiontl_face.charts:report"),
     mistakes=lazy("visiontl_face.explain:mistakes"),
+    teach=lazy("visiontl_face.losses:teach"),
     explain=lazy("visiontl_face.explain:explain"),
     explain_options=ExplainOptions,
     probe=lazy("visiontl_face.data:probe"),

@@ -24,6 +24,7 @@ TASK = Task(
     draw=lazy("visiontl_segmentation.drawing:draw"),
     report=lazy("visiontl_segmentation.charts:report"),
     mistakes=lazy("visiontl_segmentation.explain:mistakes"),
+    teach=lazy("visiontl_segmentation.losses:teach"),
     explain=lazy("visiontl_segmentation.explain:explain"),
     explain_options=ExplainOptions,
     probe=lazy("visiontl_segmentation.data:probe"),

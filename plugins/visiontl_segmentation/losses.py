@@ -140,3 +140,10 @@ def lovasz_of_image(shares: Tensor, target: Tensor) -> Tensor:
     jaccard = 1 - intersection / union  # (C, N): algorithm 1 of the paper
     steps = torch.cat([jaccard[:, :1], jaccard[:, 1:] - jaccard[:, :-1]], 1)
     return (errors * steps).sum(1).mean()
+
+
+def teach(
+    cfg: SegmentationConfig, outputs: Mapping[str, Any], batch: Mapping[str, Any], meta: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """The logits of each pixel (B, K, H, W), and which pixels have a label (B, H, W)."""
+    return {"logits": outputs["logits"], "valid": batch["mask"] != IGNORED}

@@ -30,6 +30,7 @@ CHAIN = [
         "search": "which settings, which backbone: many short runs, or features",
     },
     {"engine": "from a config to a trained model, and what it says of images"},
+    {"methods": "what training adds to a task's own loss, and to its backbone's layers"},
     {"runs": "what a run leaves on disk"},
     {"config": "from text to a validated run"},
     {"plugins": "who offers what"},

@@ -95,7 +95,8 @@ class FreezeConfig(Section):
     policy: PolicyValue = Field(
         default="none",
         description="none | all (linear probe) | {first: n} | {until: stage} | {gradual: k epochs} | "
-        "{schedule: {0: all, 1: stage, 3: none}} | norm_and_bias | a plugin's",
+        "{schedule: {0: all, 1: stage, 3: none}} | norm_and_bias | "
+        "{only: [stage, ...]} | {lp_ft: k epochs} | {auto: stages} | {lora: {rank: 8}} | a plugin's",
     )
     norm_stats: Literal["train", "fixed"] = Field(
         default="train", description="fixed: batch norm statistics of the backbone never move, in no stage"
@@ -135,6 +136,70 @@ class EmaConfig(Section):
     decay: float = Field(default=0.999, gt=0, lt=1, description="per optimizer update, warmed up as (1 + n) / (10 + n)")
 
 
+class L2SpConfig(Section):
+    """Weights stay near those of the start."""
+
+    alpha: FiniteFloat = Field(default=0.1, ge=0, description="pull of the backbone's weights to those of the start")
+    beta: FiniteFloat = Field(default=0.01, ge=0, description="pull of all other weights to 0")
+
+
+class DeltaConfig(Section):
+    """Feature maps stay near those of the start."""
+
+    weight: FiniteFloat = Field(default=0.01, gt=0, description="of the distance in the loss")
+    levels: list[int] | None = Field(
+        default=None, description="pyramid levels, 0 the finest, -1 the deepest; null: all of the backbone's"
+    )
+
+
+class BssConfig(Section):
+    """Weak directions of a batch's features shrink."""
+
+    weight: FiniteFloat = Field(default=0.001, gt=0, description="of the penalty in the loss")
+    count: int = Field(default=1, ge=1, description="of the smallest singular values of a batch's features")
+
+
+class CoTuningConfig(Section):
+    """The pretrained classifier goes on to see in an image what images of its class looked like to it at the start."""
+
+    weight: FiniteFloat = Field(default=1.0, gt=0, description="of the pretrained classifier's cross entropy")
+
+
+class TeacherConfig(Section):
+    """Another model whose answers, feature maps, or both are learned from."""
+
+    model: str = Field(description="a run of the same task: its folder; or a backbone's name, which has maps alone")
+    weights: str = Field(default="default", description="of a backbone, as backbone.weights")
+    answers: FiniteFloat = Field(
+        default=1.0, ge=0, description="weight of the distance of answers: of softened logits, or of embeddings"
+    )
+    temperature: FiniteFloat = Field(default=4.0, gt=0, description="by which logits are divided")
+    maps: FiniteFloat = Field(default=0.0, ge=0, description="weight of the distance of attention maps")
+    levels: list[int] | None = Field(
+        default=None, description="pyramid levels of the maps, 0 the finest, -1 the deepest; null: all"
+    )
+
+
+class MethodConfig(Section):
+    """What training adds to the task's own loss; each part is off at null and on at {}, with its defaults."""
+
+    l2_sp: L2SpConfig | None = Field(
+        default=None, description="{alpha: 0.1, beta: 0.01}: weights stay near those of the start"
+    )
+    delta: DeltaConfig | None = Field(
+        default=None, description="{weight: 0.01}: the backbone's feature maps stay near those of the start"
+    )
+    bss: BssConfig | None = Field(
+        default=None, description="{weight: 0.001}: weak directions of a batch's features shrink"
+    )
+    co_tuning: CoTuningConfig | None = Field(
+        default=None, description="{weight: 1.0}: the pretrained classifier learns what your classes look like to it"
+    )
+    teacher: TeacherConfig | None = Field(
+        default=None, description="{model: RUN}: another model's answers, feature maps or both are learned from"
+    )
+
+
 class TrainConfig(Section):
     epochs: int = Field(
         default=10, ge=0, le=100_000, description="passes over the training split; 0 evaluates the model as it is built"
@@ -150,6 +215,11 @@ class TrainConfig(Section):
         default="auto", description="memory layout; auto: on for conv nets, printed"
     )
     compile: bool = Field(default=False, description="torch.compile the model")
+    recompute: bool = Field(
+        default=False,
+        description="activation checkpointing: the backbone's blocks compute again what their gradients need; the same "
+        "bits, less memory, more time",
+    )
     ema: EmaConfig | None = Field(
         default=None, description="{decay: 0.999}: average the weights; best and model/ hold the average"
     )
@@ -283,6 +353,7 @@ class Config(Section):
     freeze: FreezeConfig = Field(default_factory=FreezeConfig)
     optim: OptimConfig = Field(default_factory=OptimConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
+    method: MethodConfig = Field(default_factory=MethodConfig)
     features: FeaturesConfig = Field(default_factory=FeaturesConfig)
     loader: LoaderConfig = Field(default_factory=LoaderConfig)
     run: RunConfig = Field(default_factory=RunConfig)

@@ -14,12 +14,15 @@ from visiontl import plugins
 from visiontl.config.resolve import Resolved
 from visiontl.config.write import to_yaml
 from visiontl.engine import folds, scan
+from visiontl.engine.adapting import adapt
 from visiontl.engine.announcements import announce_data, announce_layout, announce_phases
 from visiontl.engine.caching import make_caches, probe_batch
+from visiontl.engine.deciding import pace, policy_of
 from visiontl.engine.device import Placement, current_device, place
 from visiontl.engine.ema import Ema
 from visiontl.engine.feature_cache import FeatureCache
 from visiontl.engine.init import warm_start
+from visiontl.engine.method import method_of
 from visiontl.engine.model import Built
 from visiontl.engine.optim import make_optimizer
 from visiontl.engine.order import Orders, fetched
@@ -30,6 +33,7 @@ from visiontl.freezing.layout import Layout, make_layout, phases, table, trainab
 from visiontl.freezing.policies import Mode
 from visiontl.freezing.rates import stage_rates
 from visiontl.kit import memory
+from visiontl.methods.terms import Method
 from visiontl.processes import ranks
 from visiontl.processes.seeds import INIT, mix, seeded
 from visiontl.report.console import Console
@@ -57,6 +61,7 @@ class Run:
     layout: Layout
     phases: list[tuple[int, dict[str, Mode]]]
     optimizer: Optimizer
+    method: Method
     total: int
     caches: Mapping[str, FeatureCache]
     ema: Ema | None
@@ -76,10 +81,11 @@ class Run:
         """The model that is evaluated and exported: the average, where there is one."""
         return self.built.averaged(self.ema.model) if self.ema else self.built
 
-    def trainability(self, modes: Mapping[str, Mode]) -> list[StageRow]:
-        """The table of a phase: a row per stage, and one for the head."""
-        section = self.resolved.config.optim
-        rates = stage_rates(self.layout.stages, section.lr, section.backbone_scale, section.layer_decay)
+    def trainability(self, modes: Mapping[str, Mode], epoch: int) -> list[StageRow]:
+        """The table of the phase that begins at an epoch: a row per stage, and one for the head."""
+        optim = self.resolved.config.optim
+        lr = optim.lr * pace(self.resolved, epoch)
+        rates = stage_rates(self.layout.stages, lr, optim.backbone_scale, optim.layer_decay)
         return table(self.layout, modes, rates)
 
 
@@ -113,10 +119,11 @@ def begin(resolved: Resolved, console: Console) -> tuple[Built, Data, bool]:
     if found.train is None:
         raise DataError("the data has no train split; `visiontl evaluate` measures without training")
     found = folds.readable_data(resolved.config.data, resolved.task, built.resolved.cfg, found, console)
-    if newest is None:
-        return built, found, warm_start(built, console)
-    load_model_state(built.model, store.read_tensors(newest, "model.safetensors"), newest / "model.safetensors")
-    return built, found, True
+    complete = newest is not None or warm_start(built, console)
+    adapt(built, console)
+    if newest is not None:
+        load_model_state(built.model, store.read_tensors(newest, "model.safetensors"), newest / "model.safetensors")
+    return built, found, complete
 
 
 # ---------------------------------------------------------------- arrange: what of it trains, when, how fast, on what
@@ -137,16 +144,17 @@ def arrange(built: Built, found: Data, complete: bool, console: Console, limit: 
     announce_layout(layout, console)
 
     # what trains when
-    policy = plugins.policy(config.freeze.policy)
+    policy = policy_of(accelerator, built, found, orders, layout, console)
     planned = phases(policy, section.epochs, layout)
     announce_phases(planned, layout, getattr(policy, "edges", ()), section.epochs, console)
     ever = {name for _, modes in planned for name in trainable(layout, modes)}
     optimizer = make_optimizer(config.optim, built.model, layout, ever, accelerator.device)
+    method = method_of(accelerator, built, found, ever, probed, console)
 
     # what never changes is computed once
     frozen = len(planned) == 1 and all(mode == "frozen" for mode in planned[0][1].values())
     caches = {}
-    if frozen and config.features.cache != "off" and section.epochs > 0:
+    if frozen and config.features.cache != "off" and section.epochs > 0 and not method.needs_images:
         caches = make_caches(placement, built, found, probed, console)
     complete = complete or ranks.on_main(lambda: newest_checkpoint(config.resume) is not None)
     if built.resolved.task.start is not None and not complete:
@@ -161,6 +169,7 @@ def arrange(built: Built, found: Data, complete: bool, console: Console, limit: 
         layout=layout,
         phases=planned,
         optimizer=optimizer,
+        method=method,
         total=total if limit is None else min(total, limit),
         caches=caches,
         ema=Ema(built.model, section.ema.decay) if section.ema else None,

@@ -115,7 +115,7 @@ def report_of(
     training = Training(
         policy=policies.describe(run.resolved.config.freeze.policy),
         cached_features=sorted(run.caches),
-        trainability=[PhaseRows(epoch=epoch, rows=run.trainability(modes)) for epoch, modes in run.phases],
+        trainability=[PhaseRows(epoch=epoch, rows=run.trainability(modes, epoch)) for epoch, modes in run.phases],
         steps=progress.step,
         best=None if progress.best is None else Best(**progress.best),
         scores_at_start=progress.start or {},

@@ -17,12 +17,15 @@ from torch import nn
 from visiontl import __version__
 from visiontl.config.resolve import ranked
 from visiontl.config.write import config_hash
+from visiontl.engine import deciding
+from visiontl.engine.adapting import write_adapter
 from visiontl.engine.given import through_json
 from visiontl.engine.model import export
 from visiontl.engine.prepare import Run
 from visiontl.engine.state import read_state, require_end, require_fit
 from visiontl.engine.wrapping import load_model_state, load_optimizer_state, model_state, optimizer_state
 from visiontl.errors import CheckpointError
+from visiontl.methods.lora import merged, unmerged
 from visiontl.processes import ranks
 from visiontl.runs import folders, store, unchanged
 from visiontl.task import Data
@@ -99,6 +102,7 @@ def write_checkpoint(run: Run, progress: Progress) -> None:
         "config_hash": config_hash(run.resolved),
         "data_fingerprint": fingerprint(run.data),
         "preprocessing": run.built.backbone.spec.to_json(),
+        "method": run.method.started,
     }
     files: dict[str, store.Content] = {
         "model.safetensors": model_state(run.built.model),
@@ -118,7 +122,8 @@ def conditions(run: Run) -> dict[str, Any]:
 
 def write_best(run: Run, scores: Mapping[str, Any] | None) -> None:
     """Export the weights that count as `model/` and `checkpoints/best`. scores: theirs on val."""
-    export(run.folder / "model", run.built, model_state(run.kept.model), scores)
+    export(run.folder / "model", run.built, merged(run.kept.model, model_state(run.kept.model)), scores)
+    write_adapter(run.folder, run.kept)
     write_twin(run)
 
 
@@ -135,6 +140,7 @@ def write_twin(run: Run) -> None:
 def resume(run: Run) -> Progress:
     """Where an unfinished run was, or the beginning. The newest checkpoint that verifies is taken."""
     fresh = Progress(due=run.resolved.config.train.evaluate_start)
+    ranks.on_main(lambda: deciding.keep(run.folder, run.resolved, run.phases[0][1]))
     splits, seed = run.data.splits(), run.resolved.config.train.seed
     if run.resolved.config.resume is None:
         ranks.on_main(lambda: say_space(run))
@@ -200,6 +206,7 @@ def require_same_run(run: Run, folder: Path, state: Mapping[str, Any]) -> None:
                 f"{folder}: the run had {key} {state[key]}, here it would be {value}, which is not the same run; "
                 f"resume it as it was begun, or start a new one from its weights: init={run.folder}"
             )
+    run.method.require_started(folder, state.get("method", {}))
 
 
 def load_best(run: Run, model: nn.Module) -> None:
@@ -207,7 +214,7 @@ def load_best(run: Run, model: nn.Module) -> None:
     if not best_is_whole(run):
         raise CheckpointError(f"{run.folder / 'model'}: the best weights were damaged while the run went on")
     file = run.folder / "model" / "model.safetensors"
-    load_model_state(model, store.read_tensors(file.parent, file.name), file)
+    load_model_state(model, unmerged(model, store.read_tensors(file.parent, file.name)), file)
 
 
 def best_is_whole(run: Run) -> bool:

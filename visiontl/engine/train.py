@@ -18,6 +18,7 @@ from visiontl.engine import loader
 from visiontl.engine.announcements import announce_phase, warn_of_no_loss
 from visiontl.engine.best import judge, judged, patience_is_over, say_worth, split_rows
 from visiontl.engine.collated import collate_once
+from visiontl.engine.deciding import pace
 from visiontl.engine.device import current_device, to_device
 from visiontl.engine.example import with_example
 from visiontl.engine.feature_cache import split_batches
@@ -86,7 +87,6 @@ def train(
 def fit(run: Run) -> Ledger:
     """The loop. Everything random in update `step` is a function of (seed, step, rank) or (seed, epoch, id)."""
     config, section = run.resolved.config, run.resolved.config.train
-    task, cfg, meta = run.resolved.task, run.resolved.cfg, run.built.meta
     model, optimizer, accelerator = run.built.model, run.optimizer, run.accelerator
     rank, world, device = ranks.rank(), ranks.world(), accelerator.device
     evaluate_every = in_steps(section.evaluate_every, run.steps_per_epoch)
@@ -125,7 +125,7 @@ def fit(run: Run) -> Ledger:
             # ------------------------------------------------------ update: gradients in micro-batches, then one step
             group = run.orders(epoch).group(local)
             images = images_of(group)
-            factor = lr_factor(config.optim, step, run.total, run.steps_per_epoch)
+            factor = lr_factor(config.optim, step, run.total, run.steps_per_epoch) * phase.pace
             set_lr(optimizer, factor)
             loss = torch.zeros((), device=device)  # (), of this rank
             for index, (micro, batch) in enumerate(zip(group, divisors(batches, group), strict=True)):
@@ -138,7 +138,7 @@ def fit(run: Run) -> Ledger:
                 with nullcontext() if last else accelerator.no_sync(phase.wrapped):
                     with cached:
                         outputs = phase.wrapped(batch)
-                    losses = task.loss(cfg, outputs, batch, meta)
+                    losses = run.method.losses(run.resolved, outputs, batch)
                     share = len(micro[rank]) * world / images  # ranks are averaged by DDP; samples must be
                     part = losses["loss"] if share == 1 else losses["loss"] * share
                     # Accelerate's own divides by 1 first; without a scaler that is all it does besides
@@ -207,12 +207,13 @@ def fit(run: Run) -> Ledger:
 
 @dataclass(frozen=True)
 class Phase:
-    """The model between two changes of what is frozen. chosen: the parameters that train."""
+    """The model between two changes of what is frozen. chosen: the parameters that train; pace: of all their rates."""
 
     modes: Mapping[str, Mode]
     wrapped: Any
     optimizer: Any
     chosen: list[nn.Parameter]
+    pace: float
 
 
 def begin_phase(run: Run, epoch: int) -> Phase:
@@ -221,10 +222,10 @@ def begin_phase(run: Run, epoch: int) -> Phase:
     first, modes = max((phase for phase in run.phases if phase[0] <= epoch), key=lambda phase: phase[0])
     set_gradients(built.model, trainable(run.layout, modes))
     set_training(built.model, built.backbone, modes, config.freeze.norm_stats)
-    announce_phase(run.trainability(modes), first, run.console)
+    announce_phase(run.trainability(modes, first), first, run.console)
     wrapped, prepared = wrap(run.accelerator, built.model, run.optimizer, config.train.compile)
     parameters = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
-    return Phase(modes, wrapped, prepared, [parameter for parameter in parameters if parameter.requires_grad])
+    return Phase(modes, wrapped, prepared, [one for one in parameters if one.requires_grad], pace(run.resolved, first))
 
 
 def training_batches(run: Run, start: int) -> Iterator[dict[str, Any]]:

@@ -15,6 +15,7 @@ from visiontl.freezing.policies import Mode, Policy
 from visiontl.report.run import StageRow
 
 HEAD = "head"  # everything of the model that is not the backbone
+ADAPTER = ("lora_A", "lora_B")  # parameters of a low-rank adapter, in the layer that it adapts
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Layout:
 
     stages: the backbone's stages that the loss reads, stem first.
     members: stage (or "head") -> names of the parameters that can ever train.
-    light: those of the backbone's that norm_and_bias trains: of norm layers, and biases.
+    light: those of the backbone's that norm_and_bias trains: of norm layers, and biases; with adapters these instead.
     sizes: {name: number of values} of all members.
     totals: {stage: number of values}, of all the backbone's stages in order, and of the head's members.
     unread: names of backbone and head parameters that the loss does not read; never trainable.
@@ -78,8 +79,9 @@ def make_layout(model: nn.Module, backbone: Backbone, read: set[str]) -> Layout:
     totals[HEAD] = sum(sizes[name] for name in members[HEAD])
     stages = tuple(stage for stage in backbone.stages if members[stage])
     kept = {stage: tuple(members[stage]) for stage in (*stages, HEAD)}
-    biases = {name for name, _ in backbone.named_parameters() if name.rpartition(".")[2].endswith("bias")}
-    light = frozenset(prefix + name for name in biases | norm_parameters(backbone))
+    names = [name for name, _ in backbone.named_parameters()]
+    small = ADAPTER if any(name.endswith(ADAPTER) for name in names) else ("bias",)
+    light = frozenset(prefix + name for name in norm_parameters(backbone).union(n for n in names if n.endswith(small)))
     return Layout(stages, kept, light, sizes, totals, tuple(unread), tuple(fixed))
 
 

@@ -114,3 +114,13 @@ class ExplainStep(Protocol):
     def __call__(
         self, cfg: Any, model: Any, batch: dict[str, Any], meta: Mapping[str, Any], options: Any, /
     ) -> Scalar: ...
+
+
+class TeachStep(Protocol):
+    """What of the outputs in training mode another model of the task can teach: "logits" (B, K, ...) of one class of K,
+    "binary" (B, K, ...) logits of K answers, "embedding" (B, d). Beside them "valid" (B, ...) bool: the places that
+    count; "label" (B,) or (B, K): the image's class, or its share of each."""
+
+    def __call__(
+        self, cfg: Any, outputs: Any, batch: dict[str, Any], meta: Mapping[str, Any], /
+    ) -> Mapping[str, Any]: ...

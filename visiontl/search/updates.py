@@ -50,7 +50,6 @@ def losses(run: Run, factors: Iterable[float]) -> Iterator[float]:
     are not worth going on with then.
     """
     section, device = run.resolved.config.train, run.accelerator.device
-    task, cfg, meta = run.resolved.task, run.resolved.cfg, run.built.meta
     with speaking(Manner(quiet=True, stream=sys.stderr)):
         phase = begin_phase(run, 0)
     batches = training_batches(run, 0)
@@ -67,7 +66,7 @@ def losses(run: Run, factors: Iterable[float]) -> Iterator[float]:
             seed_generators(mix(section.seed, STEP, step, 0, index), device)
             with cached:
                 outputs = phase.wrapped(batch)
-            found = task.loss(cfg, outputs, batch, meta)
+            found = run.method.losses(run.resolved, outputs, batch)
             part = found["loss"] * (len(micro[0]) / images)
             run.accelerator.backward(part)
             total += float(part.detach())

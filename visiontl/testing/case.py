@@ -39,11 +39,13 @@ SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Case:
-    """task: a task's name; folder: where example data and runs go; section: more keys of its `task:` section."""
+    """task: a task's name; folder: where example data and runs go; section: more keys of its `task:` section;
+    settings: overrides of every run."""
 
     task: str
     folder: Path
     section: Mapping[str, Any] = field(default_factory=dict)
+    settings: Sequence[str] = ()
 
     def resolved(self, *overrides: str) -> Resolved:
         config = {
@@ -51,7 +53,7 @@ class Case:
             **SETTINGS,
             "run": {"folder": str(self.folder / "runs")},
         }
-        return with_example(resolve(config, overrides), Console(main=False))
+        return with_example(resolve(config, (*self.settings, *overrides)), Console(main=False))
 
     def refusal(self, policy: str) -> str | None:
         """Why the task refuses a freeze policy, as a config writes it, or None."""

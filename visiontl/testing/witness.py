@@ -150,7 +150,7 @@ def frozen_names(run: Run, modes: Mapping[str, str]) -> set[str]:
     """Parameters and buffers of the model that must keep their bits in a phase.
 
     Derived from names and shapes, not by the functions that the engine freezes with. Under norm_and_bias: all
-    weights of two or more dimensions, and norm statistics.
+    weights of two or more dimensions but those of adapters, and norm statistics.
     """
     prefix = backbone_prefix(run.built.model, run.built.backbone)
     names = {*run.layout.unread, *run.layout.fixed}
@@ -161,6 +161,7 @@ def frozen_names(run: Run, modes: Mapping[str, str]) -> set[str]:
         mode = modes.get(stage, "frozen") if stage else "frozen"  # no stage: mean and deviation of the images
         statistics = name.endswith(("running_mean", "running_var", "num_batches_tracked"))
         fixed = statistics and run.resolved.config.freeze.norm_stats == "fixed"
-        if mode == "frozen" or fixed or (mode == "norm_and_bias" and (statistics or tensor.ndim > 1)):
+        weights = tensor.ndim > 1 and not name.endswith(("lora_A", "lora_B"))
+        if mode == "frozen" or fixed or (mode == "norm_and_bias" and (statistics or weights)):
             names.add(name)
     return names

@@ -24,7 +24,7 @@ from visiontl.search import candidates as choosing
 from visiontl.search import ranking as ranks_of
 from visiontl.search import settling
 from visiontl.search.candidates import Candidate, Wanted, candidates
-from visiontl.search.features import background, box_rows, fold_names, pixel_rows
+from visiontl.search.features import background, box_rows, by_class, fold_names, pixel_rows
 from visiontl.search.probing import (
     Table,
     evidence,
@@ -207,6 +207,18 @@ def test_images_of_a_group_are_left_out_together_unless_groups_are_the_classes()
     assert fold_names(scenes, y, owner) == scenes.groups
     people = Named([f"person {i % 6}" for i in range(24)])
     assert fold_names(people, torch.arange(24) % 6, owner) == people.names
+
+
+def test_each_class_is_dealt_out_over_the_folds_by_names_alone():
+    y, owner = torch.tensor([0] * 31 + [1] * 17 + [2] * 5), torch.arange(53)
+    names = [f"{i}.jpg" for i in range(53)]
+    place = by_class(names, y, owner)
+    for label in range(3):
+        counts = torch.bincount(place[y == label], minlength=5)
+        assert int(counts.max() - counts.min()) <= 1
+    mixed = torch.randperm(53, generator=torch.Generator().manual_seed(0))
+    again = by_class([names[i] for i in mixed.tolist()], y[mixed], owner)
+    assert torch.equal(again, place[mixed])
 
 
 # ---------------------------------------------------------------------------------------------------------- candidates

@@ -235,8 +235,23 @@ def table_of(gathered: Gathered, split: SampleDataset) -> Table:
         y = torch.unique(y, return_inverse=True)[1]
         if int(y.max()) < 1:
             raise DataError("all labels of the images that were read are the same; a ranking needs two classes")
-    place = torch.tensor(folds(fold_names(split, y, owner), FOLDS))
+    names = fold_names(split, y, owner)
+    if gathered.kind == "image" and y.ndim == 1 and names is split.names and len(set(names)) == len(names):
+        place = by_class(names, y, owner)
+    else:
+        place = torch.tensor(folds(names, FOLDS))
     return Table(x, y, owner, place[owner], gathered.kind != "image")
+
+
+def by_class(names: Sequence[str], y: Tensor, owner: Tensor) -> Tensor:
+    """(N,) part of each image, every class dealt out evenly: else a fold that leaves out many of a class makes that
+    one rare in the others, and features that know nothing score below chance."""
+    order = folds(names, len(names))  # a number for each name that only hangs on the names
+    labels = dict(zip(owner.tolist(), y.tolist(), strict=True))
+    dealt = sorted(range(len(names)), key=lambda id: (labels.get(id, -1), order[id]))
+    place = torch.empty(len(names), dtype=torch.long)
+    place[torch.tensor(dealt)] = torch.arange(len(names)) % FOLDS
+    return place
 
 
 def fold_names(split: SampleDataset, y: Tensor, owner: Tensor) -> Sequence[str]:

@@ -103,6 +103,8 @@ def opened(resolved: Resolved, candidate: Candidate) -> Opened:
     changes: dict[str, Any] = {"backbone.name": candidate.name, "backbone.weights": candidate.weights, "init": None}
     if not candidate.own:
         changes["backbone.preprocessing"] = {}
+    if candidate.random:  # what random features differ in from photo to photo is below bf16's rounding
+        changes["train.precision"] = "fp32"
     changed = resolve(resolved, [changes])
     with speaking(Manner(quiet=True)):
         console = Console(main=False)

@@ -145,8 +145,7 @@ def page(records: list[dict[str, Any]]) -> str:
         f"{records[-1]['date']}. "
         "The configs are in [tools/rankings](../../tools/rankings). The interval of tau counts the number of backbones "
         "alone (Fieller, Hartley and Pearson 1957): six are few, so it is wide. The runs are short and most have one "
-        "seed: on hymenoptera one photo of val is 0.007, so neighbors in the table are not told apart. Random features "
-        "score below chance where the classes that a fold leaves out are the rarer ones of the rest.",
+        "seed: on hymenoptera one photo of val is 0.007, so neighbors in the table are not told apart.",
         *([f"Not measured yet: {', '.join(left)}."] if (left := lacking(records)) else []),
         "",
     ]

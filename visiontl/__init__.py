@@ -41,6 +41,7 @@ _PLACES = {
     "ImageSpec": "visiontl.spec",
     "OriginalHead": "visiontl.backbone",
     "Weights": "visiontl.entry",
+    "Export": "visiontl.export",
     "Section": "visiontl.config.schema",
     "Figure": "visiontl.report.items",
     "Table": "visiontl.report.items",
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from visiontl.engine.train import train
     from visiontl.entry import BackboneEntry, Weights
     from visiontl.errors import BackboneError, ConfigError, DataError, TrainingError, VisionTLError
+    from visiontl.export import Export
     from visiontl.hookspecs import hookimpl
     from visiontl.plugins import find_task
     from visiontl.processes.ranks import all_gather

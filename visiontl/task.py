@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from visiontl.errors import PluginError
+from visiontl.export import ExportStep
 from visiontl.report.items import ExplainStep, MistakesStep, ProbeStep, TeachStep
 from visiontl.signatures import arguments_of, check_fields, settle, settled
 
@@ -84,11 +85,8 @@ class Data:
 
 
 class DataStep(Protocol):
-    """The splits of the data set.
-
-    meta: None in training; given when evaluating elsewhere, and class order then comes from it.
-    Raises DataError, naming the file or folder, for data that cannot be used.
-    """
+    """The splits of the data set. meta: None in training; given when evaluating elsewhere, and class order then comes
+    from it. Raises DataError, naming the file or folder, for data that cannot be used."""
 
     def __call__(self, cfg: Any, spec: ImageSpec, meta: Meta | None, /) -> Data: ...
 
@@ -264,6 +262,7 @@ STEPS: Mapping[str, type] = {
     "mistakes": MistakesStep,
     "explain": ExplainStep,
     "probe": ProbeStep,
+    "export": ExportStep,
     "refuse": RefuseStep,
     "teach": TeachStep,
     "example": ExampleStep,
@@ -331,6 +330,7 @@ class Task:
     explain: ExplainStep | None = None
     explain_options: type[BaseModel] | None = None
     probe: ProbeStep | None = None
+    export: ExportStep | None = None
     refuse: RefuseStep | None = None
     teach: TeachStep | None = None
     example: ExampleStep | None = None

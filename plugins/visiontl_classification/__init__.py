@@ -27,6 +27,7 @@ TASK = Task(
     explain=lazy("visiontl_classification.explain:explain"),
     explain_options=ExplainOptions,
     probe=lazy("visiontl_classification.data:probe"),
+    export=lazy("visiontl_classification.exporting:export"),
     check=lazy("visiontl_classification.checks:check"),
     example=lazy("visiontl_classification.example:example"),
     samples={

@@ -27,6 +27,7 @@ TASK = Task(
     explain=lazy("visiontl_detection.explain:explain"),
     explain_options=ExplainOptions,
     probe=lazy("visiontl_detection.data:probe"),
+    export=lazy("visiontl_detection.exporting:export"),
     check=lazy("visiontl_detection.checks:check"),
     example=lazy("visiontl_detection.example:example"),
     samples={name: lazy(f"visiontl_detection.samples:{name}") for name in ("coco", "voc", "yolo")},

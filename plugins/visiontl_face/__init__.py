@@ -28,6 +28,7 @@ TASK = Task(
     explain=lazy("visiontl_face.explain:explain"),
     explain_options=ExplainOptions,
     probe=lazy("visiontl_face.data:probe"),
+    export=lazy("visiontl_face.exporting:export"),
     check=lazy("visiontl_face.checks:check"),
     example=lazy("visiontl_face.example:example"),
     samples={name: lazy(f"visiontl_face.samples:{name}") for name in ("folders", "table", "pairs", "lfw")},

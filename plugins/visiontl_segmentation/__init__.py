@@ -28,6 +28,7 @@ TASK = Task(
     explain=lazy("visiontl_segmentation.explain:explain"),
     explain_options=ExplainOptions,
     probe=lazy("visiontl_segmentation.data:probe"),
+    export=lazy("visiontl_segmentation.exporting:export"),
     check=lazy("visiontl_segmentation.checks:check"),
     example=lazy("visiontl_segmentation.example:example"),
     samples={

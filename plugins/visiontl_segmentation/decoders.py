@@ -79,10 +79,10 @@ class Decoder(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(B, 3, H, W) -> (B, width, h, w), and the (H', W') in pixels that it stands for, at least the image's."""
         maps = self.backbone(image, maps=self.asked).maps
-        height, width = extent = int(image.shape[2]), int(image.shape[3])
+        height, width = extent = image.shape[2], image.shape[3]
         if self.patch is not None:  # the grid of patches, as if each were a power of two wide, in multiples of 32
             stride = self.backbone.strides[-1]
-            extent = int(maps[0].shape[2]) * stride, int(maps[0].shape[3]) * stride
+            extent = maps[0].shape[2] * stride, maps[0].shape[3] * stride
             height, width = (-(-side * self.patch // DEEPEST) * DEEPEST for side in maps[0].shape[2:])
         if self.neck is not None and self.patch is not None:
             maps = self.neck(at_size(maps[0], (height // self.patch, width // self.patch)))

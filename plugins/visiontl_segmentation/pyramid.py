@@ -69,4 +69,6 @@ def at_size(x: Tensor, size: Size) -> Tensor:
 
 def empty(x: Tensor, size: Size, channels: int = 0) -> Tensor:
     """(B, channels, *size) that stands for a map that is not there, or for the image where only its size is read."""
-    return x.new_empty((len(x), channels, *size)) if channels == 0 else x.new_zeros(1).expand(len(x), channels, *size)
+    if channels == 0:
+        return x.new_empty((x.shape[0], channels, *size))
+    return x.new_zeros(1).expand(x.shape[0], channels, *size)

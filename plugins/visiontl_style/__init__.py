@@ -24,6 +24,7 @@ TASK = Task(
     draw=lazy("visiontl_style.predictions:draw"),
     report=lazy("visiontl_style.charts:report"),
     preview=lazy("visiontl_style.charts:preview"),
+    export=lazy("visiontl_style.exporting:export"),
     refuse=refuse,
     check=lazy("visiontl_style.checks:check"),
     example=lazy("visiontl_style.example:example"),

@@ -18,7 +18,7 @@ from PIL import Image
 import visiontl
 from visiontl.engine import predict as engine
 from visiontl.engine.predict import Predictor, predict_files
-from visiontl.engine.predictions import Names, Written, append_whole, plain_name
+from visiontl.runtime.written import Names, Written, append_whole, plain_name
 from visiontl.testing import Case
 
 LATIN1 = os.fsdecode(b"caf\xe9")  # as an archive of 1999 unpacks

@@ -121,7 +121,7 @@ def test_photos_without_transparency_have_none_and_pictures_for_people_are_on_wh
 
 def test_the_core_writes_it(tmp_path):
     """As `visiontl predict` does."""
-    from visiontl.engine.predictions import stored
+    from visiontl.runtime.written import stored
 
     found = painted(network(width=4), to_rgb(cut_out(31, 17)))
     (tmp_path / "out").mkdir()

@@ -72,6 +72,7 @@ GIVEN = {
     "sample": (None, None, META),
     "collate": (None, [{"image": IMAGES[0]}, {"image": IMAGES[1]}], None, META),
     "model": (None, nn.Linear(1, 1), META),
+    "export": (None, nn.Linear(1, 1), META, None),
     "loss": (None, {"points": IMAGES}, BATCH, META),
     "rows": (None, {"points": IMAGES}, BATCH, META),
     "score": (None, ROWS, META),
@@ -161,6 +162,7 @@ WRONG = {
     "ids as mistakes": ("mistakes", [0, 1], "an item of it is an int, 0; expected (id, words)"),
     "words as findings": ("check", ["too dark"], "an item of it is a str, 'too dark'; expected a visiontl.Finding or"),
     "a bare refusal": ("refuse", True, "it gave True; expected the reason in words, or None"),
+    "no export": ("export", None, "it gave None; expected a visiontl.Export"),
     "no example": ("example", None, "it gave None; expected the value of task.data that reads it"),
 }
 

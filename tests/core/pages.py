@@ -44,6 +44,7 @@ NEVER = {
     "visiontl explain runs/scenes": "tests/multi trains several tasks at once",
     "visiontl multi part runs/scenes": "tests/multi takes a part out",
     "visiontl predict scenes_label": "tests/multi takes a part out",
+    "python -m visiontl.runtime": "tests/export/test_runtime.py does the same",
     "visiontl merge": "tests/core/test_merging.py does the same",
     "visiontl train photos.yaml run.name=": "three runs to be merged",
     "visiontl sweep": "trains many runs; tests/core/test_sweep.py has others",

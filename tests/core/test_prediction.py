@@ -10,7 +10,7 @@ from PIL import Image
 
 import visiontl
 from visiontl.engine.predict import predict_files
-from visiontl.engine.predictions import in_words, stored
+from visiontl.runtime.written import in_words, stored
 from visiontl.testing import Case
 
 

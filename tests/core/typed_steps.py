@@ -9,6 +9,7 @@ import visiontl_classification.config
 import visiontl_classification.data
 import visiontl_classification.example
 import visiontl_classification.explain
+import visiontl_classification.exporting
 import visiontl_classification.losses
 import visiontl_classification.model
 import visiontl_classification.predictions
@@ -23,6 +24,7 @@ import visiontl_detection.data
 import visiontl_detection.drawing
 import visiontl_detection.example
 import visiontl_detection.explain
+import visiontl_detection.exporting
 import visiontl_detection.losses
 import visiontl_detection.model
 import visiontl_detection.predictions
@@ -36,6 +38,7 @@ import visiontl_face.config
 import visiontl_face.data
 import visiontl_face.example
 import visiontl_face.explain
+import visiontl_face.exporting
 import visiontl_face.losses
 import visiontl_face.model
 import visiontl_face.predictions
@@ -64,6 +67,7 @@ import visiontl_segmentation.data
 import visiontl_segmentation.drawing
 import visiontl_segmentation.example
 import visiontl_segmentation.explain
+import visiontl_segmentation.exporting
 import visiontl_segmentation.losses
 import visiontl_segmentation.model
 import visiontl_segmentation.predictions
@@ -76,6 +80,7 @@ import visiontl_style.checks
 import visiontl_style.config
 import visiontl_style.data
 import visiontl_style.example
+import visiontl_style.exporting
 import visiontl_style.losses
 import visiontl_style.model
 import visiontl_style.predictions
@@ -101,6 +106,7 @@ CLASSIFICATION = Task(
     probe=visiontl_classification.data.probe,
     teach=visiontl_classification.losses.teach,
     predict=visiontl_classification.predictions.predict,
+    export=visiontl_classification.exporting.export,
     draw=visiontl_classification.predictions.draw,
     report=visiontl_classification.charts.report,
     mistakes=visiontl_classification.explain.mistakes,
@@ -129,6 +135,7 @@ DETECTION = Task(
     trivial=visiontl_detection.scores.trivial,
     probe=visiontl_detection.data.probe,
     predict=visiontl_detection.predictions.predict,
+    export=visiontl_detection.exporting.export,
     draw=visiontl_detection.drawing.draw,
     files=visiontl_detection.predictions.files,
     report=visiontl_detection.charts.report,
@@ -159,6 +166,7 @@ FACE = Task(
     probe=visiontl_face.data.probe,
     teach=visiontl_face.losses.teach,
     predict=visiontl_face.predictions.predict,
+    export=visiontl_face.exporting.export,
     report=visiontl_face.charts.report,
     mistakes=visiontl_face.explain.mistakes,
     explain=visiontl_face.explain.explain,
@@ -212,6 +220,7 @@ SEGMENTATION = Task(
     probe=visiontl_segmentation.data.probe,
     teach=visiontl_segmentation.losses.teach,
     predict=visiontl_segmentation.predictions.predict,
+    export=visiontl_segmentation.exporting.export,
     draw=visiontl_segmentation.drawing.draw,
     files=visiontl_segmentation.predictions.files,
     report=visiontl_segmentation.charts.report,
@@ -242,6 +251,7 @@ STYLE = Task(
     ranked=visiontl_style.config.ranked,
     trivial=visiontl_style.scores.trivial,
     predict=visiontl_style.predictions.predict,
+    export=visiontl_style.exporting.export,
     draw=visiontl_style.predictions.draw,
     report=visiontl_style.charts.report,
     preview=visiontl_style.charts.preview,

@@ -7,10 +7,10 @@ import csv
 import pytest
 from hypothesis import given, settings, strategies
 
-from visiontl.engine.predictions import write_csv
 from visiontl.kit.cells import marked, unmarked
 from visiontl.kit.tables import read_table
 from visiontl.runs.images import read_images, write_images
+from visiontl.runtime.written import write_csv
 
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''=1", "=cmd|' /C calc'!A0"]
 OTHERS = ["", "a", "'a", "a=1", "1-1", "'", "photos/=1.png"]

@@ -181,7 +181,7 @@ def test_predictions_are_the_parts_own(case, tmp_path):
 def test_arrays_within_a_part_become_files(tmp_path):
     from PIL import Image
 
-    from visiontl.engine.predictions import Written
+    from visiontl.runtime.written import Written
 
     written = Written(tmp_path)
     for value in (1.0, 2.0):

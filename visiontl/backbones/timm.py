@@ -10,7 +10,7 @@ import inspect
 import logging
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, lru_cache
@@ -52,6 +52,19 @@ class TimmBackbone(LibraryBackbone):
     def __init__(self, arch: str, plan: Plan, spec: ImageSpec, in_channels: int, body: nn.Module):
         super().__init__(f"timm/{arch}", arch, spec, in_channels, body, plan)
         self.plan = plan
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """Within the block all images have sides of multiples of 32. TensorFlow's padding is a formula of the size;
+        where the stride divides that, it is a number, and a graph that is traced holds no formulas."""
+        from timm.layers import padding
+
+        before = padding.get_same_padding
+        padding.get_same_padding = lambda x, kernel, stride, dilation: max((kernel - 1) * dilation + 1 - stride, 0)
+        try:
+            yield
+        finally:
+            padding.get_same_padding = before
 
     def extract(self, x: Tensor, maps: tuple[int, ...], pooled: bool, layers: tuple[str, ...]) -> Features:
         body: Any = self.body

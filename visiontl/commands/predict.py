@@ -14,9 +14,11 @@ from visiontl.commands.results import answer, speech_flags
 from visiontl.errors import ConfigError
 from visiontl.task import Command, Task
 
+EXPORTED = ".onnx"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run folder, or its model/ alone")
+    parser.add_argument("run", metavar="RUN", help="a run folder, its model/ alone, or an exported model.onnx")
     parser.add_argument(
         "rest",
         metavar="IMAGE | option=value",
@@ -33,7 +35,8 @@ def run(given: argparse.Namespace) -> None:
     from visiontl.runs.recent import instead_of_config, is_config, no_such_run
 
     images, assigned = split_arguments(given.rest)
-    if is_config(given.run):
+    exported = given.run.lower().endswith(EXPORTED)
+    if not exported and is_config(given.run):
         raise ConfigError(instead_of_config(given.run, ["predict", given.run, *given.rest]))
     if not images:
         raise ConfigError("no images; name files, folders or globs: visiontl predict RUN IMAGE ...")
@@ -41,14 +44,23 @@ def run(given: argparse.Namespace) -> None:
     if not os.path.exists(given.run):
         raise ConfigError(no_such_run(Path(given.run)))
     warn_of_plugins()
+    if exported:
+        from visiontl.engine.exported import predict_exported
+
+        return told(predict_exported(given.run, images, given.out, options, not given.no_pictures), given.json)
     task = task_of(given.run)
     if task is not None and task.options is not None:  # mistakes are told before torch is imported
         parse_options(task.options, options, f"predict with task {task.name}")
     from visiontl.engine import predict as prediction
 
-    done = prediction.predict_files(given.run, images, out=given.out, options=options, pictures=not given.no_pictures)
+    pictures = not given.no_pictures
+    told(prediction.predict_files(given.run, images, out=given.out, options=options, pictures=pictures), given.json)
+
+
+def told(done: dict[str, Any], as_json: bool) -> None:
+    """What a call wrote, for a program or in a line."""
     failed = f", {len(done['failed'])} could not be read" if done["failed"] else ""
-    if given.json:
+    if as_json:
         for line in predicted(Path(done["folder"])):
             answer(line)
         for file, reason in done["failed"].items():

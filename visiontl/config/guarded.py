@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from visiontl.errors import PluginError, VisionTLError, shortened
+from visiontl.export import Export
 from visiontl.kit.words import count
 from visiontl.report.items import Figure, Finding, Pictures, Table
 from visiontl.task import STEPS, Data, Task
@@ -313,6 +314,13 @@ def _refuse(one: Guarded, *given: Any) -> Any:
     return reason
 
 
+def _export(one: Guarded, *given: Any) -> Any:
+    made = one.function(*given)
+    if not isinstance(made, Export):
+        raise one.refuse(made, "a visiontl.Export")
+    return made
+
+
 def _example(one: Guarded, *given: Any) -> Any:
     place = one.function(*given)
     if place is None:
@@ -352,6 +360,7 @@ GUARDS: Mapping[str, Callable[..., Any]] = {
     "preview": _preview,
     "mistakes": _mistakes,
     "check": _check,
+    "export": _export,
     "refuse": _refuse,
     "example": _example,
     "samples": _samples,

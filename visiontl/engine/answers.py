@@ -12,12 +12,12 @@ from PIL import Image
 
 from visiontl.engine.model import Built
 from visiontl.engine.photos import PHOTOS, Opener, as_image
-from visiontl.engine.predictions import short
 from visiontl.errors import sentence
 from visiontl.kit import depths
 from visiontl.kit.drawing import enlarged, put_lines
 from visiontl.report import inline
 from visiontl.report.formats import cell, is_number
+from visiontl.runtime.written import short
 from visiontl.task import DrawStep
 
 LARGE, SMALL = 420, 180  # pixels, the longer side of a picture alone and among others

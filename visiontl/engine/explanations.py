@@ -13,7 +13,7 @@ from PIL import Image
 
 from visiontl.engine.explain import Explainer, Explanation
 from visiontl.engine.predict import Predictor, check_no_runs, load, stopped
-from visiontl.engine.predictions import Names, append_whole, out_folder, save_picture
+from visiontl.engine.predictions import out_folder
 from visiontl.errors import ConfigError, DataError
 from visiontl.kit.folders import find_images
 from visiontl.kit.words import count, told
@@ -22,6 +22,7 @@ from visiontl.report.console import Console
 from visiontl.runs import folders
 from visiontl.runs.environment import run_folder
 from visiontl.runs.files import write_text, writing
+from visiontl.runtime.written import Names, append_whole, save_picture
 
 SHOWN = 5  # explanations that the console lists
 

@@ -24,13 +24,7 @@ from visiontl.engine.device import place, to_device
 from visiontl.engine.explain import Explainer, Explanation
 from visiontl.engine.model import Built, load_model
 from visiontl.engine.photos import Given, Opener, as_image, sorted_out
-from visiontl.engine.predictions import (
-    Written,
-    in_words,
-    out_folder,
-    plain_name,
-    save_picture,
-)
+from visiontl.engine.predictions import out_folder
 from visiontl.engine.rows import in_fp32
 from visiontl.errors import ConfigError, DataError
 from visiontl.kit import depths
@@ -44,6 +38,7 @@ from visiontl.runs import folders
 from visiontl.runs.environment import run_folder
 from visiontl.runs.files import write_text, writing
 from visiontl.runs.store import MANIFEST
+from visiontl.runtime.written import Written, in_words, plain_name, save_picture
 from visiontl.task import Task
 
 SHEET, COLUMNS, CELL = 48, 4, 320  # photos of a sheet, those in a row, pixels of the longer side of each

@@ -262,7 +262,7 @@ def fit_image(image: Image.Image, spec: ImageSpec) -> Image.Image:
     timm's evaluation transforms do.
     """
     image = without_far_ends(image, _most(spec))
-    resized, (left, top) = _fitting(image.size, spec)
+    resized, (left, top) = fitting(image.size, spec.size, spec.crop)
     if resized != image.size:
         image = image.resize(resized, resampling(spec))
     return image.crop((left, top, left + spec.size[1], top + spec.size[0]))
@@ -271,7 +271,7 @@ def fit_image(image: Image.Image, spec: ImageSpec) -> Image.Image:
 def shown_part(size: tuple[int, int], spec: ImageSpec) -> tuple[float, float, float, float]:
     """(left, top, right, bottom) in pixels of a photo of (H, W), edge to edge: what `fit_image` leaves of it."""
     left, top, right, bottom = _middle((size[1], size[0]), _most(spec))
-    resized, (x, y) = _fitting((right - left, bottom - top), spec)
+    resized, (x, y) = fitting((right - left, bottom - top), spec.size, spec.crop)
     across, down = (right - left) / resized[0], (bottom - top) / resized[1]  # pixels of the photo per pixel shown
     return left + x * across, top + y * down, left + (x + spec.size[1]) * across, top + (y + spec.size[0]) * down
 
@@ -279,7 +279,7 @@ def shown_part(size: tuple[int, int], spec: ImageSpec) -> tuple[float, float, fl
 def fit_tensor(image: Image.Image, spec: ImageSpec) -> Tensor:
     """RGB PIL image -> (3, H, W) uint8: `to_tensor(fit_image(image, spec))`, resized as `resize_tensor` does."""
     image = without_far_ends(image, _most(spec))
-    resized, (left, top) = _fitting(image.size, spec)
+    resized, (left, top) = fitting(image.size, spec.size, spec.crop)
     pixels = resize_tensor(image, (resized[1], resized[0]), spec.interpolation)
     return pixels[:, top : top + spec.size[0], left : left + spec.size[1]].contiguous()
 
@@ -301,14 +301,15 @@ def resize_tensor(image: Image.Image, size: tuple[int, int], interpolation: str)
     return functional.resize(_pixels(image), [size[0], size[1]], InterpolationMode(interpolation))
 
 
-def _fitting(photo: tuple[int, int], spec: ImageSpec) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(width, height) that a photo of (W, H) is resized to, and (left, top) of the crop from that."""
-    height, width = spec.size
+def fitting(photo: tuple[int, int], size: tuple[int, int], crop: float) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(width, height) that a photo of (W, H) is resized to, and (left, top) of the crop from that. size: (H, W) of the
+    crop; crop: the share of the side that it keeps."""
+    height, width = size
     if height * photo[0] <= width * photo[1]:  # the width limits
-        across = max(width, int(width / spec.crop))
+        across = max(width, int(width / crop))
         resized = (across, max(height, int(across * photo[1] / photo[0])))
     else:
-        down = max(height, int(height / spec.crop))
+        down = max(height, int(height / crop))
         resized = (max(width, int(down * photo[0] / photo[1])), down)
     return resized, (round((resized[0] - width) / 2), round((resized[1] - height) / 2))
 

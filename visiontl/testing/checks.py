@@ -18,7 +18,6 @@ from visiontl.config.resolve import resolve, with_task_data
 from visiontl.engine.evaluate import evaluate
 from visiontl.engine.model import export, load_model
 from visiontl.engine.predict import Predictor, load, parse_options
-from visiontl.engine.predictions import stored
 from visiontl.engine.reporting import Photos
 from visiontl.engine.rows import gather_rows
 from visiontl.engine.train import finish, fit, train
@@ -26,6 +25,7 @@ from visiontl.freezing.layout import HEAD, backbone_prefix, trainable
 from visiontl.hookspecs import hookimpl
 from visiontl.processes.seeds import generator
 from visiontl.report.items import Figure, Finding, Seen, Table
+from visiontl.runtime.written import stored
 from visiontl.testing import answers, steps
 from visiontl.testing.case import Case, same, stage_states, state
 from visiontl.testing.double import in_double

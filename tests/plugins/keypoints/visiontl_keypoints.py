@@ -22,6 +22,7 @@ TASK = Task(
     score=lazy("visiontl_keypoints_steps:score"),
     best=("error", "min"),
     predict=lazy("visiontl_keypoints_steps:predict"),
+    export=lazy("visiontl_keypoints_steps:export"),
     example=lazy("visiontl_keypoints_steps:example"),
 )
 

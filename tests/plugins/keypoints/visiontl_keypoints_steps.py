@@ -103,6 +103,26 @@ def predict(cfg, model, batches, meta, options):
             yield {"points": found}
 
 
+class Shares(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, image):
+        return self.model({"image": image})  # {"points": (B, 2, 2)}
+
+
+def export(cfg, model, meta, options):
+    size = model.backbone.spec.size
+    return visiontl.Export(
+        module=Shares(model),
+        view={"resize": "stretch", "size": list(size), "interpolation": "bicubic", "by": "pillow"},
+        answer={"kind": "values", "keys": {"points": {"output": "points", "times": "width_height"}}},
+        size=size,
+        outputs=lambda run, batch: run(batch["image"]),
+    )
+
+
 def example(folder):
     return str(once(Path(folder) / "arrows", make))
 

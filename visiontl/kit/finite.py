@@ -18,7 +18,7 @@ def require_finite(outputs: T) -> T:
     infinity, of which a class or a picture would be made that means nothing; minus infinity, by which scores are masked
     out, may stand."""
     for tensor in _floats(outputs):
-        if tensor.numel() and not float(tensor.amax()) < math.inf:  # the greatest is NaN where one is
+        if tensor.numel() and not float(tensor.detach().amax()) < math.inf:  # the greatest is NaN where one is
             raise CheckpointError(
                 "the model answers with values that are no finite numbers: its weights are so large that they "
                 "overflow, or its training diverged; train again with a smaller optim.lr, or take another model"

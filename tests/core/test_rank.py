@@ -118,6 +118,15 @@ def test_several_labels_and_rare_classes_are_scored_as_they_should():
     assert probe_scores(asked)[0][0] == pytest.approx(expected)
 
 
+def test_small_features_are_as_good_as_large_ones():
+    x, y = blobs(100)
+    large, small = (probe_scores(table(x * scale, y)) for scale in (1.0, 1e-9))
+    assert large[0] == pytest.approx(small[0])
+    assert float(standardized(torch.full((9, 2), 1e-9), torch.ones(1, 2))[1].abs().max()) == 0, (
+        "constant ones say nothing"
+    )
+
+
 def test_neighbors_vote_by_likeness():
     from sklearn.neighbors import KNeighborsClassifier
 

@@ -224,7 +224,7 @@ def pixel_rows(
     return torch.cat(parts, 1), labels[chosen[:, 0], chosen[:, 1]]
 
 
-def table_of(gathered: Gathered, split: SampleDataset) -> Table:
+def table_of(gathered: Gathered, split: SampleDataset, precision: str) -> Table:
     """The features as a table with folds by image. Raises DataError where there are too few labels."""
     if not gathered.y or sum(map(len, gathered.y)) < 2 * FOLDS:
         raise DataError("the images that were read have too few labels to rank backbones by; raise --images")
@@ -240,7 +240,7 @@ def table_of(gathered: Gathered, split: SampleDataset) -> Table:
         place = by_class(names, y, owner)
     else:
         place = torch.tensor(folds(names, FOLDS))
-    return Table(x, y, owner, place[owner], gathered.kind != "image")
+    return Table(x, y, owner, place[owner], gathered.kind != "image", precision)
 
 
 def by_class(names: Sequence[str], y: Tensor, owner: Tensor) -> Tensor:

@@ -13,7 +13,9 @@ from torch import Tensor
 
 STRENGTH = 1.0  # of the penalty: 1 / C of scikit-learn's LogisticRegression, on standardized features
 ITERATIONS = 200
-CONSTANT = 2e-3  # of a feature's mean: a deviation below it is rounding
+CONSTANT = {"fp32": 1e-6}  # of a feature's mean: a deviation below it is rounding, by the precision of the features
+CONSTANT_HALF = 2e-3  # of all others
+TINY = 1e-30  # features of random weights are small, and as good as large ones
 NEIGHBORS = 5
 LOGME_ROWS = 5000  # rows that the evidence is computed on at the most
 CHUNK = 2048  # rows whose neighbors are looked for at a time
@@ -22,13 +24,15 @@ CHUNK = 2048  # rows whose neighbors are looked for at a time
 @dataclass(frozen=True)
 class Table:
     """Features with their labels. x: (N, D) float32; y: (N,) class numbers or (N, K) 0/1; owner: (N,) number of the
-    image; fold: (N,) part that a row is left out in. mean_recall: score classes alike, however many rows each has."""
+    image; fold: (N,) part that a row is left out in. mean_recall: score classes alike, however many rows each has.
+    precision: that the features were computed in."""
 
     x: Tensor
     y: Tensor
     owner: Tensor
     fold: Tensor
     mean_recall: bool = False
+    precision: str = "bf16"
 
     @property
     def multi(self) -> bool:
@@ -54,7 +58,7 @@ def probe_scores(table: Table) -> tuple[list[float], Tensor]:
     right = torch.zeros(len(table.x))
     for fold in table.fold.unique(sorted=True):
         out = table.fold == fold
-        x, new = standardized(table.x[~out], table.x[out])
+        x, new = standardized(table.x[~out], table.x[out], table.precision)
         weight, bias = logistic(x, table.y[~out], table.classes)
         logits = new @ weight.T + bias
         scores.append(score(logits, table.y[out], table))
@@ -74,12 +78,12 @@ def rightness(logits: Tensor, y: Tensor) -> Tensor:
     return (logits.argmax(1) == y).float()
 
 
-def standardized(x: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
-    """Both by the mean and deviation of the first, (N, D) and (M, D). A feature that is constant up to bf16's rounding
-    becomes 0."""
+def standardized(x: Tensor, new: Tensor, precision: str = "bf16") -> tuple[Tensor, Tensor]:
+    """Both by the mean and deviation of the first, (N, D) and (M, D). A feature that is constant up to the rounding of
+    the precision that it was computed in becomes 0."""
     mean, deviation = x.mean(0), x.std(0, correction=0)
-    varies = deviation > CONSTANT * mean.abs() + 1e-8
-    scale = torch.where(varies, 1 / deviation.clamp(min=1e-8), torch.zeros_like(deviation))
+    varies = deviation > CONSTANT.get(precision, CONSTANT_HALF) * mean.abs() + TINY
+    scale = torch.where(varies, 1 / deviation.clamp(min=TINY), torch.zeros_like(deviation))
     return (x - mean) * scale, (new - mean) * scale
 
 

@@ -203,8 +203,9 @@ def probe(resolved: Resolved, row: Ranked, images: int, what: str, console: Cons
     whole = still_train(one.data)
     split = some_of(whole, images)
     gathered = gather(one, split, what, console)
+    precision = one.placement.precision
     del one
-    table = table_of(gathered, split)
+    table = table_of(gathered, split, precision)
     row.folds, right = probe_scores(table)
     row.right = right.double().numpy()
     row.neighbors, row.logme = neighbor_score(table), logme_of(table)

@@ -18,11 +18,12 @@ from tests.core.test_stopping import files
 from visiontl import cli
 from visiontl.config.resolve import resolve
 from visiontl.config.write import to_yaml
-from visiontl.engine import evaluate, predictions, saving
+from visiontl.engine import evaluate, saving
 from visiontl.errors import CheckpointError, DataError, refused_by_disk
 from visiontl.kit import example
 from visiontl.runs import files as run_files
 from visiontl.runs import folders, metrics, origin
+from visiontl.runtime import written
 from visiontl.testing.case import Case
 
 SETTINGS = ["train.epochs=2", "train.checkpoint_every=1 step"]
@@ -142,7 +143,7 @@ def test_a_table_that_cannot_be_written_is_made_when_the_run_goes_on(case, whole
 @pytest.mark.parametrize("before", [0, 2])
 def test_predictions_keep_what_is_written(whole, tmp_path, monkeypatch, before):
     photos = sorted(whole.parent.rglob("*.png"))[:4]
-    real, done = predictions.append_whole, []
+    real, done = written.append_whole, []
 
     def until(path, content):
         if content and len(done) == before:
@@ -150,7 +151,7 @@ def test_predictions_keep_what_is_written(whole, tmp_path, monkeypatch, before):
         real(path, content)
         done.append(content)
 
-    monkeypatch.setattr(predictions, "append_whole", until)
+    monkeypatch.setattr(written, "append_whole", until)
     out = tmp_path / "out"
     with pytest.raises(CheckpointError, match=rf"out {IN_WORDS}, then predict again into another --out"):
         visiontl.engine.predict.predict_files(whole, photos, out)

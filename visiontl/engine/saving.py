@@ -206,7 +206,7 @@ def require_same_run(run: Run, folder: Path, state: Mapping[str, Any]) -> None:
                 f"{folder}: the run had {key} {state[key]}, here it would be {value}, which is not the same run; "
                 f"resume it as it was begun, or start a new one from its weights: init={run.folder}"
             )
-    run.method.require_started(folder, state.get("method", {}))
+    run.method.require_started(folder, state["method"])
 
 
 def load_best(run: Run, model: nn.Module) -> None:

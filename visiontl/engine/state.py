@@ -49,6 +49,7 @@ class _State(_Part):
     config_hash: str
     data_fingerprint: str
     preprocessing: dict[str, Any]
+    method: dict[str, str]
 
 
 def read_state(folder: Path) -> dict[str, Any]:

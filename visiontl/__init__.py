@@ -49,11 +49,16 @@ _PLACES = {
     "Finding": "visiontl.report.items",
     "Scalar": "visiontl.report.items",
     "Seen": "visiontl.report.items",
+    "Source": "visiontl.whole",
+    "Whole": "visiontl.whole",
+    "ClassRows": "visiontl.whole",
+    "Parts": "visiontl.whole",
     "hookimpl": "visiontl.hookspecs",
     "VisionTLError": "visiontl.errors",
     "ConfigError": "visiontl.errors",
     "DataError": "visiontl.errors",
     "BackboneError": "visiontl.errors",
+    "WeightsError": "visiontl.errors",
     "TrainingError": "visiontl.errors",
 }
 
@@ -69,7 +74,7 @@ if TYPE_CHECKING:
     from visiontl.engine.results import Result
     from visiontl.engine.train import train
     from visiontl.entry import BackboneEntry, Weights
-    from visiontl.errors import BackboneError, ConfigError, DataError, TrainingError, VisionTLError
+    from visiontl.errors import BackboneError, ConfigError, DataError, TrainingError, VisionTLError, WeightsError
     from visiontl.export import Export
     from visiontl.hookspecs import hookimpl
     from visiontl.plugins import find_task
@@ -80,6 +85,7 @@ if TYPE_CHECKING:
     from visiontl.signatures import lazy
     from visiontl.spec import ImageSpec
     from visiontl.task import Command, Data, Task
+    from visiontl.whole import ClassRows, Parts, Source, Whole
 
 
 if not TYPE_CHECKING:  # a type checker sees the imports above, and says so of a name that is not there

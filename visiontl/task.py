@@ -11,6 +11,7 @@ from visiontl.errors import PluginError
 from visiontl.export import ExportStep
 from visiontl.report.items import ExplainStep, MistakesStep, ProbeStep, TeachStep
 from visiontl.signatures import arguments_of, check_fields, settle, settled
+from visiontl.whole import PartsStep, WholeStep
 
 if TYPE_CHECKING:
     import argparse
@@ -267,6 +268,8 @@ STEPS: Mapping[str, type] = {
     "teach": TeachStep,
     "example": ExampleStep,
     "check": CheckStep,
+    "whole": WholeStep,
+    "parts": PartsStep,
 }  # the fields of Task that are functions
 
 
@@ -345,6 +348,9 @@ class Task:
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Core config values that this task prefers where the file is silent: {"freeze.norm_stats": "fixed"}."""
     commands: Sequence[Command] = ()
+    whole: WholeStep | None = None
+    wholes: Sequence[str] = ()  # names of whole models that `init` may name, and `whole` knows
+    parts: PartsStep | None = None
     contract: int = 1  # for ever: a task that states none was written for the first
 
     def __new__(cls, *unnamed: Any, **given: Any) -> Task:

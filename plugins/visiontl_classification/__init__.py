@@ -29,6 +29,7 @@ TASK = Task(
     probe=lazy("visiontl_classification.data:probe"),
     export=lazy("visiontl_classification.exporting:export"),
     check=lazy("visiontl_classification.checks:check"),
+    parts=lazy("visiontl_classification.parts:parts"),
     example=lazy("visiontl_classification.example:example"),
     samples={
         name: lazy(f"visiontl_classification.samples:{name}") for name in ("folders", "table", "multi", "columns")

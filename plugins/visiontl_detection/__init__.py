@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from visiontl import Task, hookimpl, lazy
 from visiontl_detection.config import DetectionConfig, ExplainOptions, PredictOptions, ranked
+from visiontl_detection.wholes import NAMES
 
 TASK = Task(
     name="detection",
@@ -32,6 +33,9 @@ TASK = Task(
     example=lazy("visiontl_detection.example:example"),
     samples={name: lazy(f"visiontl_detection.samples:{name}") for name in ("coco", "voc", "yolo")},
     small={"fpn_width": 32, "box_width": 32, "regions": 32},
+    whole=lazy("visiontl_detection.whole:whole"),
+    wholes=NAMES,
+    parts=lazy("visiontl_detection.whole:parts"),
     defaults={"freeze.norm_stats": "fixed"},
 )
 

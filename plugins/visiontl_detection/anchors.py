@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from visiontl import DataError, ImageSpec
+from visiontl import BackboneError, DataError, ImageSpec
 from visiontl.kit.words import count, plural
 from visiontl_detection.config import DetectionConfig
 from visiontl_detection.listing import Annotated
@@ -87,8 +87,16 @@ def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def default_shapes(cfg: DetectionConfig, strides: Sequence[int]) -> tuple[list[list[float]], list[float]]:
     """(sizes per level in pixels, ratios): faster_rcnn one of 8 strides (Lin et al. 2017, Feature pyramid networks,
     section 4.1), retinanet three of 4 strides times 1, 2^(1/3), 2^(2/3) (Lin et al. 2017, Focal loss, section 4),
-    fcos the stride itself, which torchvision derives its points and size ranges from."""
+    fcos the stride itself, which torchvision derives its points and size ranges from; or those that the config names.
+    Raises BackboneError for those of another number of levels."""
     scale = cfg.anchors.scale
+    if (sizes := cfg.anchors.sizes) is not None:
+        if len(sizes) != len(strides) or not all(sizes):
+            raise BackboneError(
+                f"task.anchors.sizes: {count(len(sizes), 'level')}, and the pyramid has {len(strides)}; give one list "
+                "of sides for each"
+            )
+        return [[side * scale for side in level] for level in sizes], cfg.anchors.ratios
     if cfg.head == "faster_rcnn":
         return [[8 * stride * scale] for stride in strides], cfg.anchors.ratios
     if cfg.head == "retinanet":

@@ -80,6 +80,10 @@ class SizeConfig(Section):
         description="pixels that the longer side has at most, the shorter one gives way; null: 1333 / 800 of the "
         "largest shorter side",
     )
+    resize: Literal["smooth", "torchvision"] = Field(
+        default="smooth",
+        description="torchvision: as its own detectors do: without smoothing, sides rounded down, values not rounded",
+    )
 
     @field_validator("short")
     @classmethod
@@ -148,6 +152,9 @@ class AnchorsConfig(Section):
     scale: float = Field(default=1.0, gt=0, description="default only: multiplies the sizes; below 1 for small objects")
     ratios: list[float] = Field(default=[0.5, 1.0, 2.0], min_length=1, description="default only: height / width")
     per_level: int = Field(default=3, ge=1, le=12, description="fitted only: shapes per pyramid level")
+    sizes: list[list[float]] | None = Field(
+        default=None, description="default only: per pyramid level the sides of its squares, in place of strides"
+    )
 
 
 def expand_anchors(value: Any) -> Any:
@@ -161,6 +168,14 @@ class DetectionConfig(Section):
     classes: ClassesConfig = Field(default_factory=ClassesConfig, description="which classes are learned")
     head: Literal["faster_rcnn", "retinanet", "fcos"] = Field(
         "faster_rcnn", description="torchvision's detector on the backbone's pyramid"
+    )
+    design: Literal["v1", "v2"] = Field(
+        "v1",
+        description="v2: as torchvision's *_v2 models: faster_rcnn: norms in its pyramid, two layers before its "
+        "proposals, four convolutions before its boxes; retinanet: group norm, P6 from the backbone, GIoU loss",
+    )
+    pyramid: list[str] | None = Field(
+        None, description="modules of the backbone that the feature pyramid begins with; null: its levels by stride"
     )
     size: Annotated[SizeConfig, BeforeValidator(expand_size)] = Field(
         default_factory=SizeConfig, description="pixels of the shorter side, or a mapping"
@@ -179,6 +194,10 @@ class DetectionConfig(Section):
         description="faster_rcnn only: regions per image that its second stage learns from; fewer are faster, on a CPU "
         "by much",
     )
+    proposals: int = Field(1000, ge=1, description="faster_rcnn only: regions per level and image, in evaluation")
+    proposal_threshold: float = Field(
+        0.0, ge=0, lt=1, description="faster_rcnn only: regions below are dropped by its first stage"
+    )
     group_by_aspect: bool = Field(True, description="batches of only upright or only wide images: less padding")
     score_threshold: float = Field(
         0.05, ge=0, lt=1, description="detections below are dropped before anything is scored"
@@ -196,6 +215,10 @@ class DetectionConfig(Section):
     def anchors_fit_the_head(self) -> DetectionConfig:
         if self.head == "fcos" and self.anchors != AnchorsConfig():
             raise ValueError("fcos predicts from points and has no anchors; leave anchors out, or use another head")
+        if self.head == "fcos" and self.design == "v2":
+            raise ValueError("design: v2 is one of faster_rcnn and retinanet; fcos has one design")
+        if self.pyramid is not None and (not self.pyramid or self.anchors.kind == "fitted"):
+            raise ValueError("pyramid names one module or more, and its anchors are default ones")
         return self
 
 

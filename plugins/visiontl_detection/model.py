@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import remove_small_boxes
 
 from visiontl import Backbone, BackboneError
@@ -24,6 +27,7 @@ from visiontl_detection.regions import RegionPool
 FINEST = {"faster_rcnn": 4, "retinanet": 8, "fcos": 8}  # the stride of the first pyramid level, as in the papers
 STRIDE = 32  # height and width of a batch are multiples of it, so that the maps of a pyramid lie on one grid
 SMALLEST = 0.01  # pixels of a side, below which torchvision's two-stage head drops a box
+GROUPS = 32  # of the norms in the head of RetinaNet's design v2
 POOLED = 7  # cells per side that a region is pooled to (Lin et al. 2017, Feature pyramid networks, section 4.2)
 
 
@@ -31,32 +35,14 @@ def model(cfg: DetectionConfig, backbone: Backbone, meta: Mapping[str, Any]) -> 
     """The detector that cfg.head names. Raises BackboneError for a backbone that cannot serve."""
     if backbone.in_channels != 3:
         raise BackboneError(f"backbone.in_channels: {backbone.in_channels}: detection reads RGB photos, so 3")
-    pyramid = Pyramid(backbone, cfg.fpn_width, FINEST[cfg.head])
+    pyramid = Pyramid(backbone, cfg.fpn_width, FINEST[cfg.head], cfg.design, cfg.pyramid)
     anchors = make_anchors(cfg, pyramid.strides, meta.get("anchors"))
     classes = len(names_in(meta))
     if cfg.head == "faster_rcnn":
-        pool = RegionPool([str(i) for i in range(len(pyramid.strides) - 1)], POOLED)
-        net: Any = FasterRCNN(
-            pyramid,
-            rpn_anchor_generator=anchors,
-            box_roi_pool=pool,
-            box_head=TwoMLPHead(cfg.fpn_width * POOLED**2, cfg.box_width),
-            box_predictor=FastRCNNPredictor(cfg.box_width, classes + 1),
-            box_batch_size_per_image=cfg.regions,
-            box_score_thresh=cfg.score_threshold,
-            box_nms_thresh=cfg.nms,
-            box_detections_per_img=cfg.detections,
-        )
+        net: Any = two_stage(cfg, pyramid, anchors, classes)
         answers = [net.rpn.head, net.roi_heads.box_predictor]
     else:
-        net = (RetinaNet if cfg.head == "retinanet" else FCOS)(
-            pyramid,
-            classes,
-            anchor_generator=anchors,
-            score_thresh=cfg.score_threshold,
-            nms_thresh=cfg.nms,
-            detections_per_img=cfg.detections,
-        )
+        net = one_stage(cfg, pyramid, anchors, classes)
         answers = [net.head]
     net.transform = Padding(backbone)
     detector = Detector(net, first_label=1 if cfg.head == "faster_rcnn" else 0)
@@ -64,6 +50,47 @@ def model(cfg: DetectionConfig, backbone: Backbone, meta: Mapping[str, Any]) -> 
         module.register_forward_hook(in_fp32)
         module.register_forward_hook(detector.peaks)
     return detector
+
+
+def two_stage(cfg: DetectionConfig, pyramid: Pyramid, anchors: Anchors, classes: int) -> FasterRCNN:
+    width = cfg.fpn_width
+    heads: dict[str, nn.Module] = {"box_head": TwoMLPHead(width * POOLED**2, cfg.box_width)}
+    if cfg.design == "v2":
+        heads = {
+            "rpn_head": RPNHead(width, anchors.num_anchors_per_location()[0], conv_depth=2),
+            "box_head": FastRCNNConvFCHead((width, POOLED, POOLED), [width] * 4, [cfg.box_width], nn.BatchNorm2d),
+        }
+    return FasterRCNN(
+        pyramid,
+        rpn_anchor_generator=anchors,
+        rpn_pre_nms_top_n_test=cfg.proposals,
+        rpn_post_nms_top_n_test=cfg.proposals,
+        rpn_score_thresh=cfg.proposal_threshold,
+        box_roi_pool=RegionPool([str(i) for i in range(len(pyramid.strides) - 1)], POOLED),
+        box_predictor=FastRCNNPredictor(cfg.box_width, classes + 1),
+        box_batch_size_per_image=cfg.regions,
+        box_score_thresh=cfg.score_threshold,
+        box_nms_thresh=cfg.nms,
+        box_detections_per_img=cfg.detections,
+        **heads,  # type: ignore[arg-type]
+    )
+
+
+def one_stage(cfg: DetectionConfig, pyramid: Pyramid, anchors: Anchors, classes: int) -> RetinaNet | FCOS:
+    head: Any = None
+    if cfg.design == "v2":
+        norm = partial(nn.GroupNorm, GROUPS)
+        head = RetinaNetHead(cfg.fpn_width, anchors.num_anchors_per_location()[0], classes, norm)
+        head.regression_head._loss_type = "giou"
+    return (RetinaNet if cfg.head == "retinanet" else FCOS)(
+        pyramid,
+        classes,
+        anchor_generator=anchors,
+        head=head,
+        score_thresh=cfg.score_threshold,
+        nms_thresh=cfg.nms,
+        detections_per_img=cfg.detections,
+    )
 
 
 class Detector(nn.Module):
@@ -82,7 +109,7 @@ class Detector(nn.Module):
         self.peaks = Peaks()
 
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        images = batch["image"]  # list of (3, h, w) uint8
+        images = batch["image"]  # list of (3, h, w) uint8, or float 0..1
         if self.training:
             targets = [
                 {"boxes": boxes, "labels": labels + self.first_label}
@@ -161,7 +188,7 @@ class Padding(nn.Module):
         color = torch.tensor(self.color, device=images[0].device).view(3, 1, 1)
         batch = color.repeat(len(images), 1, height, width)  # (B, 3, H, W) 0..1
         for place, image, (h, w) in zip(batch, images, sizes, strict=True):
-            place[:, :h, :w] = image / 255
+            place[:, :h, :w] = image / 255 if image.dtype == torch.uint8 else image
         return ImageList(batch, sizes), targets
 
     def postprocess(self, result: list[dict[str, Tensor]], shapes: Any, photos: Any) -> list[dict[str, Tensor]]:

@@ -32,7 +32,8 @@ def settled_size(cfg: DetectionConfig, images: Sequence[Annotated]) -> dict[str,
         short = [int(min(LARGEST, max(32, np.median(shorter)))) if shorter else LARGEST]
     else:
         short = sides(cfg.size.short)
-    return {"short": short, "long": cfg.size.long or round(max(short) * SHAPE)}
+    size: dict[str, Any] = {"short": short, "long": cfg.size.long or round(max(short) * SHAPE)}
+    return size if cfg.size.resize == "smooth" else {**size, "resize": cfg.size.resize}
 
 
 def resized(photo: tuple[int, int], short: int, long: int, spec: ImageSpec) -> tuple[int, int]:
@@ -52,8 +53,22 @@ def sample(cfg: DetectionConfig, spec: ImageSpec, meta: Mapping[str, Any]) -> Ca
 
 def whole(image: Image.Image, spec: ImageSpec, size: Mapping[str, Any]) -> dict[str, Any]:
     photo = (image.height, image.width)
+    if size.get("resize") == "torchvision" and spec.sizing != "fixed":
+        return {"image": as_torchvision(image, size["short"][-1], size["long"]), "size": photo}
     target = resized(photo, size["short"][-1], size["long"], spec)
     return {"image": resize_tensor(image, target, spec.interpolation).contiguous(), "size": photo}
+
+
+def as_torchvision(image: Image.Image, short: int, long: int) -> Tensor:
+    """Photo -> (3, h, w) float32 0..1, as torchvision.models.detection.transform resizes it: sides rounded down,
+    bilinear without smoothing."""
+    from torch.nn import functional
+
+    pixels = to_tensor(image).float() / 255
+    scale = min(short / min(image.size), long / max(image.size))
+    return functional.interpolate(
+        pixels[None], scale_factor=scale, mode="bilinear", align_corners=False, recompute_scale_factor=True
+    )[0]
 
 
 @dataclass(frozen=True)

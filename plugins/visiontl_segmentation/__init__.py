@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from visiontl import Task, hookimpl, lazy
 from visiontl_segmentation.config import ExplainOptions, PredictOptions, SegmentationConfig, ranked
+from visiontl_segmentation.wholes import NAMES
 
 TASK = Task(
     name="segmentation",
@@ -35,6 +36,9 @@ TASK = Task(
         name: lazy(f"visiontl_segmentation.samples:{name}")
         for name in ("index", "palette", "color", "binary", "coco", "voc")
     },
+    whole=lazy("visiontl_segmentation.whole:whole"),
+    wholes=NAMES,
+    parts=lazy("visiontl_segmentation.whole:parts"),
     small={"decoder": {"name": "unet", "width": 32}},
 )
 

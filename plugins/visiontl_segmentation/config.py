@@ -24,7 +24,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 Color = tuple[int, int, int]
 DECODERS = Literal[
     "unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "deeplabv3", "deeplabv3plus", "pan", "upernet",
-    "segformer", "dpt",
+    "segformer", "dpt", "torchvision_fcn", "torchvision_deeplabv3", "torchvision_lraspp",
 ]  # fmt: skip
 
 
@@ -114,7 +114,7 @@ class DataConfig(Section):
 
 
 class DecoderConfig(Section):
-    """A decoder of segmentation-models-pytorch."""
+    """A decoder of segmentation-models-pytorch, or one of torchvision's own."""
 
     name: DECODERS = Field("fpn", description="which one")
     width: int | None = Field(
@@ -131,8 +131,20 @@ class DecoderConfig(Section):
         default=256, ge=16, multiple_of=16, description="channels of the levels that a backbone of one stride is given"
     )
 
+    rates: list[int] | None = Field(
+        default=None, description="deeplabv3, deeplabv3plus, torchvision_deeplabv3 only: dilations; null: by stride"
+    )
+    kernel: Literal[1, 3] = Field(1, description="of the layer that says a class for each place")
+    align_corners: bool = Field(
+        False, description="how its answers are enlarged; true: as segmentation-models-pytorch enlarges"
+    )
+
     @model_validator(mode="after")
     def keys_that_count(self) -> DecoderConfig:
+        if self.rates is not None and (len(self.rates) != 3 or "deeplabv3" not in self.name):
+            raise ValueError("rates are three dilations, of deeplabv3, deeplabv3plus and torchvision_deeplabv3 alone")
+        if self.name in ("torchvision_fcn", "torchvision_deeplabv3") and self.width is not None:
+            raise ValueError(f"{self.name} takes its width from the backbone or has 256 channels; leave width out")
         if self.dropout is not None and self.name not in ("fpn", "pspnet", "deeplabv3", "deeplabv3plus"):
             raise ValueError(f"{self.name} has no dropout; leave it out")
         if self.width is not None and self.name == "linknet":

@@ -26,7 +26,8 @@ from visiontl_segmentation.pyramid import (
 
 U_SHAPED = ("unet", "unetplusplus", "manet")
 ATROUS = ("deeplabv3", "deeplabv3plus", "pan")  # read the deepest map at stride 16 or finer
-POOLED = ("deeplabv3", "deeplabv3plus", "pan")  # normalize over a branch that is pooled to one pixel per image
+# normalize over a branch that is pooled to one pixel per image
+POOLED = ("deeplabv3", "deeplabv3plus", "pan", "torchvision_deeplabv3")
 WIDTHS = {
     "pspnet": 512,
     "deeplabv3": 256,
@@ -225,10 +226,10 @@ def made(cfg: DecoderConfig, channels: Sequence[int], levels: Sequence[Level]) -
     elif name == "pspnet":
         decoder = PSPDecoder(given, out_channels=width, **drop)
     elif name == "deeplabv3":
-        decoder = DeepLabV3Decoder(channels[-1], width, RATES[min(16, max(8, stride))], False, dropout)
+        decoder = DeepLabV3Decoder(channels[-1], width, cfg.rates or RATES[min(16, max(8, stride))], False, dropout)
     elif name == "deeplabv3plus":
         os = 16 if stride == 16 else 8
-        decoder = DeepLabV3PlusDecoder(given, 5, width, RATES[os], os, True, dropout)
+        decoder = DeepLabV3PlusDecoder(given, 5, width, cfg.rates or RATES[os], os, True, dropout)
     elif name == "pan":
         decoder = PANDecoder(given, depth, width)  # type: ignore[arg-type]
     elif name == "upernet":

@@ -14,6 +14,7 @@ from visiontl.kit.classes import names_in
 from visiontl.kit.words import count
 from visiontl_segmentation.config import SMALLEST, SegmentationConfig
 from visiontl_segmentation.decoders import POOLED, Decoder
+from visiontl_segmentation.heads import LibraryDecoder
 from visiontl_segmentation.views import Frame, padded
 from visiontl_segmentation.windows import blended
 
@@ -46,8 +47,10 @@ class Segmenter(nn.Module):
 
     def __init__(self, cfg: SegmentationConfig, backbone: Backbone, classes: int):
         super().__init__()
-        self.decode = Decoder(cfg.decoder, backbone)
-        self.head = nn.Conv2d(self.decode.width, classes, 1)
+        made = LibraryDecoder if cfg.decoder.name.startswith("torchvision_") else Decoder
+        self.decode = made(cfg.decoder, backbone)
+        self.corners = cfg.decoder.align_corners
+        self.head = nn.Conv2d(self.decode.width, classes, cfg.decoder.kernel, padding=cfg.decoder.kernel // 2)
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
         self.windows = cfg.windows
@@ -63,16 +66,16 @@ class Segmenter(nn.Module):
                     "more in a batch: raise train.batch_size, or choose task.decoder=fpn"
                 )
             small, extent = self.small(images)
-            return {"logits": upsampled(small, extent)[..., : images.shape[2], : images.shape[3]]}
+            return {"logits": upsampled(small, extent, self.corners)[..., : images.shape[2], : images.shape[3]]}
         if self.windows is not None:
             spec = self.decode.backbone.spec
             maps = [blended(self, image, spec, self.windows.overlap) for image in images]
             extents = [tuple(one.shape[1:]) for one in maps]
         elif isinstance(images, Tensor):
-            maps, extent = self.small(images)
+            maps, extent = self.evaluated(images)
             extents = [extent] * len(images)
         else:
-            pairs = [self.small(image[None]) for image in images]
+            pairs = [self.evaluated(image[None]) for image in images]
             maps, extents = [one[0] for one, _ in pairs], [extent for _, extent in pairs]
         return {"logits": maps, "extent": torch.tensor(extents)}
 
@@ -80,6 +83,11 @@ class Segmenter(nn.Module):
         """(B, 3, H, W) -> logits (B, K, h, w) as the decoder gives them, and the (H', W') that they stand for."""
         decoded, extent = self.decode(images)
         return self.head(decoded), extent
+
+    def evaluated(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """The same; at (H', W') where corners lie on corners, because what follows enlarges from centers of pixels."""
+        small, extent = self.small(images)
+        return (upsampled(small, extent, True) if self.corners else small), extent
 
     def at_pixels(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 of any size -> logits (B, K, H, W), padded as the backbone needs it and cut again."""
@@ -89,10 +97,10 @@ class Segmenter(nn.Module):
         if size != (height, width):
             images = torch.stack([padded(image.cpu(), size, spec) for image in images]).to(images.device)
         small, extent = self.small(images)
-        return upsampled(small, extent)[..., :height, :width]
+        return upsampled(small, extent, self.corners)[..., :height, :width]
 
 
-def upsampled(small: Tensor, extent: tuple[int, int]) -> Tensor:
+def upsampled(small: Tensor, extent: tuple[int, int], corners: bool = False) -> Tensor:
     if tuple(small.shape[2:]) == extent:
         return small
-    return functional.interpolate(small, extent, mode="bilinear", align_corners=False)
+    return functional.interpolate(small, extent, mode="bilinear", align_corners=corners)

@@ -43,7 +43,7 @@ CHAIN = [
     {"kit": "what authors of tasks and of backbones share by calling it"},
     {"hookspecs": "the hooks"},
     {"task": "the contract of a task"},
-    {"entry": "a backbone on offer"},
+    {"entry": "a backbone on offer", "whole": "a whole model as a start"},
     {"backbone": "the contract of a backbone"},
     {"spec": "how weights want their images", "export": "what a task says of its model for use elsewhere"},
     {"processes": "what ranks say to each other", "report": "what a run shows"},

@@ -340,8 +340,8 @@ def test_init_starts_a_new_run_from_another_ones_weights(case, tmp_path):
     assert not any("random weights" in note for note in warm.console.notes)
 
 
-def test_init_keeps_a_head_with_other_names_new(tmp_path):
-    """Three shapes, then two: the head has another shape; then three other names: it fits, and would be wrong."""
+def test_init_keeps_the_rows_of_classes_of_the_same_name(tmp_path):
+    """Three shapes, then two: the head has another shape; then one of another name, which comes last: rows move."""
     case = Case("classification", tmp_path)
     first = visiontl.train(case.resolved("train.epochs=1", "run.name=first"))
     pictures = tmp_path / "runs/example-classification/shapes/train"
@@ -356,9 +356,39 @@ def test_init_keeps_a_head_with_other_names_new(tmp_path):
         own = warm.built.model.state_dict()
         head = {name for name in own if not name.startswith("backbone.")}
         assert all(torch.equal(given[name], own[name]) for name in own if name not in head)
-        note = next(note for note in warm.console.notes if note.startswith("init:"))
-        assert "new and random: " + ", ".join(name for name in own if name in head) in note
-        assert "the run has other classes" in note
+        before, now = first_classes(first), warm.built.meta["classes"]
+        weight, bias = (next(name for name in head if name.endswith(kind)) for kind in ("weight", "bias"))
+        for row, name in enumerate(now):
+            same = name in before and torch.equal(own[weight][row], given[weight][before.index(name)])
+            assert same == (name in before)
+            assert name not in before or own[bias][row] == given[bias][before.index(name)]
+        kept = [name for name in now if name in before]
+        assert any(f"kept by name {len(kept)} ({', '.join(kept)})" in note for note in warm.console.notes)
+
+
+def first_classes(result) -> list[str]:
+    return store.read_json(Path(result["run"]) / "model", "meta.json")["classes"]
+
+
+def test_old_and_new_classes_are_scored_apart(tmp_path):
+    """Two shapes first, then a third: the means of the per-class scores of both groups, by hand."""
+    case = Case("classification", tmp_path)
+    whole = case.resolved("run.name=all")
+    pictures = tmp_path / "runs/example-classification/shapes/train"
+    few = tmp_path / "few"
+    few.mkdir()
+    for folder in sorted(p for p in pictures.iterdir() if p.is_dir())[:2]:
+        (few / folder.name).symlink_to(folder)
+    first = visiontl.train(resolve(case.resolved("train.epochs=1", "run.name=few"), [f"task.data={few}"]))
+    second = visiontl.train(resolve(whole, [f"init={first['run']}", "train.epochs=1"]))
+    scores, old = second["scores"]["val"], first_classes(first)
+    assert len(old) == 2
+    groups = {"old_classes": [], "new_classes": []}
+    for name, value in scores["per_class"].items():
+        groups["old_classes" if name in old else "new_classes"].append(value)
+    for name, values in groups.items():
+        assert scores[name] == pytest.approx(sum(values) / len(values)), name
+    assert "old_classes" not in first["scores"]["val"]
 
 
 def test_init_refuses_another_backbone_and_a_folder_without_a_model(case, tmp_path):

@@ -12,6 +12,7 @@ import visiontl_classification.explain
 import visiontl_classification.exporting
 import visiontl_classification.losses
 import visiontl_classification.model
+import visiontl_classification.parts
 import visiontl_classification.predictions
 import visiontl_classification.samples
 import visiontl_classification.scores
@@ -31,6 +32,8 @@ import visiontl_detection.predictions
 import visiontl_detection.samples
 import visiontl_detection.scores
 import visiontl_detection.views
+import visiontl_detection.whole
+import visiontl_detection.wholes
 import visiontl_face.batches
 import visiontl_face.charts
 import visiontl_face.checks
@@ -74,6 +77,8 @@ import visiontl_segmentation.predictions
 import visiontl_segmentation.samples
 import visiontl_segmentation.scores
 import visiontl_segmentation.views
+import visiontl_segmentation.whole
+import visiontl_segmentation.wholes
 import visiontl_style.batches
 import visiontl_style.charts
 import visiontl_style.checks
@@ -111,6 +116,7 @@ CLASSIFICATION = Task(
     report=visiontl_classification.charts.report,
     mistakes=visiontl_classification.explain.mistakes,
     explain=visiontl_classification.explain.explain,
+    parts=visiontl_classification.parts.parts,
     check=visiontl_classification.checks.check,
     example=visiontl_classification.example.example,
     samples={
@@ -141,6 +147,9 @@ DETECTION = Task(
     report=visiontl_detection.charts.report,
     mistakes=visiontl_detection.explain.mistakes,
     explain=visiontl_detection.explain.explain,
+    parts=visiontl_detection.whole.parts,
+    whole=visiontl_detection.whole.whole,
+    wholes=visiontl_detection.wholes.NAMES,
     check=visiontl_detection.checks.check,
     example=visiontl_detection.example.example,
     samples={
@@ -226,6 +235,9 @@ SEGMENTATION = Task(
     report=visiontl_segmentation.charts.report,
     mistakes=visiontl_segmentation.explain.mistakes,
     explain=visiontl_segmentation.explain.explain,
+    parts=visiontl_segmentation.whole.parts,
+    whole=visiontl_segmentation.whole.whole,
+    wholes=visiontl_segmentation.wholes.NAMES,
     check=visiontl_segmentation.checks.check,
     example=visiontl_segmentation.example.example,
     samples={

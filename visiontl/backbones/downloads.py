@@ -26,6 +26,9 @@ HUB = "hf-hub:"
 NETWORK_SECONDS = 15.0  # to wait for a server's answer
 
 
+ASKED = [True]  # whether what is not on disk may be downloaded; the last one counts
+
+
 class NotCached(OSError):
     """A file of the hub that is not in the cache, while the hub cannot be asked for it."""
 
@@ -36,10 +39,12 @@ def read_cached(url: str, hashed: bool = False) -> Mapping[str, Any]:
     hashed: the name states the first digits of the file's SHA-256; a file with others is refused. Raises WeightsError
     naming the cached file.
     """
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urllib.parse.urlsplit(url).path).name
+    path = cached_file(url)
     stated = re.search(r"-([a-f0-9]{8,})\.", path.name) if hashed else None
     digits = stated[1] if stated else None
     if not path.exists():
+        if not ASKED[-1]:
+            raise NotCached(f"{path} is not there, and nothing is downloaded now")
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), digits, progress=False)
     elif digits and path.is_file():
@@ -48,6 +53,11 @@ def read_cached(url: str, hashed: bool = False) -> Mapping[str, Any]:
         return read_file(path)
     except WeightsError as error:
         raise WeightsError(f"{error}. It lies in the cache; remove it, and it is downloaded again") from None
+
+
+def cached_file(url: str) -> Path:
+    """Where torch keeps the file of a URL, downloaded or not."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urllib.parse.urlsplit(url).path).name
 
 
 def in_cache(source: str) -> bool:
@@ -59,8 +69,7 @@ def in_cache(source: str) -> bool:
         name = source.removeprefix(HUB).partition("@")[0]
         folder = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model")
         return any(path.suffix in (".safetensors", ".bin") for path in folder.glob("snapshots/*/*"))
-    name = Path(urllib.parse.urlsplit(source).path).name
-    return bool(name) and "://" in source and (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file()
+    return "://" in source and cached_file(source).is_file()
 
 
 def require_digits(path: Path, digits: str) -> None:
@@ -114,7 +123,7 @@ def hub_file(repository: str, filename: str, offline: bool = False) -> Path | No
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     name, _, revision = repository.partition("@")
-    offline = offline or not resolvable(ENDPOINT)
+    offline = offline or not ASKED[-1] or not resolvable(ENDPOINT)
     try:
         found = hf_hub_download(
             name,
@@ -201,10 +210,21 @@ def hub_spec(config: Any) -> ImageSpec | None:
 
 
 @contextmanager
-def network(what: str, instead: str = "") -> Iterator[None]:
+def offline() -> Iterator[None]:
+    """Within the block nothing is downloaded: what is not on disk raises NotCached, or WeightsError in `network`."""
+    ASKED.append(False)
+    try:
+        yield
+    finally:
+        ASKED.pop()
+
+
+@contextmanager
+def network(what: str, instead: str = "", way: str = "") -> Iterator[None]:
     """Turn a failed download into words, and do not wait long for a server that does not answer.
 
-    instead: what else `backbone.weights` could be, without a network, before a comma.
+    instead: what else `backbone.weights` could be, without a network, before a comma. way: what to do where it is not
+    about backbone.weights.
     """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_SECONDS)
@@ -216,8 +236,11 @@ def network(what: str, instead: str = "") -> Iterator[None]:
         known = isinstance(error, NotCached)
         reason = f": {error}" if known else f" ({type(error).__name__}: {first_line(error)})"
         raise WeightsError(
-            f"{what} could not be downloaded{reason}. Without a network set "
-            f"backbone.weights to {instead}a local file (.safetensors, .pth), or to none for random weights"
+            f"{what} could not be downloaded{reason}. Without a network "
+            + (
+                way
+                or f"set backbone.weights to {instead}a local file (.safetensors, .pth), or to none for random weights"
+            )
         ) from None
     finally:
         socket.setdefaulttimeout(before)

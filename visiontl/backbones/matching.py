@@ -24,6 +24,7 @@ STATISTICS = ("running_mean", "running_var")
 
 # Which copy of a network to take where a checkpoint holds several: the averaged one, as their papers evaluate it
 # (DINO, BYOL, iBOT: teacher or target; MoCo: encoder_q; training scripts with EMA: *_ema).
+WRAPPERS = ("module.", "_orig_mod.", "module.")  # of DataParallel, DDP and torch.compile, one in the other
 PREFERRED = ("ema", "teacher", "target", "encoder_q", "model", "state_dict", "student", "online", "encoder_k")
 
 
@@ -296,6 +297,19 @@ def tables(found: Mapping[str, Any], path: str = "", depth: int = 0) -> Iterator
         for key, value in found.items():
             if isinstance(key, str) and isinstance(value, Mapping):
                 yield from tables(value, f"{path}.{key}" if path else key, depth + 1)
+
+
+def tensors_in(found: Mapping[str, Any], source: str) -> dict[str, Tensor]:
+    """The tensors of a whole model in a checkpoint: its largest table, of equal ones the averaged, without what a
+    wrapper puts before all names. Raises WeightsError where there are none."""
+    known = sorted(tables(found), key=lambda one: (-len(one[1]), _preference(one[0])))
+    if not known:
+        raise WeightsError(f"{source}: holds no tensors by name; save model.state_dict()")
+    table = known[0][1]
+    for prefix in WRAPPERS:
+        if all(name.startswith(prefix) for name in table):
+            table = {name.removeprefix(prefix): tensor for name, tensor in table.items()}
+    return table
 
 
 def is_dense(tensor: Tensor) -> bool:

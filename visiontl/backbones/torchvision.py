@@ -271,7 +271,7 @@ def make_plan(
     patch = int(getattr(body, "patch_size", 0)) if isinstance(body, models.VisionTransformer) else 0
     cuts = find_cuts(body, in_channels, native)
     if output_stride is not None:
-        kwargs["replace_stride_with_dilation"] = DILATIONS[output_stride]
+        kwargs |= dilation(arch, output_stride)
         try:
             body, _ = without_head(meta_model(arch, kwargs))
         except Exception as error:
@@ -302,6 +302,13 @@ def make_plan(
     count = sum(parameter.numel() for parameter in body.parameters())
     parts = partition(body, views)
     return CutPlan(kwargs, native, built_for, geometry, parts, count, cuts, head, patch)
+
+
+def dilation(arch: str, output_stride: int) -> dict[str, Any]:
+    """The constructor argument that ends an architecture at this stride."""
+    if arch.startswith("mobilenet_v3") and output_stride in (16, 32):  # as in torchvision's segmentation models
+        return {"dilated": output_stride == 16}
+    return {"replace_stride_with_dilation": DILATIONS[output_stride]}
 
 
 def made_for(arch: str, size: tuple[int, int]) -> dict[str, Any]:

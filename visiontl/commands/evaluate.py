@@ -14,7 +14,11 @@ from visiontl.task import Command
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run folder, or a config whose model is measured untrained")
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        help="a run folder, a config whose model is measured untrained, or a whole model: torchvision/NAME[:TAG]",
+    )
     parser.add_argument(
         "rest", metavar="DATA | a.b=c", nargs="*", default=[], help="other data; config values to replace"
     )
@@ -33,12 +37,12 @@ def run(given: argparse.Namespace) -> None:
     if len(data) > 1:
         raise ConfigError(f"one data set was expected; got {', '.join(data)}")
     warn_of_plugins()
-    from visiontl.runs.recent import is_config, no_such_run
+    from visiontl.runs.recent import is_config, is_whole, no_such_run
 
     measured: Any = given.run
     if is_config(measured):
         measured, overrides = read_config(measured, overrides), []
-    elif not os.path.exists(measured):
+    elif not os.path.exists(measured) and not is_whole(measured):
         raise ConfigError(no_such_run(Path(measured)))
     from visiontl.engine import evaluate as evaluation
 

@@ -23,6 +23,7 @@ from visiontl.errors import ConfigError, PluginError, VisionTLError, closest
 from visiontl.task import Task
 
 YAML = (".yaml", ".yml")
+INIT = "init"  # the backbone's name where it is that of what `init` names
 MADE = ("example", "samples")  # values of task.data that stand for data which the task makes on the spot
 
 
@@ -60,6 +61,8 @@ def resolve(
     for override in in_words(overrides):
         apply_override(values, override, problems, longhand=lambda keys, value: _longhand(values, keys, value))
 
+    if values.get("init") and isinstance(section := values.setdefault("backbone", {}), dict):
+        section.setdefault("name", INIT)
     task = _find_task(values, problems)
     if task is not None:
         problems.sections.append((("task",), task.config))

@@ -67,7 +67,9 @@ class PreprocessingConfig(Section):
 
 
 class BackboneConfig(Section):
-    name: str = Field(description="timm/NAME, torchvision/NAME or a plugin's; a bare name means timm")
+    name: str = Field(
+        description="timm/NAME, torchvision/NAME or a plugin's; a bare name means timm; not needed beside `init`"
+    )
     weights: str = Field(
         default="default",
         description="default (the library's recommended tag), a tag, none (random), a local .safetensors or .pth "
@@ -364,5 +366,6 @@ class Config(Section):
     )
     init: str | None = Field(
         default=None,
-        description="start a new run from the weights of another run's model, in place of backbone.weights: its folder",
+        description="start a new run from a whole model, in place of backbone.weights: another run's folder, "
+        "torchvision/NAME[:TAG], a file or folder of such a model, or hf-hub:owner/name; the backbone is then its own",
     )

@@ -21,6 +21,7 @@ from visiontl.engine.example import with_example
 from visiontl.engine.given import through_json
 from visiontl.engine.init import backbone_like
 from visiontl.engine.order import epoch_order
+from visiontl.engine.wholes import names_a_run, with_start
 from visiontl.errors import ConfigError, VisionTLError
 from visiontl.kit.words import plural
 from visiontl.report.console import Console
@@ -73,6 +74,11 @@ def doctor(resolved: Resolved, json_file: str | Path | None = None) -> int:
 
 def diagnose(resolved: Resolved, console: Console) -> Diagnosis:
     diagnosis = Diagnosis()
+    try:
+        resolved = with_start(resolved, console, fetch=False)
+    except Exception as error:
+        diagnosis.findings.append(failure(error, "the run stops here"))
+        return diagnosis
     backbone = examine_backbone(resolved, diagnosis)
     spec = backbone.spec if backbone is not None else ImageSpec()
     diagnosis.unchecked.append(
@@ -97,7 +103,8 @@ def examine_backbone(resolved: Resolved, diagnosis: Diagnosis) -> Backbone | Non
         entry, _ = plugins.backbone_entry(section.name)
         if resolved.config.init is not None:
             backbone = backbone_like(resolved, entry)
-            diagnosis.facts.append(f"backbone {entry.name}, weights of the run {resolved.config.init}")
+            kind = "the run " if names_a_run(resolved.config.init) else ""
+            diagnosis.facts.append(f"backbone {entry.name}, weights of {kind}{resolved.config.init}")
             return backbone
         kind, value = weights.resolve(entry, section.weights)
         here = weights.on_this_machine(entry, kind, value)

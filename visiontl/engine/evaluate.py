@@ -10,25 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from visiontl.config.overrides import in_words
-from visiontl.config.resolve import Resolved, resolve
+from visiontl.config.resolve import Resolved
 from visiontl.engine import scan
+from visiontl.engine.as_it_is import as_built, as_it_is, names_a_whole
 from visiontl.engine.device import current_device, place
 from visiontl.engine.folds import on_other_data, readable_data, splits_there
 from visiontl.engine.given import through_json
-from visiontl.engine.init import warm_start
 from visiontl.engine.model import Built, load_model, model_folder, resolve_run
 from visiontl.engine.predictions import out_folder
 from visiontl.engine.reporting import describe, mistakes_of, report_items, side_by_side, trivial_on, write, write_rows
 from visiontl.engine.results import Result
 from visiontl.engine.rows import gather_rows, say_scores, score_rows
 from visiontl.engine.splits import choose_splits
-from visiontl.engine.start import build, pretrained_backbone, read_data
+from visiontl.engine.start import read_data
 from visiontl.errors import DataError
 from visiontl.kit import memory
 from visiontl.kit.finite import require_finite
 from visiontl.kit.words import count
 from visiontl.processes import liveness, ranks
-from visiontl.processes.seeds import INIT, mix, seeded
 from visiontl.report.console import Console
 from visiontl.runs import folders
 from visiontl.runs.environment import run_folder
@@ -60,7 +59,7 @@ def evaluate(
 ) -> Result:
     """Scores of a run on its own val and test splits, or on other data in the model's class order.
 
-    run: a run folder; or a config, whose model is then measured as it is built, before any training.
+    run: a run folder; a config, whose model is measured before any training; a whole model, `torchvision/NAME[:TAG]`.
     Returns the report, also written (report.json, report.html), with a line for each image (rows.jsonl), to a new
     folder: `out`, or one in the run; of a `model/` alone beside it.
     """
@@ -70,8 +69,10 @@ def evaluate(
     console = Console(main=ranks.rank() == 0)
     place = None if out is None else ranks.on_main(lambda: out_folder(Path(out)).absolute())
     with liveness.watched():
+        if isinstance(run, Path) and names_a_whole(run):
+            return measure(Subject(*as_it_is(str(run), data, overrides, console)), splits, console, began, place)
         if isinstance(run, Resolved) or run.is_file():
-            return measure(subject_of_config(run, data, overrides, console), splits, console, began, place)
+            return measure(Subject(*as_built(run, data, overrides, console)), splits, console, began, place)
         asked = Asked(run, None if data is None else str(data), overrides)
         with as_started(asked, console) as asked:
             return measure(subject_of_run(asked, console), splits, console, began, place)
@@ -125,20 +126,6 @@ def measure(
             console.say(f"report: {write(folder, report, [*items, *side_by_side(shown)])}")
     ranks.barrier()
     return Result(report.to_json())
-
-
-def subject_of_config(
-    config: str | Path | Resolved, data: str | Path | None, overrides: Sequence[str], console: Console
-) -> Subject:
-    """The model as a config builds it, with its pretrained weights, before any training."""
-    resolved = resolve(config, overrides)
-    if data is not None:
-        resolved = on_other_data(resolved, str(data))
-    with seeded(mix(resolved.config.train.seed, INIT)):
-        backbone, loaded = ranks.main_first(lambda: pretrained_backbone(resolved, console))
-        built, found = build(resolved, backbone, loaded, console)
-    warm_start(built, console)
-    return Subject(built, found, Path(resolved.config.run.folder), f"evaluate-{Path(resolved.source).stem}")
 
 
 def subject_of_run(asked: Asked, console: Console) -> Subject:

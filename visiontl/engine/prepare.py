@@ -27,6 +27,7 @@ from visiontl.engine.model import Built
 from visiontl.engine.optim import make_optimizer
 from visiontl.engine.order import Orders, fetched
 from visiontl.engine.start import backbone_to_train, build, newest_checkpoint, start_from_data
+from visiontl.engine.wholes import with_start
 from visiontl.engine.wrapping import load_model_state
 from visiontl.errors import DataError
 from visiontl.freezing.layout import Layout, make_layout, phases, table, trainable
@@ -113,6 +114,7 @@ def set_up(
 def begin(resolved: Resolved, console: Console) -> tuple[Built, Data, bool]:
     """The model with its starting weights, and the data. True: all its weights are set, and a task's `start` has
     nothing to add."""
+    resolved = with_start(resolved, console)
     with seeded(mix(resolved.config.train.seed, INIT)):
         backbone, loaded, newest = ranks.main_first(lambda: backbone_to_train(resolved, console))
         built, found = build(resolved, backbone, loaded, console)

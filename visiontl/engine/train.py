@@ -16,6 +16,7 @@ from visiontl import plugins
 from visiontl.config.resolve import Resolved, resolve
 from visiontl.engine import loader
 from visiontl.engine.announcements import announce_phase, warn_of_no_loss
+from visiontl.engine.apart import apart
 from visiontl.engine.best import judge, judged, patience_is_over, say_worth, split_rows
 from visiontl.engine.collated import collate_once
 from visiontl.engine.deciding import pace
@@ -35,6 +36,7 @@ from visiontl.engine.rows import say_scores, score_rows
 from visiontl.engine.saving import load_best, resume, write_best
 from visiontl.engine.usage import memory_used
 from visiontl.engine.watch import Watch, check_gradients, check_scale, check_weights
+from visiontl.engine.wholes import with_start
 from visiontl.engine.workers import explained
 from visiontl.engine.wrapping import wrap
 from visiontl.errors import CheckpointError
@@ -66,7 +68,7 @@ def train(
     with liveness.watched() as links:
         if dry_run:
             return rehearse(resolved, lambda run: finish(run, fit(run)))
-        resolved = with_example(resolved, console)
+        resolved = with_example(with_start(resolved, console), console)
         folder, ended = ranks.on_main(lambda: folders.choose(resolved, console))
         if ended:
             return Result(ranks.on_main(lambda: folders.ended_report(folder, console)).to_json())
@@ -256,7 +258,7 @@ def finish(run: Run, ledger: Ledger) -> Result:
         ranks.broadcast_module(kept.model)
     splits = judged(run)
     rows = {name: split_rows(run, name) for name in splits}
-    scores = {name: score_rows(run.built, rows[name]) for name in splits}
+    scores = {name: apart(run.resolved, score_rows(run.built, rows[name])) for name in splits}
     if progress.best is None:  # a run that kept none so far exports what it has
         ranks.on_main(lambda: write_best(run, scores.get("val")))
     for name, split in splits.items():

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from visiontl import plugins
 from visiontl.config import ready
 from visiontl.config.resolve import Resolved, resolve
 from visiontl.config.write import config_hash
@@ -41,6 +42,11 @@ def is_config(name: str) -> bool:
     """Whether a word names a config rather than a run: a YAML file, or a ready config where nothing else is there."""
     path = Path(name)
     return path.is_file() if path.exists() else path.suffix in (".yaml", ".yml") or name in ready.runs()
+
+
+def is_whole(name: str) -> bool:
+    """Whether a word is the name of a whole model that a task knows, with or without a tag."""
+    return any(name.partition(":")[0] in task.wholes for task in plugins.tasks().values())
 
 
 def instead_of_config(name: str, words: Sequence[str]) -> str:

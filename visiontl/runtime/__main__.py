@@ -13,7 +13,7 @@ from visiontl.errors import ConfigError, DataError, VisionTLError
 from visiontl.kit.folders import find_images
 from visiontl.report.values import json_value
 from visiontl.runtime.model import Model, load
-from visiontl.runtime.written import Written
+from visiontl.runtime.written import Written, new_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,17 +82,6 @@ def option(word: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         return name, value
-
-
-def new_folder(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        taken = any(folder.iterdir())
-    except OSError as error:
-        raise DataError(f"--out: {folder} cannot be made: {error.strerror or error}") from None
-    if taken:
-        raise DataError(f"{folder} is not empty; predictions never overwrite, choose another --out")
-    return folder
 
 
 if __name__ == "__main__":

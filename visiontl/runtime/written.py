@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from visiontl.errors import DataError
 from visiontl.kit.cells import marked
 from visiontl.kit.names import compared
 from visiontl.report.values import json_value
@@ -50,6 +51,18 @@ class Written:
         write_csv(self.folder / "predictions.csv", self.records)
         for key, found in self.vectors.items():
             save_vectors(key, np.stack(found), self.folder / f"{plain_name(key)}.safetensors")
+
+
+def new_folder(folder: Path) -> Path:
+    """The folder, made where it is not there, and empty. Raises DataError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = any(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"--out: {folder} cannot be made: {error.strerror or error}") from None
+    if taken:
+        raise DataError(f"{folder} is not empty; predictions never overwrite, choose another --out")
+    return folder
 
 
 def append_whole(path: Path, content: bytes) -> None:

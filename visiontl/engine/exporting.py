@@ -247,6 +247,8 @@ class Writer:
             "alike": found.alike,
             "answers": found.answers.size,
         }
+        photos = f"; {found.alike} of {found.photos} photos of val answered alike" if found.photos else ""
+        self.console.say(f"compared: outputs within {found.outputs:.2g} of the run's{photos}")
         if found.scores:
             about["scores"] = found.scores
         about = json_value(about, "export")

@@ -402,8 +402,8 @@ def states(place: Path) -> None:
     held = {
         "visiontl": "0.1.0", "step": 6, "best": {"score": "accuracy", "value": 0.5, "step": 3, "epoch": 1.0},
         "start": None, "without_gain": 1, "window": [{"loss": [102.8, 96]}], "due": False, "seconds": 3.2,
-        "ema_updates": 0, "scaler": None, "processes": 1, "precision": "bf16", "cached": [], "config_hash": "0" * 64,
-        "data_fingerprint": "1" * 64, "preprocessing": SPEC.to_json(),
+        "ema_updates": 0, "scaler": None, "processes": 1, "precision": "bf16", "cached": [], "method": {},
+        "config_hash": "0" * 64, "data_fingerprint": "1" * 64, "preprocessing": SPEC.to_json(),
     }  # fmt: skip
     (place / "state.json").write_text(json.dumps(held))
 

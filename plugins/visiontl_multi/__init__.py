@@ -24,6 +24,7 @@ TASK = Task(
     options=PredictOptions,
     files=lazy("visiontl_multi.predictions:files"),
     draw=lazy("visiontl_multi.predictions:draw"),
+    export=lazy("visiontl_multi.exporting:export"),
     report=lazy("visiontl_multi.charts:report"),
     preview=lazy("visiontl_multi.charts:preview"),
     mistakes=lazy("visiontl_multi.explain:mistakes"),

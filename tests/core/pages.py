@@ -43,6 +43,7 @@ NEVER = {
     "visiontl predict runs/scenes": "tests/multi trains several tasks at once",
     "visiontl explain runs/scenes": "tests/multi trains several tasks at once",
     "visiontl multi part runs/scenes": "tests/multi takes a part out",
+    "visiontl export runs/scenes": "tests/export writes several tasks as one graph",
     "visiontl predict scenes_label": "tests/multi takes a part out",
     "python -m visiontl.runtime": "tests/export/test_runtime.py does the same",
     "visiontl train cells.yaml": "tests/detection/test_whole.py begins with whole models",

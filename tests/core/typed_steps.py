@@ -56,6 +56,7 @@ import visiontl_multi.config
 import visiontl_multi.data
 import visiontl_multi.example
 import visiontl_multi.explain
+import visiontl_multi.exporting
 import visiontl_multi.losses
 import visiontl_multi.model
 import visiontl_multi.predictions
@@ -209,6 +210,7 @@ MULTI = Task(
     preview=visiontl_multi.charts.preview,
     mistakes=visiontl_multi.explain.mistakes,
     explain=visiontl_multi.explain.explain,
+    export=visiontl_multi.exporting.export,
     refuse=visiontl_multi.config.refuse,
     check=visiontl_multi.checks.check,
     example=visiontl_multi.example.example,

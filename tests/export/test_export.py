@@ -21,7 +21,7 @@ from visiontl.engine.resizing import resized
 from visiontl.engine.same import of_boxes
 from visiontl.errors import CheckpointError, ConfigError
 from visiontl.kit.suppression import suppressed
-from visiontl.runtime import load
+from visiontl.runtime import description, load
 from visiontl.testing.case import Case
 
 TASKS = ("classification", "segmentation", "style")  # faces and detection are compared below
@@ -79,8 +79,46 @@ def test_an_export_answers_as_the_run_does(task, exported, photos):
     assert str(run) not in json.dumps(about)
 
 
-def test_predict_writes_the_same_files_from_the_graph(exported, photos, tmp_path):
-    run, folder = exported("segmentation")
+def test_several_tasks_are_one_graph_that_calls_the_backbone_once(exported, photos, tmp_path, capsys):
+    run, folder = exported("multi", views={"label": "mask"})
+    predictor, model = visiontl.load(run), load(folder, resized)
+    for photo in sorted(photos.iterdir()):
+        close(predictor.predict(photo), model.predict(photo))
+        asked = model.predict(photo, **{"label.top_k": 1}), model.predict(photo, label={"top_k": 1})
+        assert [len(one["label"]["top"]) for one in asked] == [1, 1]
+    convolutions = {
+        name: [node.op_type for node in onnx.load(str(exported(task, **section)[1] / "model.onnx")).graph.node]
+        for name, task, section in [
+            ("both", "multi", {"views": {"label": "mask"}}),
+            ("mask", "segmentation", {"decoder": {"name": "unet", "width": 32}}),
+        ]
+    }
+    assert convolutions["both"].count("Conv") == convolutions["mask"].count("Conv") > 10
+    for words, option in {
+        "no option 'label.topk'; did you mean 'top_k'": "label.topk=3",
+        "no part 'lable'; did you mean 'label'": "lable.top_k=3",
+        "expected an option of that part: mask.OPTION=VALUE": "mask=3",
+    }.items():
+        assert cli.main(["predict", str(folder / "model.onnx"), str(photos), option]) == 2
+        assert words in capsys.readouterr().err
+    about = json.loads((folder / "model.json").read_text())
+    about["answer"]["parts"]["label"]["output"] = "elsewhere"
+    assert description.unfit(about) == (
+        "answer.parts.label.output: one of label.logits, mask.logits was expected; got 'elsewhere'"
+    )
+    about["answer"]["parts"]["label"] = {"kind": "parts", "parts": {}}
+    assert str(description.unfit(about)).startswith("answer.parts.label.kind: one of classes, mask")
+
+
+def test_parts_that_see_a_photo_differently_are_told_how_to_go_alone(untrained, tmp_path):
+    with pytest.raises(ConfigError, match=r"label and mask are shown a photo in different ways \(view.*multi part RUN"):
+        export_run(untrained("multi"), tmp_path / "out", Wanted())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("task", "section"), [("segmentation", {}), ("multi", {"views": {"label": "mask"}})])
+def test_predict_writes_the_same_files_from_the_graph(task, section, exported, photos, tmp_path):
+    run, folder = exported(task, **section)
     places = tmp_path / "of_run", tmp_path / "of_graph"
     for model, place in zip((run, folder / "model.onnx"), places, strict=True):
         assert cli.main(["predict", str(model), str(photos), "--out", str(place), "-q"]) == 0

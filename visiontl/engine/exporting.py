@@ -294,7 +294,7 @@ class Writer:
         theirs = [exported.predict(photo) for photo in photos]
         otherwise = self.made.wanted and not self.varies  # shown in another size than the run shows them
         for ours, other in zip(self.own_answers(photos), theirs, strict=True):
-            apart = same.of_answers(ours, other)
+            apart = same.of_answers(ours, other, self.made.answer)
             found.photos += 1
             found.alike += apart.size <= same.ANSWERS
             found.answers = found.answers.larger(apart)
@@ -457,7 +457,14 @@ def photos_of(data: Data | None, split: str, most: int, console: Console) -> Ite
 
 def section_of(built: Built) -> dict[str, Any]:
     """The `task:` section without the place of the data, which is of no use elsewhere."""
-    return {k: v for k, v in built.resolved.cfg.model_dump(mode="json").items() if k != "data"}
+    section: dict[str, Any] = without_data(built.resolved.cfg.model_dump(mode="json"))
+    return section
+
+
+def without_data(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_data(one) for key, one in value.items() if key != "data"}
+    return value
 
 
 def put_json(folder: Path, about: Mapping[str, Any]) -> None:

@@ -30,9 +30,18 @@ class Difference:
 def of_outputs(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], answer: Mapping[str, Any]) -> float:
     """The largest difference of two outputs of a graph for the same images, relative as NUMBERS has it. Boxes are
     matched first: equal scores may stand in any order."""
+    if answer["kind"] == "parts":
+        return max(
+            of_outputs(of_names(ours, f"{name}."), of_names(theirs, f"{name}."), own)
+            for name, own in answer["parts"].items()
+        )
     if answer["kind"] == "boxes":
         return max(of_boxes(pick(ours, answer, i), pick(theirs, answer, i)) for i in range(len(first(ours))))
     return max(of_arrays(ours[name], theirs[name]) for name in ours)
+
+
+def of_names(values: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name: one for name, one in values.items() if name.startswith(prefix)}
 
 
 def of_arrays(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -84,8 +93,12 @@ def of_boxes(ours: list[tuple[Any, float, Any]], theirs: list[tuple[Any, float, 
     return 1.0 if any(score > last + slack for score in unmatched) else worst
 
 
-def of_answers(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Difference:
+def of_answers(ours: Mapping[str, Any], theirs: Mapping[str, Any], answer: Mapping[str, Any]) -> Difference:
     """Of two predictions of one photo. Labels must be the same, but where what they rest on is as good as equal."""
+    if answer["kind"] == "parts":
+        of_each = {name: of_answers(ours[name], theirs[name], own) for name, own in answer["parts"].items()}
+        worst = max(of_each, key=lambda name: of_each[name].size)
+        return Difference(of_each[worst].size, f"{worst}: {of_each[worst].words}")
     if isinstance(ours.get("objects"), list) and isinstance(theirs.get("objects"), list):
         one, other = (
             [(o["label"], o["score"], np.array(o["box"])) for o in side["objects"]] for side in (ours, theirs)

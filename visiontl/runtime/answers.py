@@ -106,8 +106,14 @@ def values(answer: Answer, outputs: Outputs, shown: Shown, options: Mapping[str,
     return made
 
 
+def parts(answer: Answer, outputs: Outputs, shown: Shown, options: Mapping[str, Any], photo: Image.Image) -> Any:
+    """{part: its own answer} of several tasks in one graph."""
+    return {name: answered(own, outputs, shown, options.get(name, {}), photo) for name, own in answer["parts"].items()}
+
+
 KINDS: Mapping[str, Callable[..., dict[str, Any]]] = {
-    **{"classes": classes, "mask": mask, "vector": vector, "picture": picture, "boxes": boxes, "values": values}
+    **{"classes": classes, "mask": mask, "vector": vector, "picture": picture, "boxes": boxes, "values": values},
+    "parts": parts,
 }
 
 
@@ -185,3 +191,34 @@ OPTIONS: Mapping[str, Mapping[str, Callable[[Answer, Any], Any]]] = {  # kind ->
     "boxes": {"threshold": least, "classes": numbers, "most": whole("most")},
     "values": {},
 }
+
+
+def checked(answer: Answer, given: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """Options as `answered` takes them. given: {name: value}; of several tasks {part: {name: value}}, or
+    {"PART.name": value}. Raises ConfigError for one that the kind of answer does not have."""
+    if answer["kind"] == "parts":
+        return of_parts(answer["parts"], given)
+    known = OPTIONS[answer["kind"]]
+    for name in given:
+        if name not in known:
+            near = did_you_mean(name, known) if known else "; it takes none"
+            settled = "what else a run can be asked is settled when it is exported"
+            raise ConfigError(f"no option {place + name!r}{near}; {settled}")
+    return {name: known[name](answer, value) for name, value in given.items()}
+
+
+def of_parts(answers: Mapping[str, Answer], given: Mapping[str, Any]) -> dict[str, Any]:
+    asked: dict[str, dict[str, Any]] = {name: {} for name in answers}
+    for key, value in given.items():
+        part, _, option = key.partition(".")
+        if part not in answers:
+            raise ConfigError(
+                f"option {key}: no part {part!r}{did_you_mean(part, answers)}; parts are {', '.join(answers)}"
+            )
+        if option:
+            asked[part][option] = value
+        elif isinstance(value, Mapping):
+            asked[part] |= value
+        else:
+            raise ConfigError(f"option {key}: got {value!r:.60}; expected an option of that part: {key}.OPTION=VALUE")
+    return {name: checked(answers[name], own, f"{name}.") for name, own in asked.items()}

@@ -60,7 +60,7 @@ def unfit(found: Mapping[str, Any]) -> str | None:
         return told
     if Path(found["file"]).name != found["file"]:
         return f"file is {found['file']!r:.80}; the name of a file beside it was expected"
-    return view(found.get("view"), "view") or answer(found.get("answer"), found["outputs"])
+    return view(found.get("view"), "view") or answer(found.get("answer"), found["outputs"], "answer")
 
 
 def view(value: Any, place: str) -> str | None:
@@ -83,7 +83,10 @@ def view(value: Any, place: str) -> str | None:
     return mapping(checks)(value, place)
 
 
-def answer(value: Any, outputs: list[str]) -> str | None:
+def answer(value: Any, outputs: list[str], place: str) -> str | None:
+    """Of one task, or, where `place` is the description's own, of several."""
+    if isinstance(value, Mapping) and value.get("kind") == "parts" and place == "answer":
+        return named(lambda own, where: answer(own, outputs, where))(value.get("parts"), f"{place}.parts")
     output = one_of(tuple(outputs))
     names = listing(text, CLASSES)
     kinds: dict[str, dict[str, Check]] = {
@@ -106,29 +109,29 @@ def answer(value: Any, outputs: list[str]) -> str | None:
     }
     if not isinstance(value, Mapping) or value.get("kind") not in kinds:
         near = did_you_mean(str(value.get("kind")), kinds) if isinstance(value, Mapping) else ""
-        return f"answer.kind: one of {', '.join(kinds)} was expected; got {shortly(value)}{near}"
-    if told := mapping(kinds[value["kind"]])(value, "answer"):
+        return f"{place}.kind: one of {', '.join(kinds)} was expected; got {shortly(value)}{near}"
+    if told := mapping(kinds[value["kind"]])(value, place):
         return told
     if value["kind"] == "mask":
-        return unfit_mask(value)
+        return unfit_mask(value, place)
     count = len(value.get("classes", ()))
     if any(one >= count for one in value.get("reported", ())):
-        return f"answer.reported: numbers of {count} classes, from 0, were expected"
+        return f"{place}.reported: numbers of {count} classes, from 0, were expected"
     return None
 
 
-def unfit_mask(value: Mapping[str, Any]) -> str | None:
+def unfit_mask(value: Mapping[str, Any], place: str) -> str | None:
     """A value of each class, as many numbers as the mode has channels."""
     wide = {"RGB": 3, "RGBA": 4}.get(value["mode"])
     most = 65535 if value["mode"] == "I;16" else 255
     if len(value["values"]) != len(value["classes"]):
-        return f"answer.values: {len(value['values'])} for {len(value['classes'])} classes"
+        return f"{place}.values: {len(value['values'])} for {len(value['classes'])} classes"
     for one in value["values"]:
         numbers = one if isinstance(one, list) else [one]
         if (wide is None) == isinstance(one, list) or len(numbers) != (wide or 1) or max(numbers) > most:
-            return f"answer.values: {shortly(one)} is no pixel of mode {value['mode']}"
+            return f"{place}.values: {shortly(one)} is no pixel of mode {value['mode']}"
     if any(one >= len(value["classes"]) for one in value["reported"]):
-        return f"answer.reported: numbers of {len(value['classes'])} classes, from 0, were expected"
+        return f"{place}.reported: numbers of {len(value['classes'])} classes, from 0, were expected"
     return None
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visiontl.errors import CheckpointError, ConfigError, DataError, did_you_mean
+from visiontl.errors import CheckpointError, ConfigError, DataError
 from visiontl.kit import depths
 from visiontl.kit.images import open_image, to_rgb
 from visiontl.runtime import description
-from visiontl.runtime.answers import OPTIONS, answered
+from visiontl.runtime.answers import answered, checked
 from visiontl.runtime.views import Resize, Shown, by_pillow, show
 
 SUFFIX = ".onnx"
@@ -51,14 +51,10 @@ class Model:
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The options as they are used. Raises ConfigError for one that this kind of answer does not have."""
-        kind = self.about["answer"]["kind"]
-        known = OPTIONS[kind]
-        for name in given:
-            if name not in known:
-                near = did_you_mean(name, known) if known else "; it takes none"
-                settled = "what else a run can be asked is settled when it is exported"
-                raise ConfigError(f"{self.path}: no option {name!r}{near}; {settled}")
-        return {name: known[name](self.about["answer"], value) for name, value in given.items()}
+        try:
+            return checked(self.about["answer"], given)
+        except ConfigError as error:
+            raise ConfigError(f"{self.path}: {error}") from None
 
     def show(self, image: Image.Image) -> Shown:
         """image: RGB."""

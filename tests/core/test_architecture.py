@@ -28,6 +28,7 @@ CHAIN = [
     {
         "doctor": "what is wrong with the data, before the first training second",
         "search": "which settings, which backbone: many short runs, or features",
+        "serving": "a model behind HTTP, in a process of its own",
     },
     {"engine": "from a config to a trained model, and what it says of images"},
     {"methods": "what training adds to a task's own loss, and to its backbone's layers"},

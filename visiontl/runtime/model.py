@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,24 @@ class Model:
             image = as_rgb(photo)
         shown = self.show(image)
         return answered(self.about["answer"], self.run(shown.image, shown.extent), shown, chosen, image)
+
+    def predict_each(self, photos: Sequence[Any], **options: Any) -> list[dict[str, Any]]:
+        """`predict` of each, in their order. Those that become inputs of one size go through the graph together."""
+        chosen = self.options(options)
+        with depths.reading(self.depth):
+            images = [as_rgb(photo) for photo in photos]
+        shown = [self.show(image) for image in images]
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for index, one in enumerate(shown):
+            alike.setdefault(one.image.shape, []).append(index)
+        found: dict[int, dict[str, Any]] = {}
+        for places in alike.values():
+            batch = np.concatenate([shown[i].image for i in places])
+            outputs = self.run(batch, np.array([shown[i].extent for i in places]))
+            for row, i in enumerate(places):
+                own = {name: values[row : row + 1] for name, values in outputs.items()}
+                found[i] = answered(self.about["answer"], own, shown[i], chosen, images[i])
+        return [found[index] for index in range(len(images))]
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The options as they are used. Raises ConfigError for one that this kind of answer does not have."""

@@ -1,0 +1,72 @@
+"""visiontl serve"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from visiontl.commands.arguments import split_arguments, warn_of_plugins
+from visiontl.commands.predict import options_help
+from visiontl.commands.results import answer, speech_flags
+from visiontl.errors import ConfigError
+from visiontl.outlet import say
+from visiontl.task import Command
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run folder, its model/ alone, or an exported model.onnx")
+    parser.add_argument("rest", metavar="option=value", nargs="*", help="of predict, settled for every request")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen at; default: this machine alone")
+    parser.add_argument("--port", type=int, default=8000, metavar="N", help="0 takes a free one; default: 8000")
+    parser.add_argument("--no-options", action="store_true", help="requests bring no options of their own")
+    parser.add_argument("--upload", type=float, default=20, metavar="MB", help="of a request at most; default: 20")
+    parser.add_argument("--pixels", type=float, default=50, metavar="M", help="millions in a picture; default: 50")
+    parser.add_argument("--seconds", type=float, default=30, metavar="S", help="for a request; default: 30")
+    parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures seen at once; default: 8")
+    parser.add_argument("--gather", type=float, default=5, metavar="MS", help="a batch waits for more; default: 5")
+    parser.add_argument("--waiting", type=int, default=64, metavar="N", help="pictures that may wait; default: 64")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="of a prediction; default: all cores")
+    speech_flags(parser, "the address, once it answers,")
+
+
+def run(given: argparse.Namespace) -> None:
+    from visiontl.config.overrides import option_values
+    from visiontl.runs.recent import no_such_run
+    from visiontl.serving.limits import Limits
+    from visiontl.serving.server import Served, serve
+
+    rest, assigned = split_arguments(given.rest)
+    if rest:
+        raise ConfigError(f"one run was expected; got {given.run}, {', '.join(rest)}")
+    if not os.path.exists(given.run):
+        raise ConfigError(no_such_run(Path(given.run)))
+    if not 0 <= given.port <= 65_535:
+        raise ConfigError(f"--port: 0 to 65535 was expected; got {given.port}")
+    limits = Limits(
+        upload=int(given.upload * 1e6),
+        pixels=int(given.pixels * 1e6),
+        seconds=given.seconds,
+        batch=given.batch,
+        gather=given.gather / 1000,
+        waiting=given.waiting,
+    )
+    warn_of_plugins()
+
+    def ready(address: str) -> None:
+        said = f"serving {given.run} at {address}; Ctrl-C ends it"
+        if not (given.quiet or given.json):
+            say(said, sys.stdout)
+        answer({"address": address}, said)
+
+    options = option_values(assigned, "serve")
+    serve(Served(given.run, options, given.no_options, given.threads, given.host, given.port, limits), ready)
+
+
+def help_of_options(words: Sequence[str]) -> str:
+    return options_help(words).replace("`visiontl predict RUN --help`", "`visiontl serve RUN --help`")
+
+
+COMMAND = Command("serve", "answer pictures over HTTP by a run or an exported model", arguments, run, help_of_options)

@@ -47,8 +47,6 @@ NEVER = {
     "visiontl predict scenes_label": "tests/multi takes a part out",
     "visiontl serve": "listens until it is stopped; tests/export/test_serving.py asks it",
     "curl": "asks a server; tests/export/test_serving.py does the same",
-    "python tools/serving.py": REPOSITORY,
-    "python tools/campaigns": REPOSITORY,
     "python -m visiontl.runtime": "tests/export/test_runtime.py does the same",
     "visiontl train cells.yaml": "tests/detection/test_whole.py begins with whole models",
     "visiontl train roads.yaml init=": "tests/segmentation/test_whole.py begins with whole models",

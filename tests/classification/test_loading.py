@@ -34,8 +34,18 @@ def test_the_fast_preprocessing_is_pillows_but_for_rounding(name, shape):
     assert apart.float().mean() < 0.25  # 0.02 with torch's vector kernels; the plain ones round one value in five apart
 
 
+@pytest.mark.parametrize("kernels", ["those of this CPU", "DEFAULT"])
 @pytest.mark.parametrize("name", ["bilinear", "bicubic"])
-def test_the_fast_preprocessing_is_torchvisions_for_tensors(name):
+def test_the_fast_preprocessing_is_torchvisions_for_tensors(name, kernels, monkeypatch):
+    if kernels == "DEFAULT":  # as a CPU without AVX2 says, which has no kernel of bytes for bilinear
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: kernels)
+    for size in ((500, 375), (37, 91), (300, 256)):
+        image = photo(*size)
+        for shape in ((48, 64), (91, 300), (375, 200)):
+            resized = functional.resize(functional.to_image(image), list(shape), InterpolationMode(name))
+            found = resize_tensor(image, shape, name)
+            assert torch.equal(found, resized.as_subclass(torch.Tensor))
+            assert found.stride(0) == 1  # colors side by side
     image = photo(500, 375)
     resized = functional.resize(functional.pil_to_tensor(image), 256, InterpolationMode(name), antialias=True)
     expected = functional.center_crop(resized, [224, 224])

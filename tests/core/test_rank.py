@@ -3,9 +3,11 @@ backbones take part, and when no winner is named."""
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import math
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,9 @@ from matplotlib.figure import Figure as Drawing
 from visiontl import cli, plugins
 from visiontl.backbone import Features
 from visiontl.config.resolve import resolve
+from visiontl.engine import wanted as feature_source
+from visiontl.engine.example import with_example
+from visiontl.engine.start import pretrained_backbone
 from visiontl.entry import BackboneEntry, Weights
 from visiontl.errors import ConfigError, DataError
 from visiontl.report.console import Console
@@ -357,6 +362,60 @@ def test_each_task_is_ranked_by_its_own_labels(task, capsys):
     assert one["parameters"] == 14608
     assert "Random weights lie within" in " ".join(found["verdict"])
     assert Path(found["page"]).is_file()
+
+
+@pytest.mark.parametrize(("task", "one_size"), [("classification", True), ("segmentation", True), ("detection", False)])
+def test_stored_features_give_the_numbers_of_fresh_ones(task, one_size, tmp_path, monkeypatch):
+    """Per image, per pixel and per box; the second ranking runs no image of one size through the backbone again."""
+    small = {**plugins.task(task).small, "name": task, "data": "example"}
+    given = {"task": small, "backbone": {"name": "visiontl/tiny", "weights": "none"}, "train": {"batch_size": 4},
+             "loader": {"workers": 0}}  # fmt: skip
+    passes: list[int] = []
+    forward = feature_source.Source.forward
+
+    def counted(self, images, ask):
+        if len(images) > 1:  # one alone tells how much room they take
+            passes.append(len(images))
+        return forward(self, images, ask)
+
+    monkeypatch.setattr(feature_source.Source, "forward", counted)
+    found = []
+    for cache in ("off", "disk", "disk"):
+        passes.clear()
+        row = Ranked(Candidate("visiontl/tiny", "none"))
+        asked = resolve(given, [f"features.cache={cache}", f"features.folder={tmp_path / 'kept'}"])
+        resolved = with_example(asked, Console(stream=io.StringIO()))
+        facts = ranks_of.probe(resolved, row, 18, "tiny", Console(stream=io.StringIO()))
+        found.append((row.folds, row.neighbors, row.logme, row.right.tolist(), facts, len(passes)))
+    assert [one[:-1] for one in found[1:]] == [found[0][:-1]] * 2
+    assert [one[-1] for one in found] == [0, 5 if one_size else 0, 0]
+
+
+def test_a_backbone_is_gone_before_the_next_one_is_built(offered, monkeypatch):
+    """Also one that fails: what ranking takes does not grow with the number of backbones."""
+    built, alive = [], []
+
+    def pretrained(resolved, console):
+        gc.collect()
+        alive.append([name for name, one in built if one() is not None])
+        made = pretrained_backbone(resolved, console)
+        built.append((resolved.config.backbone.name, weakref.ref(made[0])))
+        return made
+
+    def probe_scores(table):
+        if len(built) == 5:
+            raise RuntimeError("no kernel for this")
+        return measured(table)
+
+    measured = ranks_of.probe_scores
+    monkeypatch.setattr(ranks_of, "pretrained_backbone", pretrained)
+    monkeypatch.setattr(ranks_of, "probe_scores", probe_scores)
+    tiny = offered["visiontl/tiny"]
+    for name in ("lab/near_b", "lab/near_c"):
+        offered[name] = replace(offered[name], state=lambda tag: tiny.build().state_dict())
+    assert cli.main(["rank", "c.yaml", "--settle", "0", "--images", "20"]) == 0
+    assert len(built) == 6  # each for its cost, and for its features
+    assert alive == [[]] * 6
 
 
 def test_one_that_fails_is_named_and_the_others_go_on(offered, monkeypatch, capsys):

@@ -10,6 +10,7 @@ from typing import Any
 from visiontl.commands.arguments import OVERRIDES, read_config, split_arguments, warn_of_plugins
 from visiontl.commands.results import answer, headline, speech_flags
 from visiontl.errors import ConfigError
+from visiontl.processes import garbage
 from visiontl.task import Command
 
 
@@ -44,7 +45,8 @@ def run(given: argparse.Namespace) -> None:
         measured, overrides = read_config(measured, overrides), []
     elif not os.path.exists(measured) and not is_whole(measured):
         raise ConfigError(no_such_run(Path(measured)))
-    from visiontl.engine import evaluate as evaluation
+    with garbage.uncollected():
+        from visiontl.engine import evaluate as evaluation
 
     report = evaluation.evaluate(measured, data[0] if data else None, given.split, overrides, given.out)
     answer(report, headline(report))

@@ -11,6 +11,7 @@ from visiontl.commands.arguments import split_arguments, warn_of_plugins
 from visiontl.commands.predict import task_of
 from visiontl.commands.results import answer, speech_flags
 from visiontl.errors import ConfigError
+from visiontl.processes import garbage
 from visiontl.task import Command
 
 
@@ -43,7 +44,8 @@ def run(given: argparse.Namespace) -> None:
     task = task_of(given.run)
     if task is not None:  # mistakes are told before torch is imported
         parse_options(explain_options(task), options, f"explain with task {task.name}")
-    from visiontl.engine import explanations
+    with garbage.uncollected():
+        from visiontl.engine import explanations
 
     done = explanations.explain_files(given.run, images, out=given.out, options=options)
     if not given.json:

@@ -12,6 +12,7 @@ from typing import Any
 from visiontl.commands.arguments import split_arguments, warn_of_plugins
 from visiontl.commands.results import answer, speech_flags
 from visiontl.errors import ConfigError
+from visiontl.processes import garbage
 from visiontl.task import Command, Task
 
 EXPORTED = ".onnx"
@@ -51,7 +52,8 @@ def run(given: argparse.Namespace) -> None:
     task = task_of(given.run)
     if task is not None and task.options is not None:  # mistakes are told before torch is imported
         parse_options(task.options, options, f"predict with task {task.name}")
-    from visiontl.engine import predict as prediction
+    with garbage.uncollected():
+        from visiontl.engine import predict as prediction
 
     pictures = not given.no_pictures
     told(prediction.predict_files(given.run, images, out=given.out, options=options, pictures=pictures), given.json)

@@ -15,6 +15,7 @@ from typing import Any
 from visiontl.commands.arguments import split_arguments, warn_of_plugins
 from visiontl.commands.results import answer, speech_flags
 from visiontl.errors import ConfigError, Stopped, did_you_mean, first_line, sentence, shortened
+from visiontl.processes import garbage
 from visiontl.report.formats import number
 from visiontl.report.layout import tell
 from visiontl.task import Command
@@ -128,8 +129,8 @@ def same_ruler(ours: float | None, theirs: float | None) -> bool:
 
 
 def one_run(task: str, overrides: Sequence[str]) -> Outcome:
-    from visiontl.engine.train import train
-
+    with garbage.uncollected():
+        from visiontl.engine.train import train
     config = f"{task}/{READY}"
     say(f"== visiontl train {config} {' '.join(overrides)}")
     began = time.perf_counter()

@@ -7,6 +7,7 @@ import sys
 
 from visiontl.commands.arguments import OVERRIDES, config_and_overrides, rank, read_config, warn_of_plugins
 from visiontl.commands.results import answer, headline, speech_flags
+from visiontl.processes import garbage
 from visiontl.report.layout import tell
 from visiontl.task import Command
 
@@ -22,12 +23,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> None:
     warn_of_plugins()
     resolved = read_config(given.config, given.overrides)  # mistakes are told before torch is imported
-    from visiontl.config.write import to_yaml
-    from visiontl.engine.train import train
+    with garbage.uncollected():
+        from visiontl.config.write import to_yaml
+        from visiontl.engine.train import train
 
     if given.verbose and rank() == 0:
         tell(to_yaml(resolved, comments=False), sys.stderr)
-    report = train(resolved, dry_run=given.dry_run)
+    with garbage.left_out():
+        report = train(resolved, dry_run=given.dry_run)
     answer(report, headline(report))
 
 

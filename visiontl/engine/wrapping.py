@@ -32,7 +32,9 @@ def wrap(accelerator: Accelerator, model: nn.Module, optimizer: Optimizer, compi
     step = Step(model)
     if compiled:
         step.compile()
-    return accelerator.prepare(step, optimizer)
+    # Where it is not told whether to move the model, Accelerate asks for DTensors first, whose import (with SymPy)
+    # takes a fifth of torch's own
+    return accelerator.prepare(step, optimizer, device_placement=[accelerator.device_placement, None])
 
 
 def model_state(model: nn.Module) -> dict[str, Tensor]:

@@ -14,8 +14,10 @@ from visiontl.backbone import Backbone
 from visiontl.config.resolve import Resolved
 from visiontl.engine import loader
 from visiontl.engine.device import Placement
+from visiontl.engine.feature_cache import FeatureCache
 from visiontl.engine.folds import groups_of
 from visiontl.engine.parts import Part
+from visiontl.engine.wanted import Ask
 from visiontl.errors import ConfigError, DataError, PluginError
 from visiontl.kit.splits import folds
 from visiontl.processes.seeds import generator
@@ -125,22 +127,30 @@ class Reader:
         maps = self.forward(images, maps=self.levels).maps
         canvas = canvas_of(images)
         for i, (id, one) in enumerate(zip(ids, asked, strict=True)):
-            here = [level[i : i + 1].float().cpu() for level in maps]
-            take = box_rows if kind == "box" else pixel_rows
-            x, y = take(here, one, (images[i].shape[-2], images[i].shape[-1]), canvas, id)
-            into.x.append(x)
-            into.y.append(y)
-            into.owner.append(torch.full((len(y),), id))
+            size = images[i].shape[-2], images[i].shape[-1]
+            add_places([level[i : i + 1].float().cpu() for level in maps], one, size, canvas, id, into)
 
-    def take(self, pooled: Tensor, samples: Sequence[dict[str, Any]], into: Gathered) -> None:
-        """Add features of whole images that are there already, (N, D), with the labels of their samples."""
-        asked = [self.labels(sample)["labels"] for sample in samples]
-        kept = [i for i, one in enumerate(asked) if bool((one >= 0).all())]
-        into.kind = "image"
-        if kept:
-            into.x.append(pooled[kept].float())
-            into.y.append(torch.stack([asked[i] for i in kept]))
-            into.owner.append(torch.tensor(kept))
+    def ask(self, kind: str) -> Ask:
+        """What is read of the backbone for labels of that kind."""
+        return Ask(pooled=True) if kind == "image" else Ask(maps=self.levels)
+
+    def take(self, found: FeatureCache, kind: str, into: Gathered) -> None:
+        """Add features of all images that are there already, with the labels of their samples."""
+        asked = [self.labels(sample) for sample in found.samples]
+        into.kind, cpu = kind, torch.device("cpu")
+        if kind == "image":
+            kept = torch.tensor([i for i, one in enumerate(asked) if bool((one["labels"] >= 0).all())])
+            if len(kept):
+                pooled = found.at(kept, 0, cpu).pooled
+                assert pooled is not None
+                into.x.append(pooled.float())
+                into.y.append(torch.stack([asked[i]["labels"] for i in kept.tolist()]))
+                into.owner.append(kept)
+            return
+        for id, (one, sample) in enumerate(zip(asked, found.samples, strict=True)):
+            size = sample["image"].shape[-2], sample["image"].shape[-1]  # of the blank in its place
+            maps = [level.float() for level in found.at(torch.tensor([id]), 0, cpu).maps]
+            add_places(maps, one, size, size, id, into)
 
     def forward(self, images: Sequence[Tensor], **ask: Any) -> Any:
         canvas = canvas_of(images)
@@ -162,6 +172,21 @@ def _padded(image: Tensor, canvas: tuple[int, int]) -> Tensor:
     if tuple(image.shape[-2:]) == canvas:
         return image
     return torch.nn.functional.pad(image, (0, canvas[1] - image.shape[-1], 0, canvas[0] - image.shape[-2]))
+
+
+def add_places(
+    maps: Sequence[Tensor],
+    asked: Mapping[str, Any],
+    size: tuple[int, int],
+    canvas: tuple[int, int],
+    id: int,
+    into: Gathered,
+) -> None:
+    """Add the boxes or the pixels of one image. maps: (1, C, h, w) each."""
+    x, y = (box_rows if into.kind == "box" else pixel_rows)(maps, asked, size, canvas, id)
+    into.x.append(x)
+    into.y.append(y)
+    into.owner.append(torch.full((len(y),), id))
 
 
 def box_rows(

@@ -19,7 +19,7 @@ from visiontl.engine.features import features_of
 from visiontl.engine.given import through_json
 from visiontl.engine.parts import Part
 from visiontl.engine.start import pretrained_backbone, read_data
-from visiontl.engine.wanted import Ask, Source, Wanted
+from visiontl.engine.wanted import Source, Wanted
 from visiontl.errors import ConfigError, VisionTLError, first_line
 from visiontl.report import noise
 from visiontl.report.console import Console, Manner, speaking
@@ -214,17 +214,17 @@ def probe(resolved: Resolved, row: Ranked, images: int, what: str, console: Cons
 
 
 def gather(one: Opened, split: Part, what: str, console: Console) -> Gathered:
-    """Features and labels of a split: of whole images from the store of features, where there is one."""
+    """Features and labels of a split, from the store of features where they may be kept: images of several sizes are
+    computed each time."""
     gathered, section = Gathered(), one.resolved.config
     size = section.train.eval_batch_size or section.train.batch_size
-    if one.reader.kind(one.reader.labels(split[0, 0])) == "image" and section.features.cache != "off":
+    kind = one.reader.kind(one.reader.labels(split[0, 0]))
+    if section.features.cache != "off":
         with speaking(Manner(quiet=True, stream=sys.stderr)):
             source = Source(one.resolved, one.backbone, one.placement, Console())
-        found = features_of(source, Wanted(f"train for {what}", split, Ask(pooled=True), size, chunks=True))
+        found = features_of(source, Wanted(f"train for {what}", split, one.reader.ask(kind), size, chunks=True))
         if not isinstance(found, str):
-            pooled = found.at(torch.arange(len(split)), 0, torch.device("cpu")).pooled
-            assert pooled is not None
-            one.reader.take(pooled, found.samples, gathered)
+            one.reader.take(found, kind, gathered)
             return gathered
     with console.progress(total=len(split), unit="image", what=f"features of {what}") as bar:
         for ids, samples in batches_of(one.resolved, split, console, size):

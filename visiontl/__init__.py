@@ -53,6 +53,7 @@ _PLACES = {
     "Whole": "visiontl.whole",
     "ClassRows": "visiontl.whole",
     "Parts": "visiontl.whole",
+    "Old": "visiontl.whole",
     "hookimpl": "visiontl.hookspecs",
     "VisionTLError": "visiontl.errors",
     "ConfigError": "visiontl.errors",
@@ -85,7 +86,7 @@ if TYPE_CHECKING:
     from visiontl.signatures import lazy
     from visiontl.spec import ImageSpec
     from visiontl.task import Command, Data, Task
-    from visiontl.whole import ClassRows, Parts, Source, Whole
+    from visiontl.whole import ClassRows, Old, Parts, Source, Whole
 
 
 if not TYPE_CHECKING:  # a type checker sees the imports above, and says so of a name that is not there

@@ -11,7 +11,7 @@ from visiontl.errors import PluginError
 from visiontl.export import ExportStep
 from visiontl.report.items import ExplainStep, MistakesStep, ProbeStep, TeachStep
 from visiontl.signatures import arguments_of, check_fields, settle, settled
-from visiontl.whole import PartsStep, WholeStep
+from visiontl.whole import KeepStep, PartsStep, WholeStep
 
 if TYPE_CHECKING:
     import argparse
@@ -270,6 +270,7 @@ STEPS: Mapping[str, type] = {
     "check": CheckStep,
     "whole": WholeStep,
     "parts": PartsStep,
+    "keep": KeepStep,
 }  # the fields of Task that are functions
 
 
@@ -351,6 +352,7 @@ class Task:
     whole: WholeStep | None = None
     wholes: Sequence[str] = ()  # names of whole models that `init` may name, and `whole` knows
     parts: PartsStep | None = None
+    keep: KeepStep | None = None
     contract: int = 1  # for ever: a task that states none was written for the first
 
     def __new__(cls, *unnamed: Any, **given: Any) -> Task:

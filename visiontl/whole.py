@@ -1,4 +1,4 @@
-"""The contract of a start from a whole pretrained model: what a task is shown, what it answers. Imports no torch."""
+"""The contract of a start from a whole pretrained model, and of keeping what it knew. Imports no torch."""
 
 from __future__ import annotations
 
@@ -96,3 +96,29 @@ class PartsStep(Protocol):
     """The parts of the task's model."""
 
     def __call__(self, cfg: Any, model: Any, meta: Mapping[str, Any], /) -> Parts: ...
+
+
+@dataclass(frozen=True)
+class Old:
+    """The model that a run began with, as it was: held in eval mode, without gradients, beside the run.
+
+    cfg: the `task` section of its own run, of a library's model this run's; meta: its own. temperature: by which logits
+    are divided. answer: batch -> its outputs, fp32, laid out as in training (its own `training` is set, its layers'
+    is not), under the precision of the model's passes.
+    """
+
+    model: Any
+    cfg: Any
+    meta: Mapping[str, Any]
+    temperature: float
+    answer: Callable[[dict[str, Any]], Any]
+
+
+class KeepStep(Protocol):
+    """What holds a model's answers for the classes that it had at the start: (outputs in training mode, batch) -> how
+    far they are from the old model's, the mean over images, (). May hang hooks on the model, which are called under
+    gradients alone. Raises ConfigError, with the reason, where the two have nothing in common."""
+
+    def __call__(
+        self, cfg: Any, model: Any, meta: Mapping[str, Any], old: Old, /
+    ) -> Callable[[Any, dict[str, Any]], Tensor]: ...

@@ -30,6 +30,7 @@ TASK = Task(
     export=lazy("visiontl_classification.exporting:export"),
     check=lazy("visiontl_classification.checks:check"),
     parts=lazy("visiontl_classification.parts:parts"),
+    keep=lazy("visiontl_classification.keeping:keep"),
     example=lazy("visiontl_classification.example:example"),
     samples={
         name: lazy(f"visiontl_classification.samples:{name}") for name in ("folders", "table", "multi", "columns")

@@ -36,6 +36,7 @@ TASK = Task(
     whole=lazy("visiontl_detection.whole:whole"),
     wholes=NAMES,
     parts=lazy("visiontl_detection.whole:parts"),
+    keep=lazy("visiontl_detection.keeping:keep"),
     defaults={"freeze.norm_stats": "fixed"},
 )
 

@@ -10,6 +10,7 @@ import visiontl_classification.data
 import visiontl_classification.example
 import visiontl_classification.explain
 import visiontl_classification.exporting
+import visiontl_classification.keeping
 import visiontl_classification.losses
 import visiontl_classification.model
 import visiontl_classification.parts
@@ -26,6 +27,7 @@ import visiontl_detection.drawing
 import visiontl_detection.example
 import visiontl_detection.explain
 import visiontl_detection.exporting
+import visiontl_detection.keeping
 import visiontl_detection.losses
 import visiontl_detection.model
 import visiontl_detection.predictions
@@ -118,6 +120,7 @@ CLASSIFICATION = Task(
     mistakes=visiontl_classification.explain.mistakes,
     explain=visiontl_classification.explain.explain,
     parts=visiontl_classification.parts.parts,
+    keep=visiontl_classification.keeping.keep,
     check=visiontl_classification.checks.check,
     example=visiontl_classification.example.example,
     samples={
@@ -149,6 +152,7 @@ DETECTION = Task(
     mistakes=visiontl_detection.explain.mistakes,
     explain=visiontl_detection.explain.explain,
     parts=visiontl_detection.whole.parts,
+    keep=visiontl_detection.keeping.keep,
     whole=visiontl_detection.whole.whole,
     wholes=visiontl_detection.wholes.NAMES,
     check=visiontl_detection.checks.check,

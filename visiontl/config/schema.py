@@ -182,6 +182,20 @@ class TeacherConfig(Section):
     )
 
 
+class KeepOldConfig(Section):
+    """The answers for classes that `init` brought stay as they were (Li and Hoiem 2016)."""
+
+    by: Literal["distill"] = Field(default="distill", description="distill: the old model's answers are learned from")
+    weight: FiniteFloat = Field(default=1.0, gt=0, description="of the distance from the old answers in the loss")
+    temperature: FiniteFloat = Field(
+        default=2.0, gt=0, description="by which a classifier's logits are divided; boxes have none"
+    )
+
+
+def expand_keep_old(value: Any) -> Any:
+    return {"by": value} if isinstance(value, str) else value
+
+
 class MethodConfig(Section):
     """What training adds to the task's own loss; each part is off at null and on at {}, with its defaults."""
 
@@ -199,6 +213,10 @@ class MethodConfig(Section):
     )
     teacher: TeacherConfig | None = Field(
         default=None, description="{model: RUN}: another model's answers, feature maps or both are learned from"
+    )
+    keep_old: Annotated[KeepOldConfig | None, BeforeValidator(expand_keep_old)] = Field(
+        default=None,
+        description="distill: the answers for classes that `init` brought are held to those of the model that it names",
     )
 
 

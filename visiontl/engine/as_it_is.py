@@ -11,9 +11,9 @@ from visiontl.config.resolve import Resolved, resolve
 from visiontl.engine.folds import on_other_data
 from visiontl.engine.given import through_json
 from visiontl.engine.init import backbone_like, warm_start
-from visiontl.engine.model import Built, build_model
+from visiontl.engine.model import Built, build_model, load_model
 from visiontl.engine.start import build, pretrained_backbone, read_data
-from visiontl.engine.wholes import task_of, whole_of, with_start
+from visiontl.engine.wholes import names_a_run, task_of, whole_of, with_start
 from visiontl.errors import ConfigError
 from visiontl.processes import ranks
 from visiontl.processes.seeds import INIT, mix, seeded
@@ -41,16 +41,8 @@ def as_it_is(
     """The model with its own classes, the data in their order, and where the report goes: a new folder of this name in
     that one. Raises ConfigError for a model that names no classes."""
     resolved = with_start(whole_config(text, data, overrides), console)
-    whole = ranks.main_first(lambda: whole_of(resolved.task, text))
-    if whole.classes is None:
-        raise ConfigError(f"{text}: it names no classes; put a classes.txt beside its file, one name a line")
-    meta = through_json(whole.meta(resolved.cfg, whole.classes))
-    entry, _ = plugins.backbone_entry(resolved.config.backbone.name)
-    with seeded(mix(resolved.config.train.seed, INIT)):
-        built = build_model(resolved, backbone_like(resolved, entry), meta)
-    warm_start(built, console)
-    built.model.eval()
-    found = ranks.main_first(lambda: read_data(resolved, built.backbone.spec, meta))
+    built = whole_built(resolved, console)
+    found = ranks.main_first(lambda: read_data(resolved, built.backbone.spec, built.meta))
     for line in found.notes:
         console.say(line, keep=True)
     return built, found, Path(resolved.config.run.folder), "evaluate"
@@ -68,3 +60,24 @@ def as_built(
         built, found = build(resolved, backbone, loaded, console)
     warm_start(built, console)
     return built, found, Path(resolved.config.run.folder), f"evaluate-{Path(resolved.source).stem}"
+
+
+def whole_built(resolved: Resolved, console: Console) -> Built:
+    """The whole model that `init` names, with its own classes. Raises ConfigError for one that names none."""
+    text = str(resolved.config.init)
+    whole = ranks.main_first(lambda: whole_of(resolved.task, text))
+    if whole.classes is None:
+        raise ConfigError(f"{text}: it names no classes; put a classes.txt beside its file, one name a line")
+    meta = through_json(whole.meta(resolved.cfg, whole.classes))
+    entry, _ = plugins.backbone_entry(resolved.config.backbone.name)
+    with seeded(mix(resolved.config.train.seed, INIT)):
+        built = build_model(resolved, backbone_like(resolved, entry), meta)
+    warm_start(built, console)
+    built.model.eval()
+    return built
+
+
+def before(resolved: Resolved) -> Built:
+    """The model that a run begins from, as it was: another run's, or a whole one of a library."""
+    text = str(resolved.config.init)
+    return load_model(text) if names_a_run(text) else whole_built(resolved, Console(main=False))

@@ -8,6 +8,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from visiontl.engine.adapting import require_called
+from visiontl.engine.as_it_is import before
 from visiontl.engine.caching import Probed
 from visiontl.engine.model import Built, load_model
 from visiontl.engine.order import evaluation_keys
@@ -47,6 +48,7 @@ def method_of(
         autocast=lambda: accelerator.autocast(),
         images=images,
         load=load_model,
+        old=lambda: before(built.resolved),
         say=lambda text: console.say(text, keep=True),
     )
     return make_method(here)

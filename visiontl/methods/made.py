@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from visiontl.methods.cotuning import make_co_tuning
+from visiontl.methods.keeping import make_keep_old
 from visiontl.methods.regularizers import make_bss, make_delta, make_l2_sp
 from visiontl.methods.teaching import make_teacher
 from visiontl.methods.terms import Method, Situation, Term
@@ -16,6 +17,7 @@ MAKERS: Mapping[str, Callable[[Situation, Any], Term]] = {
     "bss": make_bss,
     "co_tuning": make_co_tuning,
     "teacher": make_teacher,
+    "keep_old": make_keep_old,
 }
 """Key of the section `method` -> what makes its term, or raises ConfigError with the reason why it makes no sense."""
 

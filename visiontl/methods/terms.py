@@ -28,6 +28,7 @@ class Situation:
     The model holds the weights that the run starts with. ever: names of its parameters that train in some phase.
     calls: how the model called its backbone for one training batch. autocast: the precision of the model's passes.
     images: () -> batches of the training images as evaluation sees them. load: a run's folder -> its model (`Built`).
+    old: () -> the model that `init` names, with its own classes (`Built`).
     """
 
     resolved: Resolved
@@ -39,6 +40,7 @@ class Situation:
     autocast: Callable[[], AbstractContextManager[Any]]
     images: Callable[[], Any]
     load: Callable[[str], Any]
+    old: Callable[[], Any]
     say: Callable[[str], None]
 
     @property

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from visiontl.errors import PluginError
 from visiontl.export import ExportStep
-from visiontl.report.items import ExplainStep, MistakesStep, ProbeStep, TeachStep
+from visiontl.report.items import ExplainStep, MirroredStep, MistakesStep, ProbeStep, TeachStep
 from visiontl.signatures import arguments_of, check_fields, settle, settled
 from visiontl.whole import KeepStep, PartsStep, WholeStep
 
@@ -251,6 +251,7 @@ STEPS: Mapping[str, type] = {
     "model": ModelStep,
     "loss": LossStep,
     "rows": RowsStep,
+    "mirrored": MirroredStep,
     "score": ScoreStep,
     "ranked": RankedStep,
     "trivial": TrivialStep,
@@ -331,6 +332,7 @@ class Task:
     report: ReportStep | None = None
     preview: PreviewStep | None = None
     mistakes: MistakesStep | None = None
+    mirrored: MirroredStep | None = None
     explain: ExplainStep | None = None
     explain_options: type[BaseModel] | None = None
     probe: ProbeStep | None = None

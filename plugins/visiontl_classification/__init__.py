@@ -14,6 +14,7 @@ TASK = Task(
     model=lazy("visiontl_classification.model:model"),
     loss=lazy("visiontl_classification.losses:loss"),
     rows=lazy("visiontl_classification.scores:rows"),
+    mirrored=lazy("visiontl_classification.predictions:mirrored"),
     score=lazy("visiontl_classification.scores:score"),
     best=("accuracy", "max"),
     ranked=ranked,

@@ -208,7 +208,9 @@ class PredictOptions(Section):
     threshold: float = Field(
         default=0.5, ge=0, le=1, description="labels: multi: a class is named from this probability"
     )
-    flip: bool = Field(default=False, description="average with the mirrored image; costs twice the time")
+    flip: bool = Field(
+        default=False, description="look at the mirrored image too: mean probabilities; costs twice the time"
+    )
     probabilities: bool | None = Field(
         default=None, description="every class's probability; null: where there are at most 100 classes"
     )

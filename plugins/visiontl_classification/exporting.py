@@ -12,7 +12,7 @@ from visiontl import Export
 from visiontl.kit.exporting import cropped
 from visiontl_classification.config import ClassificationConfig, PredictOptions
 from visiontl_classification.model import Classifier
-from visiontl_classification.predictions import LISTED
+from visiontl_classification.predictions import LISTED, averaged
 
 
 class Logits(nn.Module):
@@ -26,8 +26,7 @@ class Logits(nn.Module):
         logits = self.model({"image": image})["logits"]
         if self.flip:
             both = torch.stack([logits, self.model({"image": image.flip(-1)})["logits"]])
-            p = (both.sigmoid() if self.multi else both.softmax(-1)).mean(0).clamp(1e-12, 1 - 1e-7)
-            logits = p.logit() if self.multi else p.log()
+            logits = averaged(both, self.multi)
         return {"logits": logits}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -47,6 +48,21 @@ def predict(
             if listed:
                 answer["probabilities"] = dict(zip(names, values, strict=True))
             yield answer
+
+
+def mirrored(
+    cfg: ClassificationConfig, model: nn.Module, batch: Mapping[str, Any], meta: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """{"logits": (B, K)} of the mean probability of the images and their mirror images."""
+    views = [batch["image"], batch["image"].flip(-1)]
+    logits = [model({**batch, "image": view})["logits"].float() for view in views]
+    return {"logits": averaged(torch.stack(logits), cfg.labels == "multi")}
+
+
+def averaged(logits: Tensor, multi: bool) -> Tensor:
+    """(views, B, K) -> (B, K): logits of the mean probability."""
+    p = (logits.sigmoid() if multi else logits.softmax(-1)).mean(0).clamp(1e-12, 1 - 1e-7)
+    return p.logit() if multi else p.log()
 
 
 def _probability(cfg: ClassificationConfig, model: nn.Module, batch: Mapping[str, Any]) -> Tensor:

@@ -15,6 +15,7 @@ TASK = Task(
     model=lazy("visiontl_detection.model:model"),
     loss=lazy("visiontl_detection.losses:loss"),
     rows=lazy("visiontl_detection.scores:rows"),
+    mirrored=lazy("visiontl_detection.predictions:with_mirror"),
     score=lazy("visiontl_detection.scores:score"),
     best=("mAP", "max"),
     ranked=ranked,

@@ -226,7 +226,10 @@ class PredictOptions(Section):
     """What a user may ask of predict."""
 
     threshold: float = Field(default=0.5, ge=0, le=1, description="detections from this score on")
-    flip: bool = Field(default=False, description="look at the mirrored image too; costs twice the time")
+    flip: bool = Field(
+        default=False,
+        description="look at the mirrored image too: of boxes that overlap the best stays; costs twice the time",
+    )
     classes: list[str] | None = Field(default=None, description="these classes only")
     most: int | None = Field(default=None, ge=1, description="detections per image at most")
 

@@ -70,6 +70,14 @@ def mirrored(model: nn.Module, batch: Mapping[str, Any]) -> list[dict[str, Tenso
     return back
 
 
+def with_mirror(
+    cfg: DetectionConfig, model: nn.Module, batch: Mapping[str, Any], meta: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the model finds in the images and in their mirror images, as its outputs in evaluation."""
+    outputs = model(batch)
+    return {**outputs, "detections": both_ways(cfg, outputs["detections"], mirrored(model, batch))}
+
+
 def both_ways(
     cfg: DetectionConfig, first: Sequence[Mapping[str, Tensor]], second: Sequence[Mapping[str, Tensor]]
 ) -> list[dict[str, Tensor]]:

@@ -16,6 +16,7 @@ TASK = Task(
     start=lazy("visiontl_face.start:start"),
     loss=lazy("visiontl_face.losses:loss"),
     rows=lazy("visiontl_face.scores:rows"),
+    mirrored=lazy("visiontl_face.predictions:mirrored"),
     score=lazy("visiontl_face.scores:score"),
     best=("auc", "max"),
     ranked=ranked,

@@ -189,7 +189,8 @@ class PredictOptions(Section):
     """What a user may ask of predict."""
 
     flip: bool | None = Field(
-        default=None, description="add the mirror image's embedding; null: as the model was evaluated"
+        default=None,
+        description="look at the mirrored image too: the sum of embeddings; null: as the model was evaluated",
     )
 
 

@@ -15,6 +15,7 @@ TASK = Task(
     model=lazy("visiontl_multi.model:model"),
     loss=lazy("visiontl_multi.losses:loss"),
     rows=lazy("visiontl_multi.scores:rows"),
+    mirrored=lazy("visiontl_multi.predictions:mirrored"),
     score=lazy("visiontl_multi.scores:score"),
     best=("mean", "max"),
     ranked=ranked,

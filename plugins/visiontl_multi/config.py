@@ -224,7 +224,8 @@ def data_of(data: Any, name: str, part: Any) -> Any:
 
 
 class PredictOptions(Section):
-    """What a user may ask of predict: a part's own options under its name, as in mask.flip=true."""
+    """What a user may ask of predict: a part's own options under its name, as in mask.flip=true; flip=true is for
+    all."""
 
     model_config = ConfigDict(extra="allow")
 

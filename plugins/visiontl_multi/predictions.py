@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -49,9 +49,30 @@ def predict(
             handle.remove()
 
 
+def mirrored(cfg: MultiConfig, model: Several, batch: Mapping[str, Any], meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What each part says of the photos and their mirror images. Raises ConfigError for a part without such a mean."""
+    model.prepare(batch, joint(batch))
+    try:
+        found = {name: of_part(cfg, name)(model, meta) for name in batch["parts"]}
+    finally:
+        model.let_go()
+    return {"parts": found}
+
+
+def of_part(cfg: MultiConfig, name: str) -> Callable[[Several, Mapping[str, Any]], Any]:
+    part = cfg.tasks[name]
+    step = part.task.mirrored
+    if step is None:
+        raise ConfigError(f"option flip: {name}: task {part.name} has no mean over a photo and its mirror image")
+    return lambda model, meta: step(part.section, model.parts[name], model.given[name], meta["parts"][name]["meta"])
+
+
 def parsed(cfg: MultiConfig, options: PredictOptions | None) -> dict[str, Any]:
     """{part: its validated options}"""
     given: Mapping[str, Any] = (options.model_extra or {}) if options is not None else {}
+    if "flip" in given and "flip" not in cfg.tasks:  # for all parts; one of its own wins
+        flip = {"flip": given["flip"]}
+        given = {name: {**flip, **given.get(name, {})} for name in {**cfg.tasks, **given} if name != "flip"}
     problems = [
         f"option {name}: no part is called so{did_you_mean(name, cfg.tasks) or '; parts are ' + ', '.join(cfg.tasks)}"
         for name in given

@@ -15,6 +15,7 @@ TASK = Task(
     model=lazy("visiontl_segmentation.model:model"),
     loss=lazy("visiontl_segmentation.losses:loss"),
     rows=lazy("visiontl_segmentation.scores:rows"),
+    mirrored=lazy("visiontl_segmentation.predictions:mirrored"),
     score=lazy("visiontl_segmentation.scores:score"),
     best=("miou", "max"),
     ranked=ranked,

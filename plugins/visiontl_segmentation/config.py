@@ -275,7 +275,9 @@ class PredictOptions(Section):
     resize: Annotated[Literal["fit", "stretch", "original"] | int | None, BeforeValidator(check_size)] = Field(
         default=None, description="how large the photo is shown, in place of the training's: fit, stretch, original, N"
     )
-    flip: bool = Field(default=False, description="look at the mirrored photo too; costs twice the time")
+    flip: bool = Field(
+        default=False, description="look at the mirrored image too: mean probabilities; costs twice the time"
+    )
     scales: list[float] = Field(
         default=[1.0], min_length=1, description="look at the photo in these sizes; mean of all"
     )

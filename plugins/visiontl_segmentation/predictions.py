@@ -131,6 +131,30 @@ def merged(
     return decided(require_finite(total), grid, grid, size)
 
 
+def mirrored(
+    cfg: SegmentationConfig, model: Segmenter, batch: Mapping[str, Any], meta: Mapping[str, Any]
+) -> dict[str, Any]:
+    """{"logits": mean probabilities (K, h, w) of each photo as shown and its mirror image, "extent": (B, 2)}. Padding
+    stays at the right and below in both."""
+    spec, sizes = model.decode.backbone.spec, [tuple(one) for one in batch["shown"].tolist()]
+    turned = [
+        padded(image[:, :h, :w].flip(-1).cpu(), tuple(image.shape[1:]), spec).to(image.device)
+        for image, (h, w) in zip(batch["image"], sizes, strict=True)
+    ]
+    images = torch.stack(turned) if isinstance(batch["image"], Tensor) else turned
+    first, second = (view_of(model({**batch, "image": one}), sizes) for one in (batch["image"], images))
+    both = [(one + other.flip(-1)) / 2 for one, other in zip(first, second, strict=True)]
+    return {"logits": both, "extent": batch["shown"]}
+
+
+def view_of(outputs: Mapping[str, Any], sizes: Sequence[Size]) -> list[Tensor]:
+    """Class probabilities (K, h, w) of each photo, at the size it was shown."""
+    return [
+        resampled(logits.float().softmax(0), tuple(extent.tolist()), size, size)
+        for logits, extent, size in zip(outputs["logits"], outputs["extent"], sizes, strict=True)
+    ]
+
+
 def scaled(photo: Image.Image, frame: Frame, scale: float) -> tuple[Tensor, tuple[int, int]]:
     """The photo as shown, times the scale: (3, H, W) uint8 with padding, and its (h, w) without."""
     if scale == 1.0:

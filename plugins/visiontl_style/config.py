@@ -137,6 +137,18 @@ class PredictOptions(Section):
         default=1024, ge=128, description="pictures of more than tile x tile pixels are computed in tiles of that side"
     )
 
+    flip: bool = Field(False, description="refused: strokes of a photo and of its mirror image have no mean")
+
+    @field_validator("flip")
+    @classmethod
+    def has_no_mean(cls, value: bool) -> bool:
+        if value:
+            raise ValueError(
+                "a painted photo and its painted mirror image differ in every stroke: their mean is a blur, not a "
+                "better painting; leave flip out"
+            )
+        return value
+
 
 def refuse(cfg: StyleConfig, policy: str) -> str | None:
     """Why a freeze policy other than `all` makes no sense here."""

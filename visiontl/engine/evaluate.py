@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,13 @@ from visiontl.config.resolve import Resolved
 from visiontl.engine import scan
 from visiontl.engine.as_it_is import as_built, as_it_is, names_a_whole
 from visiontl.engine.device import current_device, place
-from visiontl.engine.folds import on_other_data, readable_data, splits_there
-from visiontl.engine.given import through_json
-from visiontl.engine.model import Built, load_model, model_folder, resolve_run
+from visiontl.engine.folds import readable_data, splits_there
 from visiontl.engine.predictions import out_folder
 from visiontl.engine.reporting import describe, mistakes_of, report_items, side_by_side, trivial_on, write, write_rows
 from visiontl.engine.results import Result
 from visiontl.engine.rows import gather_rows, say_scores, score_rows
 from visiontl.engine.splits import choose_splits
-from visiontl.engine.start import read_data
-from visiontl.errors import DataError
-from visiontl.kit import memory
+from visiontl.engine.subjects import Subject, flipped, subject_of_run
 from visiontl.kit.finite import require_finite
 from visiontl.kit.words import count
 from visiontl.processes import liveness, ranks
@@ -34,20 +30,8 @@ from visiontl.runs.environment import run_folder
 from visiontl.runs.files import write_text, writing
 from visiontl.runs.images import write_images
 from visiontl.runs.origin import Asked, as_started
-from visiontl.task import Data
 
 AGAIN = "make room, then evaluate again into another folder"
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is to be measured, on what, and where the report goes (a new folder `parent/name-...`)."""
-
-    built: Built
-    data: Data
-    parent: Path
-    name: str
-    lists: Path | None = None  # the run whose own split lists are to be compared with
 
 
 def evaluate(
@@ -56,10 +40,12 @@ def evaluate(
     splits: Sequence[str] | None = None,
     overrides: Sequence[str | Mapping[str, Any]] | Mapping[str, Any] = (),
     out: str | Path | None = None,
+    flip: bool = False,
 ) -> Result:
     """Scores of a run on its own val and test splits, or on other data in the model's class order.
 
     run: a run folder; a config, whose model is measured before any training; a whole model, `torchvision/NAME[:TAG]`.
+    flip: each photo and its mirror image are looked at, and what is said of both is averaged as predict's flip does.
     Returns the report, also written (report.json, report.html), with a line for each image (rows.jsonl), to a new
     folder: `out`, or one in the run; of a `model/` alone beside it.
     """
@@ -70,12 +56,14 @@ def evaluate(
     place = None if out is None else ranks.on_main(lambda: out_folder(Path(out)).absolute())
     with liveness.watched():
         if isinstance(run, Path) and names_a_whole(run):
-            return measure(Subject(*as_it_is(str(run), data, overrides, console)), splits, console, began, place)
+            subject = Subject(*as_it_is(str(run), data, overrides, console))
+            return measure(flipped(subject, flip, console), splits, console, began, place)
         if isinstance(run, Resolved) or run.is_file():
-            return measure(Subject(*as_built(run, data, overrides, console)), splits, console, began, place)
+            subject = Subject(*as_built(run, data, overrides, console))
+            return measure(flipped(subject, flip, console), splits, console, began, place)
         asked = Asked(run, None if data is None else str(data), overrides)
         with as_started(asked, console) as asked:
-            return measure(subject_of_run(asked, console), splits, console, began, place)
+            return measure(flipped(subject_of_run(asked, console), flip, console), splits, console, began, place)
 
 
 def measure(
@@ -126,27 +114,3 @@ def measure(
             console.say(f"report: {write(folder, report, [*items, *side_by_side(shown)])}")
     ranks.barrier()
     return Result(report.to_json())
-
-
-def subject_of_run(asked: Asked, console: Console) -> Subject:
-    """A trained model, on the run's own data or, in its class order, on other data."""
-    run, data = asked.run, asked.data
-    built = load_model(run)
-    resolved = built.resolved
-    if asked.overrides:
-        resolved = resolve_run(model_folder(run), asked.overrides)
-    if data is not None:
-        resolved = on_other_data(resolved, str(data))
-    built = replace(built, resolved=resolved)
-    meta = built.meta if data is not None else None
-    memory.recall_from(run)
-    found = ranks.main_first(lambda: read_data(resolved, built.backbone.spec, meta))
-    now = through_json(found.meta)
-    if data is None and {key: now.get(key) for key in built.meta} != built.meta:
-        raise DataError(
-            f"{run}: its data has other classes or counts now than when it was trained; name the data to "
-            f"evaluate on: visiontl evaluate {run} DATA"
-        )
-    for line in found.notes:
-        console.say(line, keep=True)
-    return Subject(built, found, folders.outputs(run), "evaluate", run if data is None else None)

@@ -23,13 +23,14 @@ from visiontl.engine.alike import require_alike, require_number, require_unseen
 from visiontl.engine.averages import Weights, average, between, statistics_that_differ, weights_of
 from visiontl.engine.best import exceeds
 from visiontl.engine.device import current_device, place
-from visiontl.engine.evaluate import Subject, measure, subject_of_run
+from visiontl.engine.evaluate import measure
 from visiontl.engine.model import export
 from visiontl.engine.order import evaluation_keys
 from visiontl.engine.predictions import out_folder
 from visiontl.engine.reporting import ranked_score
 from visiontl.engine.results import Result
 from visiontl.engine.rows import gather_rows, scalars, score_rows, still_batches
+from visiontl.engine.subjects import Subject, subject_of_run
 from visiontl.engine.wrapping import load_model_state, model_state
 from visiontl.errors import DataError
 from visiontl.kit.words import count

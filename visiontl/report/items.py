@@ -116,6 +116,13 @@ class ExplainStep(Protocol):
     ) -> Scalar: ...
 
 
+class MirroredStep(Protocol):
+    """Outputs in evaluation, as `rows` reads them, of photos and their mirror images together: what `flip=true` asks of
+    `visiontl evaluate`, by the mean that it asks of predict. Runs under no_grad."""
+
+    def __call__(self, cfg: Any, model: Any, batch: dict[str, Any], meta: Mapping[str, Any], /) -> Any: ...
+
+
 class TeachStep(Protocol):
     """What of the outputs in training mode another model of the task can teach: "logits" (B, K, ...) of one class of K,
     "binary" (B, K, ...) logits of K answers, "embedding" (B, d). Beside them "valid" (B, ...) bool: the places that

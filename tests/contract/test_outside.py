@@ -82,7 +82,7 @@ def test_no_check_is_a_false_alarm(name):
 @pytest.mark.parametrize("name", ["keypoints", "restoration", "sound"])
 def test_a_run_that_was_cut_off_ends_with_the_bits_of_one_that_was_not(name, tmp_path):
     """As conformance holds it for our tasks, of one cut: weights, averaged weights, metrics."""
-    checks._resumes(Case(name, tmp_path), "optim.name=sgd", "train.channels_last=true")
+    checks.resumes(Case(name, tmp_path), (3,), "optim.name=sgd", "train.channels_last=true")
 
 
 @pytest.mark.parametrize("name", LEAST)

@@ -74,7 +74,7 @@ def saved(model, folder: Path, names=CLASSES) -> Path:
 
 
 def compare(init: str, model, data: Path, first: int):
-    """The same labels, scores to 1e-5, boxes to 1e-5 of the photo's side, in its pixels."""
+    """The same labels, scores to 1e-9, boxes to 1e-9 of the photo's side, in its pixels."""
     coco(data, SPLITS)
     built, found, *_ = as_it_is(init, data, SIZES, Console(main=False)) if ":" in init else alone(init, data)
     split, task, cfg, meta = found.val, built.resolved.task, built.resolved.cfg, built.meta
@@ -86,8 +86,8 @@ def compare(init: str, model, data: Path, first: int):
     wanted = {key: value[kept] for key, value in wanted.items()}
     assert len(kept) > 5
     assert torch.equal(ours["labels"], wanted["labels"] - first)
-    torch.testing.assert_close(ours["scores"], wanted["scores"], rtol=0, atol=1e-5)
-    torch.testing.assert_close(ours["boxes"], wanted["boxes"], rtol=0, atol=1e-5 * max(split.image(0).size))
+    torch.testing.assert_close(ours["scores"], wanted["scores"], rtol=0, atol=1e-9)
+    torch.testing.assert_close(ours["boxes"], wanted["boxes"], rtol=0, atol=1e-9 * max(split.image(0).size))
 
 
 def alone(file: str, data: Path):
@@ -103,7 +103,7 @@ def alone(file: str, data: Path):
 
 
 @pytest.mark.parametrize("name", [name for name in DESIGNS if "mobile" in name or name == "retinanet_resnet50_fpn_v2"])
-def test_answers_are_the_librarys(name, tmp_path):
+def test_answers_are_the_librarys(name, tmp_path, double):
     model = theirs(name)
     first = 1 if DESIGNS[name].head == "faster_rcnn" else 0
     compare(f"torchvision/{name}:{saved(model, tmp_path)}", model, tmp_path / "data", first)
@@ -112,7 +112,7 @@ def test_answers_are_the_librarys(name, tmp_path):
 @pytest.mark.parametrize(
     "name", ["fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "retinanet_resnet50_fpn", "fcos_resnet50_fpn"]
 )
-def test_a_file_says_what_it_is(name, tmp_path, monkeypatch):
+def test_a_file_says_what_it_is(name, tmp_path, monkeypatch, double):
     """The library's constructors on a ResNet-18: the head, its design and the backbone are told by names and shapes."""
     for module in (faster_rcnn, retinanet, fcos):
         monkeypatch.setattr(module, "resnet50", resnet18)

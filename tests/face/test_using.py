@@ -19,7 +19,7 @@ from visiontl import cli
 from visiontl.runs import store
 from visiontl.testing import Case
 from visiontl.testing.case import same, state
-from visiontl.testing.checks import resumes_with_the_same_bits
+from visiontl.testing.checks import resumes
 
 
 @pytest.fixture(scope="module")
@@ -231,4 +231,4 @@ def test_the_report_shows_baselines_roc_and_confused_pairs(run):
     ids=["triplets of P x K", "sub-centers, augmented"],
 )
 def test_other_ways_to_train_resume_with_the_same_bits(section, tmp_path):
-    resumes_with_the_same_bits(Case("face", tmp_path, section))
+    resumes(Case("face", tmp_path, section), None)

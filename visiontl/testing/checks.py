@@ -7,7 +7,8 @@ import json
 import multiprocessing
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +19,7 @@ from visiontl.config.resolve import resolve, with_task_data
 from visiontl.engine.evaluate import evaluate
 from visiontl.engine.model import export, load_model
 from visiontl.engine.predict import Predictor, load, parse_options
+from visiontl.engine.prepare import Run
 from visiontl.engine.reporting import Photos
 from visiontl.engine.rows import gather_rows
 from visiontl.engine.train import finish, fit, train
@@ -103,16 +105,15 @@ def collates_as_a_function_of_its_generator(case: Case) -> None:
 def trains_what_the_policy_says(case: Case) -> None:
     """Frozen parameters and statistics keep their bits in each phase; what is declared trainable moves."""
     for policy in case.policies(POLICIES):
-        phases = case.run(f"freeze.policy={policy}").phases
-        for epoch, modes in phases:
-            settings = (f"freeze.policy={policy}", "optim.schedule=constant")  # not a function of the run's length
-            start = case.run(*settings)
-            start.total = epoch * start.steps_per_epoch  # as it enters the phase
-            fit(start)
-            run = case.run(*settings)
-            run.total = start.total + 2
+        # not a function of the run's length
+        run = case.run(f"freeze.policy={policy}", "optim.schedule=constant")
+        entries = {epoch: epoch * run.steps_per_epoch for epoch, _ in run.phases}  # updates before each phase
+        run.total = max(entries.values()) + 2
+        seen = _Seen(run, [*entries.values(), *(entry + 2 for entry in entries.values())])
+        with _watching(seen):
             fit(run)
-            before, after = stage_states(start), stage_states(run)
+        for epoch, modes in run.phases:
+            before, after = seen.states[entries[epoch]], seen.states[entries[epoch] + 2]
             for stage in before:
                 moved = same(before[stage], after[stage])
                 if stage == HEAD or modes.get(stage, "frozen") != "frozen":
@@ -148,31 +149,26 @@ def optimizes_every_trainable_parameter_once(case: Case) -> None:
 
 def resumes_with_the_same_bits(case: Case) -> None:
     """A run cut off in the middle and resumed ends with the weights, average and metrics of one that was not."""
-    for optimizer, layout in (("adamw", "false"), ("sgd", "true"), ("adamw", "true")):
-        # the optimizer's state must come back in the memory layout of its parameters
-        _resumes(case, f"optim.name={optimizer}", f"train.channels_last={layout}")
+    resumes(case, None, "optim.name=adamw", "train.channels_last=false")
+    for optimizer in ("sgd", "adamw"):  # whose state must come back in the memory layout of its parameters
+        resumes(case, (3,), f"optim.name={optimizer}", "train.channels_last=true")
 
 
-def _resumes(case: Case, *layout: str) -> None:
-    settings = [
-        *layout,
+def resumes(case: Case, cuts: Sequence[int] | None, *settings: str) -> None:
+    """The same. cuts: after which updates a run ends; None: the first, an epoch's, the last but one."""
+    settings = (
+        *settings,
         "train.ema={decay: 0.9}",
         "train.checkpoint_every=1 step",
         f"freeze.policy={case.policies(['{gradual: 1}', *POLICIES])[0]}",
         "train.accumulate=2",
-    ]
+    )
     whole = case.run(*settings)
     fit(whole)
-    for cut in (1, whole.steps_per_epoch, whole.total - 1) if layout[0] == "optim.name=adamw" else (3,):
+    for cut in cuts or (1, whole.steps_per_epoch, whole.total - 1):
         broken = case.run(*settings)
-        watcher = _StopAt(cut)
-        plugins.register(watcher, f"stop-at-{id(watcher)}")
-        try:
+        with _watching(_StopAt(cut)), suppress(_Cut):
             fit(broken)
-        except _Cut:
-            pass
-        finally:
-            plugins.manager().unregister(watcher)
         resumed = case.run(*settings, f"resume={broken.folder}")
         fit(resumed)
         assert resumed.folder == broken.folder
@@ -430,6 +426,28 @@ class _StopAt:
     def visiontl_logged(self, step: int, values: dict[str, float]) -> None:
         if step == self.step + 1:
             raise _Cut
+
+
+class _Seen:
+    """A watcher that keeps the states of the stages after so many updates."""
+
+    def __init__(self, run: Run, steps: Sequence[int]):
+        self.run, self.steps = run, frozenset(steps)
+        self.states = {0: stage_states(run)}
+
+    @hookimpl
+    def visiontl_logged(self, step: int, values: dict[str, float]) -> None:
+        if step in self.steps:
+            self.states[step] = stage_states(self.run)
+
+
+@contextmanager
+def _watching(watcher: Any) -> Iterator[None]:
+    plugins.register(watcher, f"watcher-{id(watcher)}")
+    try:
+        yield
+    finally:
+        plugins.manager().unregister(watcher)
 
 
 def checkpoint_folder(report: dict[str, Any]) -> str:

@@ -5,8 +5,14 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+import time
 
+import numpy as np
 import pytest
+import torch
+from matplotlib.figure import Figure as Drawing
+from PIL import Image
+from torchvision import models
 
 from tests.shared import ROOT
 
@@ -70,3 +76,71 @@ def test_a_table_that_was_measured_is_not_measured_again(harness, tmp_path, caps
     page = (tmp_path / "benchmark_sample.md").read_text()
     assert page.index("## one") < page.index("## two")
     assert "measured before" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------------------------ features
+
+
+@pytest.fixture
+def features(harness):
+    return importlib.import_module("benchmarks.features")
+
+
+@pytest.fixture
+def few_photos(features, tmp_path):
+    """--data and --weights of the section: eight photos to train on and four to validate, weights of no training."""
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 2)):
+        for name, shade in (("ants", 60), ("bees", 190)):
+            folder = tmp_path / "data" / features.PHOTOS / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = draw.normal(shade, 30, (40, 50, 3)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.jpg")
+    torch.manual_seed(0)
+    weights = tmp_path / "weights" / features.WEIGHTS
+    weights.parent.mkdir(parents=True)
+    torch.save(models.mobilenet_v2().state_dict(), weights)
+    return ["--data", str(tmp_path / "data"), "--weights", str(tmp_path / "weights")]
+
+
+def test_a_sample_of_the_benchmark_of_features(features, few_photos, tmp_path, monkeypatch):
+    """The command, with the loops of its processes in this one. The weights that it claims to be equal are."""
+    loops = importlib.import_module("benchmarks.feature_loops")
+    monkeypatch.setattr(Drawing, "savefig", lambda self, out, **more: out.write("<svg></svg>"))
+
+    def child(spec, folder, **more):
+        began = time.process_time()
+        told = getattr(loops, more["loop"])({**spec, "folder": folder, **more})
+        return features.Took(time.process_time() - began, 1.0, told)
+
+    def tables(options, every=features.tables):  # but the one of an epoch, whose runs are the first one's again
+        yield from (one for one in every(options) if one[0] != "An epoch and an update")
+
+    monkeypatch.setattr(features, "child", child)
+    monkeypatch.setattr(features, "tables", tables)
+    monkeypatch.setattr(features, "BATCH", 4)
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "features", "--quick", "--out", str(tmp_path), *few_photos])
+    assert importlib.import_module("benchmark").main() == 0
+    page = (tmp_path / "benchmark_features.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    heads = {row[0]: row[-1] for row in rows[2:8]}
+    assert list(heads.values()).count("") == 1  # of scikit-learn, which trains another
+    [head] = {head for head in heads.values() if head}
+    assert len(bytes.fromhex(head)) == 6
+    assert "visiontl, features.cache: off, by one and two epochs" in heads
+    told = [float(cell) for row in [*rows[2:8], *rows[10:]] for cell in row[1:3]]
+    assert len(told) == 2 * (6 + 4)
+    assert np.isfinite(told).all()
+
+
+@pytest.mark.parametrize("heads", ["aaabaa", "aaaaba", "aaaaab", "baaaaa"])
+def test_weights_that_differ_make_no_table(heads, features, harness, monkeypatch):
+    told = iter(heads)
+
+    def child(spec, folder, **more):
+        return features.Took(1.0, 1.0, {"head": next(told)} if more["loop"] == "run" else {})
+
+    monkeypatch.setattr(features, "child", child)
+    with pytest.raises(harness.BenchmarkError, match="heads differ"):
+        features.whole_table({}, 2, with_peers=False)

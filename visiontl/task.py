@@ -355,6 +355,7 @@ class Task:
     wholes: Sequence[str] = ()  # names of whole models that `init` may name, and `whole` knows
     parts: PartsStep | None = None
     keep: KeepStep | None = None
+    limits: str = ""  # sentences on what its models must not be used for, and cannot do: they stand in model cards
     contract: int = 1  # for ever: a task that states none was written for the first
 
     def __new__(cls, *unnamed: Any, **given: Any) -> Task:

@@ -6,6 +6,13 @@ from visiontl import Task, hookimpl, lazy
 from visiontl_face.commands import COMMANDS
 from visiontl_face.config import ExplainOptions, FaceConfig, PredictOptions, ranked
 
+LIMITS = (
+    "Such systems must not be used to identify or track people in public, to score or sort people, to guess traits or "
+    "character, or as the only ground for a decision about someone. Their accuracy differs between groups of people: "
+    "measure it on your own, a `group` column gives AUC, false matches and false non-matches per group at one "
+    "threshold."
+)  # the README's own
+
 TASK = Task(
     name="face",
     config=FaceConfig,
@@ -37,6 +44,7 @@ TASK = Task(
     # the neck starts from features with the pretrained statistics; moving ones would take them away from under it
     defaults={"train.evaluate_start": True, "freeze.norm_stats": "fixed"},
     commands=COMMANDS,
+    limits=LIMITS,
 )
 
 

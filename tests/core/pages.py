@@ -45,6 +45,8 @@ NEVER = {
     "visiontl multi part runs/scenes": "tests/multi takes a part out",
     "visiontl export runs/scenes": "tests/export writes several tasks as one graph",
     "visiontl predict scenes_label": "tests/multi takes a part out",
+    "visiontl push": "goes to the hub; tests/export/test_hub.py has a stand-in of it",
+    "visiontl predict hf-hub:": "comes from the hub; tests/export/test_hub.py has a stand-in of it",
     "visiontl serve": "listens until it is stopped; tests/export/test_serving.py asks it",
     "curl": "asks a server; tests/export/test_serving.py does the same",
     "python -m visiontl.runtime": "tests/export/test_runtime.py does the same",

@@ -42,6 +42,15 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return [a for a in arguments if a not in assigned], assigned
 
 
+def run_here(run: str) -> str:
+    """The run that a command line names; of hf-hub:owner/name the folder that it was downloaded to."""
+    if not run.startswith("hf-hub:"):
+        return run
+    from visiontl.runs.hub import fetched
+
+    return str(fetched(run))
+
+
 def warn_of_plugins() -> None:
     """What is installed and cannot be used; it stops nobody who does not ask for it."""
     from visiontl import plugins

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from visiontl.commands.arguments import OVERRIDES, read_config, split_arguments, warn_of_plugins
+from visiontl.commands.arguments import OVERRIDES, read_config, run_here, split_arguments, warn_of_plugins
 from visiontl.commands.results import answer, headline, speech_flags
 from visiontl.errors import ConfigError
 from visiontl.processes import garbage
@@ -42,7 +42,7 @@ def run(given: argparse.Namespace) -> None:
     warn_of_plugins()
     from visiontl.runs.recent import is_config, is_whole, no_such_run
 
-    measured: Any = given.run
+    measured: Any = run_here(given.run)
     if is_config(measured):
         measured, overrides = read_config(measured, overrides), []
     elif not os.path.exists(measured) and not is_whole(measured):

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from visiontl.commands.arguments import split_arguments, warn_of_plugins
+from visiontl.commands.arguments import run_here, split_arguments, warn_of_plugins
 from visiontl.commands.predict import task_of
 from visiontl.commands.results import answer, speech_flags
 from visiontl.errors import ConfigError
@@ -33,6 +33,7 @@ def run(given: argparse.Namespace) -> None:
     from visiontl.runs.recent import instead_of_config, is_config, no_such_run
 
     images, assigned = split_arguments(given.rest)
+    given.run = run_here(given.run)
     if is_config(given.run):
         raise ConfigError(instead_of_config(given.run, ["explain", given.run, *given.rest]))
     if not images:

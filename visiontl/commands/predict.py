@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from visiontl.commands.arguments import split_arguments, warn_of_plugins
+from visiontl.commands.arguments import run_here, split_arguments, warn_of_plugins
 from visiontl.commands.results import answer, speech_flags
 from visiontl.errors import ConfigError
 from visiontl.processes import garbage
@@ -19,7 +19,9 @@ EXPORTED = ".onnx"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run folder, its model/ alone, or an exported model.onnx")
+    parser.add_argument(
+        "run", metavar="RUN", help="a run folder, its model/ alone, hf-hub:owner/name, or an exported model.onnx"
+    )
     parser.add_argument(
         "rest",
         metavar="IMAGE | option=value",
@@ -36,6 +38,7 @@ def run(given: argparse.Namespace) -> None:
     from visiontl.runs.recent import instead_of_config, is_config, no_such_run
 
     images, assigned = split_arguments(given.rest)
+    given.run = run_here(given.run)
     exported = given.run.lower().endswith(EXPORTED)
     if not exported and is_config(given.run):
         raise ConfigError(instead_of_config(given.run, ["predict", given.run, *given.rest]))

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from visiontl.commands.arguments import split_arguments, warn_of_plugins
+from visiontl.commands.arguments import run_here, split_arguments, warn_of_plugins
 from visiontl.commands.predict import options_help
 from visiontl.commands.results import answer, speech_flags
 from visiontl.errors import ConfigError
@@ -17,7 +17,9 @@ from visiontl.task import Command
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run folder, its model/ alone, or an exported model.onnx")
+    parser.add_argument(
+        "run", metavar="RUN", help="a run folder, its model/ alone, hf-hub:owner/name, or an exported model.onnx"
+    )
     parser.add_argument("rest", metavar="option=value", nargs="*", help="of predict, settled for every request")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen at; default: this machine alone")
     parser.add_argument("--port", type=int, default=8000, metavar="N", help="0 takes a free one; default: 8000")
@@ -41,6 +43,7 @@ def run(given: argparse.Namespace) -> None:
     rest, assigned = split_arguments(given.rest)
     if rest:
         raise ConfigError(f"one run was expected; got {given.run}, {', '.join(rest)}")
+    given.run = run_here(given.run)
     if not os.path.exists(given.run):
         raise ConfigError(no_such_run(Path(given.run)))
     if not 0 <= given.port <= 65_535:

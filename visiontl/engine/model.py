@@ -21,7 +21,7 @@ from visiontl.errors import CheckpointError, DataError
 from visiontl.freezing.layout import backbone_prefix
 from visiontl.kit.statements import sound
 from visiontl.report.values import json_value
-from visiontl.runs import folders, store
+from visiontl.runs import folders, hub, store
 from visiontl.runs.recent import no_such_run
 from visiontl.spec import ImageSpec
 
@@ -97,8 +97,8 @@ def save_model(folder: str | Path, built: Built) -> Path:
 
 
 def model_folder(run: str | Path) -> Path:
-    """A run folder, or its `model/` alone -> the folder that holds the exported model."""
-    run = Path(run)
+    """A run folder, its `model/` alone, or hf-hub:owner/name -> the folder that holds the exported model."""
+    run = hub.fetched(run)
     if not run.exists():
         raise CheckpointError(no_such_run(run))
     for folder in (run / "model", run):

@@ -23,7 +23,7 @@ from visiontl.errors import CheckpointError, ConfigError, WeightsError, first_li
 from visiontl.kit.words import did_you_mean, some
 from visiontl.processes import ranks
 from visiontl.report.console import Console
-from visiontl.runs import store
+from visiontl.runs import hub, store
 from visiontl.task import Task
 from visiontl.whole import Source, Whole
 
@@ -36,9 +36,10 @@ def names_a_run(text: str) -> bool:
     """Whether `init` means a run (or nothing that is there): a path that is no file of weights and no model folder of
     another library, and no name of a whole model."""
     path = Path(text).expanduser()
+    if text.startswith(HUB):
+        return hub.holds_run(text)
     return not (
-        text.startswith(HUB)
-        or text.partition(":")[0] in _offered()
+        text.partition(":")[0] in _offered()
         or _like_offered(text)
         or (path.suffix.lower() in files.TYPES and not path.is_dir())
         or _foreign(path)

@@ -16,7 +16,7 @@ from visiontl.errors import CheckpointError, VisionTLError, room_at
 from visiontl.processes import ranks
 from visiontl.report.console import Console
 from visiontl.report.run import Report
-from visiontl.runs import origin, store
+from visiontl.runs import hub, origin, store
 from visiontl.runs.environment import LOCK, is_blank
 from visiontl.runs.files import read_text, write_text, writing
 
@@ -85,7 +85,9 @@ def require_plain(folder: Path) -> None:
 
 def outputs(run: Path) -> Path:
     """The folder in which what is made with a run goes: the run's own; of an exported model alone, which is never
-    changed, the one it lies in."""
+    changed, the one it lies in; of one of the hub a folder here."""
+    if (place := hub.folder_for(run)) is not None:
+        return place
     alone = (run / store.MANIFEST).exists() and not (run / "model").exists()
     return Path(os.path.abspath(run)).parent if alone and run.name in ("", "..") else run.parent if alone else run
 

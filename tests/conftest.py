@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,12 @@ def pytest_configure(config):
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: visiontl-{name}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[visiontl]\n{name} = visiontl_{name}\n")
+    own = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    info = site / f"visiontl-{own['version']}.dist-info"  # the clone's own tasks, whenever it was installed
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: visiontl\nVersion: {own['version']}\n")
+    points = "".join(f"{name} = {module}\n" for name, module in own["entry-points"]["visiontl"].items())
+    (info / "entry_points.txt").write_text(f"[visiontl]\n{points}")
     sys.path.insert(0, str(site))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
 

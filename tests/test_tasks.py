@@ -10,7 +10,7 @@ TASKS = sorted(plugins.tasks())
 
 
 def test_our_tasks_and_a_strangers_are_installed():
-    assert {"brightness", "classification", "detection", "face", "segmentation", "style"} <= set(TASKS)
+    assert {"brightness", "classification", "detection", "face", "segmentation", "ssl", "style"} <= set(TASKS)
 
 
 @pytest.mark.parametrize("check", testing.CHECKS, ids=lambda check: check.__name__)

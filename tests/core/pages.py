@@ -53,6 +53,8 @@ NEVER = {
     "visiontl train cells.yaml": "tests/detection/test_whole.py begins with whole models",
     "visiontl train roads.yaml init=": "tests/segmentation/test_whole.py begins with whole models",
     "visiontl evaluate torchvision/": "tests/detection/test_whole.py does the same",
+    "visiontl train ssl/": "trains for hours; tests/ssl trains a small one",
+    "visiontl train flowers.yaml init=runs/photos_simsiam": "tests/ssl begins other tasks with such a run",
     "visiontl merge": "tests/core/test_merging.py does the same",
     "visiontl train photos.yaml run.name=": "three runs to be merged",
     "visiontl sweep": "trains many runs; tests/core/test_sweep.py has others",

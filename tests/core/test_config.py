@@ -501,6 +501,7 @@ ASKED = {
     "detection/coco_resnet50_fasterrcnn": ["task.data.folder=coco"],
     "face/folder_mobilenetv2_arcface": ["task.data=faces"],
     "multi/photos_lite0_masks_and_tags": ["task.tasks.mask.data=photos", "task.tasks.tag.data=photos/tags.csv"],
+    "ssl/photos_resnet18_simsiam": ["task.data=photos"],
     "style/coco_vgg19_adain": ["task.data.photos=coco", "task.data.styles=wikiart"],
     "style/photos_vgg16_feedforward": ["task.data.photos=photos", "task.data.styles=a.jpg"],
 }
@@ -519,6 +520,7 @@ def test_no_shipped_config_was_lost():
         "face": 2,
         "multi": 2,
         "segmentation": 1,
+        "ssl": 1,
         "style": 3,
     }
     assert counts == expected, "a config was added or lost: state the new number here"

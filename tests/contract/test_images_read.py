@@ -6,11 +6,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 import visiontl_keypoints
 import visiontl_keypoints_steps as steps
 
 from tests.contract.test_faults import Offered
 from visiontl import plugins
+from visiontl.backbone import Features
+from visiontl.engine.caching import spread
 from visiontl.testing import Case
 
 
@@ -50,3 +53,15 @@ def test_features_are_cached_only_where_nothing_else_reads_the_images(changes, c
         plugins._registry().offered.clear()
     assert run.caches.keys() == cached
     assert any(said in note for note in run.console.notes)
+
+
+def test_features_that_stand_for_a_batch_are_all_different():
+    """Equal rows would hide what a loss makes of several images, as one of triplets does."""
+    few = Features([torch.rand(2, 3, 4, 4) + 1], torch.rand(2, 5) + 1, {"a": torch.rand(2, 7).half() + 1})
+    found = spread(few, 9)
+    for part in (*found.maps, found.pooled, *found.layers.values()):
+        assert part is not None
+        assert len(part) == 9
+        assert len(torch.unique(part.flatten(1), dim=0)) == 9
+    assert torch.equal(found.maps[0][:1], few.maps[0][:1])
+    assert found.layers["a"].dtype == torch.float16

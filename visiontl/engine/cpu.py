@@ -28,6 +28,14 @@ def keep_freed_memory() -> bool:
     return all([mallopt(M_TRIM_THRESHOLD, -1), mallopt(M_MMAP_MAX, 0)])  # never trim; no block mapped by itself
 
 
+def give_back_freed_memory() -> None:
+    """What `keep_freed_memory` kept goes back to the system: between two models, the second of which would else come on
+    top of what the first left in pieces."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
 def widen_slow_convolutions(model: nn.Module) -> int:
     """Train strided depthwise convolutions in fp32 where the rest runs in bf16 on the CPU; returns their number.
 

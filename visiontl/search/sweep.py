@@ -131,7 +131,12 @@ def release_memory() -> None:
 
     torch = sys.modules.get("torch")
     gc.collect()
-    if torch is not None and torch.cuda.is_available():
+    if torch is None:
+        return
+    from visiontl.engine.cpu import give_back_freed_memory
+
+    give_back_freed_memory()
+    if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 

@@ -288,7 +288,7 @@ def test_evaluate_tells_data_from_overrides(capsys, calls, tmp_path, monkeypatch
     run(capsys, "evaluate", "folder", "a=b", "train.eval_batch_size=4", "--split", "val", "--split", "test")
     assert calls[0] == ("folder", "a=b", ["val", "test"], ["train.eval_batch_size=4"], None, False)
     run(capsys, "evaluate", write(tmp_path, GOOD), "train.epochs=7")
-    resolved, data, splits, overrides, _ = calls[2]
+    resolved, data, splits, overrides, *_ = calls[2]
     assert (resolved.config.train.epochs, data, splits, overrides) == (7, None, None, [])
 
 

@@ -30,6 +30,7 @@ NEVER = {
     ".venv/bin/pip install": INSTALLS,
     "python3 -m venv": INSTALLS,
     ". .venv/bin/activate": INSTALLS,
+    "convert/bin/": INSTALLS,
     "visiontl train classification/cifar10": DOWNLOADS,
     "visiontl evaluate classification/imagenet": "needs ImageNet",
     "visiontl explain runs/birds": UNTRAINED,

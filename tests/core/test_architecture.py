@@ -247,6 +247,8 @@ LIBRARIES_OWN = {
     "library": "what these two share",
     "catalog": "the table of both, which ships with the package",
     "packages": "packages that carry weights of timm's architectures",
+    "keras": "Keras' architectures, made out of timm's",
+    "kerasnames": "their layers by timm's names",
     "remap": "torchvision's weights for timm's architectures",
 }
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from visiontl.backbones import bounds
+from visiontl.backbones import bounds, hdf5
 from visiontl.backbones.pickles import Unreadable
 from visiontl.errors import WeightsError, did_you_mean, first_line
 
@@ -23,7 +23,7 @@ HARMLESS = {
     "numpy": "a NumPy array or type",
     "pathlib": "a path",
 }
-TYPES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+TYPES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", hdf5.SUFFIX)
 
 
 def read_file(path: Path) -> Mapping[str, Any]:
@@ -46,6 +46,8 @@ def read_file(path: Path) -> Mapping[str, Any]:
             return load_file(path)
         except (SafetensorError, OSError, ValueError) as error:
             raise WeightsError(f"weights file {path}: cannot be read as safetensors ({first_line(error)})") from None
+    if path.suffix.lower() == hdf5.SUFFIX:
+        return hdf5.read(path)
     return _read_pickle(path)
 
 

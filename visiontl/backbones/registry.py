@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
-from visiontl.backbones import catalog, packages
+from visiontl.backbones import catalog, kerasnames, packages
 from visiontl.backbones.catalog import LIBRARIES, Row
 from visiontl.entry import BackboneEntry, Weights
 from visiontl.errors import BackboneError, did_you_mean
@@ -51,11 +51,24 @@ def build_tiny(spec: Any = None, in_channels: int = 3, output_stride: Any = None
     return build(spec, in_channels, output_stride, image_size)
 
 
+def build_keras(kind: str, spec: Any = None, in_channels: int = 3, output_stride: Any = None, image_size: Any = None):
+    from visiontl.backbones.keras import build
+
+    return build(kind, spec, in_channels, output_stride, image_size)
+
+
+def of_keras(kind: str) -> BackboneEntry:
+    params, width, strides = kerasnames.FACTS[kind]
+    facts = {"params": params, "embed_dim": width, "strides": strides, "size": (224, 224)}
+    return BackboneEntry(f"keras/{kind}", partial(build_keras, kind), facts=facts)
+
+
 @cache
 def known() -> Mapping[str, BackboneEntry]:
     made = {name: entry_of(row) for name, row in catalog.read().rows.items()}
     facts = {"params": 14608, "embed_dim": 32, "strides": (2, 4, 8, 16), "size": (64, 64)}
     made[TINY] = BackboneEntry(TINY, build_tiny, facts=facts)
+    made |= {entry.name: entry for entry in map(of_keras, kerasnames.FACTS)}
     for more in packages.offered():
         if more.name in made:
             made[more.name] = extended(made[more.name], more)

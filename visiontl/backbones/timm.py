@@ -10,7 +10,7 @@ import inspect
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, lru_cache
@@ -44,6 +44,9 @@ SIZE_FREEDOM = (
 # Modules whose bodies run at other sizes than they are made for, and read wrong places of their tables of positions
 # then: MViT counts relative positions from the table's middle, which is that of the size it was made for.
 MADE_FOR_ONE_SIZE = ("mvitv2",)
+
+VARIANTS: dict[str, Callable[..., Any]] = {}
+"""Architectures that another source makes out of timm's: name -> what takes the arguments of `timm.create_model`."""
 
 
 class TimmBackbone(LibraryBackbone):
@@ -214,6 +217,7 @@ def build(
     in_channels: int = 3,
     output_stride: int | None = None,
     image_size: tuple[int, int] | None = None,
+    made_as: type[TimmBackbone] = TimmBackbone,
 ) -> Backbone:
     """timm/ARCH with random weights. A given spec (saved, or a tag's) wins over the architecture's own."""
     default = spec or default_spec(arch)
@@ -222,12 +226,14 @@ def build(
     with quiet():
         body = create(arch, **plan.kwargs)
     chosen = replace(default, size=(height, width), pad_to=plan.geometry.pad_to, sizing=plan.geometry.sizing)
-    return TimmBackbone(arch, plan, chosen, in_channels, body)
+    return made_as(arch, plan, chosen, in_channels, body)
 
 
 def create(arch: str, **kwargs: Any) -> Any:
     import timm
 
+    if arch in VARIANTS:
+        return VARIANTS[arch](**kwargs)
     return timm.create_model(arch, pretrained=False, **{"num_classes": 0, **kwargs})
 
 

@@ -21,6 +21,7 @@ from visiontl.backbone import Features
 from visiontl.config.resolve import resolve
 from visiontl.engine import wanted as feature_source
 from visiontl.engine.example import with_example
+from visiontl.engine.parts import Part as ImagesOf
 from visiontl.engine.start import pretrained_backbone
 from visiontl.entry import BackboneEntry, Weights
 from visiontl.errors import ConfigError, DataError
@@ -389,6 +390,26 @@ def test_stored_features_give_the_numbers_of_fresh_ones(task, one_size, tmp_path
         found.append((row.folds, row.neighbors, row.logme, row.right.tolist(), facts, len(passes)))
     assert [one[:-1] for one in found[1:]] == [found[0][:-1]] * 2
     assert [one[-1] for one in found] == [0, 5 if one_size else 0, 0]
+
+
+def test_boxes_of_images_of_one_size_are_read_from_the_store(tmp_path):
+    small = {**plugins.task("detection").small, "name": "detection", "data": "example"}
+    given = {"task": small, "backbone": {"name": "visiontl/tiny", "weights": "none"}, "train": {"batch_size": 2},
+             "loader": {"workers": 0}}  # fmt: skip
+    console, found = Console(stream=io.StringIO()), []
+    for cache in ("off", "disk", "disk"):
+        asked = resolve(given, [f"features.cache={cache}", f"features.folder={tmp_path / 'kept'}"])
+        one = ranks_of.opened(with_example(asked, console), Candidate("visiontl/tiny", "none"))
+        split = ranks_of.still_train(one.data)
+        sizes = [tuple(split[id, 0]["image"].shape) for id in range(len(split))]
+        ids = [id for id, size in enumerate(sizes) if size == sizes[0]]
+        assert len(ids) > 1
+        found.append(ranks_of.gather(one, ImagesOf(split, ids), "tiny", console))
+    assert len(list((tmp_path / "kept" / "rows").iterdir())) == len(one.reader.levels)
+    for other in found[1:]:
+        assert other.kind == found[0].kind == "box"
+        for part in ("x", "y", "owner"):
+            assert torch.equal(torch.cat(getattr(other, part)), torch.cat(getattr(found[0], part)))
 
 
 def test_a_backbone_is_gone_before_the_next_one_is_built(offered, monkeypatch):

@@ -15,7 +15,7 @@ from torchvision.ops import batched_nms
 
 import visiontl
 from visiontl import cli, plugins
-from visiontl.engine import exporting
+from visiontl.engine import exporting, rounding, same
 from visiontl.engine.exporting import Wanted, export_run
 from visiontl.engine.resizing import resized
 from visiontl.engine.same import of_boxes
@@ -197,6 +197,32 @@ def test_a_graph_that_answers_otherwise_is_refused_and_nothing_is_there(untraine
 
     refused("outputs by 0.01 ", module=lambda made: Wrong(made.module))
     refused("photos of val are answered otherwise", view=lambda made: {**made.view, "crop": 0.3})
+
+
+class Split(torch.nn.Module):
+    """forward(image): two boxes; the first one's label hangs on whether the mean of a picture is above `at`."""
+
+    def __init__(self, at: float):
+        super().__init__()
+        self.at = at
+
+    def forward(self, image):
+        mean = image.double().mean((1, 2, 3))
+        boxes = image.new_tensor([[1.0, 1.0, 9.0, 9.0], [2.0, 2.0, 5.0, 5.0]]).repeat(len(image), 1, 1)
+        labels = torch.stack([mean > self.at, mean > 2], 1)
+        scores = image.new_tensor([[0.9, 0.4]]).repeat(len(image), 1)
+        return {"boxes": boxes + mean[:, None, None].float(), "scores": scores, "labels": labels}
+
+
+def test_what_rounding_decides_is_told_from_what_the_graph_does():
+    """Only where a movement of the pixels, far below a step of 8 bits, changes the run's own answer as much."""
+    answer = {"kind": "boxes", "boxes": "boxes", "scores": "scores", "labels": "labels"}
+    image = torch.rand((1, 3, 8, 8), generator=torch.Generator().manual_seed(1))
+    mean = float(image.double().mean())
+    assert rounding.decides(Split(mean * (1 + 1e-7)), (image,), answer, same.ANOTHER)
+    assert not rounding.decides(Split(mean * (1 + 1e-3)), (image,), answer, same.ANOTHER)
+    assert not rounding.decides(Split(mean * (1 + 1e-3)), (image,), answer, 2e-4)
+    assert not rounding.decides(Split(mean), (image,), answer, float("nan"))
 
 
 def load_model(task):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from visiontl import __version__
-from visiontl.engine import graphs, same
+from visiontl.engine import graphs, rounding, same
 from visiontl.engine.device import make_accelerator
 from visiontl.engine.folds import readable_data
 from visiontl.engine.model import Built, load_model
@@ -59,13 +59,15 @@ class Found:
     """What the comparison showed.
 
     outputs: the largest difference, at these sizes. photos: of val, whose answers were compared; alike: how many were
-    the same; answers: the largest difference. scores: {precision: the task's scores on val}.
+    the same; answers: the largest difference. undecided: pictures left out of all this, for which rounding makes the
+    run itself answer otherwise. scores: {precision: the task's scores on val}.
     """
 
     outputs: float = 0.0
     sizes: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     photos: int = 0
     alike: int = 0
+    undecided: int = 0
     answers: same.Difference = field(default_factory=lambda: same.Difference(0.0))
     scores: dict[str, Any] = field(default_factory=dict[str, Any])
 
@@ -246,9 +248,15 @@ class Writer:
             "photos": found.photos,
             "alike": found.alike,
             "answers": found.answers.size,
+            "undecided": found.undecided,
         }
         photos = f"; {found.alike} of {found.photos} photos of val answered alike" if found.photos else ""
         self.console.say(f"compared: outputs within {found.outputs:.2g} of the run's{photos}")
+        if found.undecided:
+            self.console.warn(
+                f"{count(found.undecided, 'picture')} of those compared left out: rounding decides there what is found "
+                "(the run itself answers otherwise for pixels moved by a hundred-thousandth)"
+            )
         if found.scores:
             about["scores"] = found.scores
         about = json_value(about, "export")
@@ -258,36 +266,41 @@ class Writer:
     def compare(self, exported: Any, data: Data | None, refuse: bool = True) -> Found:
         """Outputs and answers of both. Raises CheckpointError where they differ by more than they may."""
         found = Found(sizes=sizes_of(self.multiple, self.size, self.varies))
-        where = ""
-        for size in found.sizes:
-            for batch in BATCHES:
-                given = graphs.example(self.made, size, batch, seed=size[0] + batch)
-                apart = self.apart(exported, given)
-                where = f"a batch of {batch} of {size[0]} x {size[1]} pixels" if apart > found.outputs else where
-                found.outputs = max(found.outputs, apart)
+        drawn = [(size, batch) for size in found.sizes for batch in BATCHES]
         photos = list(photos_of(data, "val", PHOTOS, self.console))
+        most, decided = (len(drawn) + len(photos)) // rounding.MOST, list[Any]()
+        for size, batch in drawn:
+            given = graphs.example(self.made, size, batch, seed=size[0] + batch)
+            self.compare_outputs(exported, given, f"a batch of {batch} of {size[0]} x {size[1]} pixels", found, refuse)
         for photo in photos:
             shown = exported.show(photo)
             given: tuple[Tensor, ...] = (torch.from_numpy(shown.image),)
             if self.made.extent:
                 given = (*given, torch.tensor([shown.extent]))
-            apart = self.apart(exported, given)
-            where = "a photo of val" if apart > found.outputs else where
-            found.outputs = max(found.outputs, apart)
-        if refuse and not found.outputs <= same.NUMBERS:
+            if self.compare_outputs(exported, given, "a photo of val", found, refuse):
+                decided.append(photo)
+        if found.undecided > most:
             raise CheckpointError(
-                f"the export differs from the run: outputs by {found.outputs:.3g} for {where}, where "
-                f"{same.NUMBERS:g} may be; nothing was written"
+                f"rounding decides what the run finds in {found.undecided} of {len(drawn) + len(photos)} pictures "
+                "compared, so they show nothing of the export; train longer. Nothing was written"
             )
-        self.compare_answers(exported, photos, found, refuse)
+        self.compare_answers(exported, decided, found, refuse)
         return found
 
-    def apart(self, exported: Any, given: Sequence[Tensor]) -> float:
-        """given: image, and extent where the graph takes it."""
-        with torch.no_grad():
-            ours = {name: one.numpy() for name, one in self.made.module(*given).items()}
-        theirs = exported.run(*(one.numpy() for one in given))
-        return same.of_outputs(ours, theirs, self.made.answer)
+    def compare_outputs(self, exported: Any, given: tuple[Tensor, ...], where: str, found: Found, refuse: bool) -> bool:
+        """Whether the outputs are to be held against each other. given: image, and extent where the graph takes it."""
+        ours = rounding.outputs_of(self.made.module, given)
+        apart = same.of_outputs(ours, exported.run(*(one.numpy() for one in given)), self.made.answer)
+        if refuse and not apart <= same.NUMBERS:
+            if not rounding.decides(self.made.module, given, self.made.answer, apart):
+                raise CheckpointError(
+                    f"the export differs from the run: outputs by {apart:.3g} for {where}, where {same.NUMBERS:g} may "
+                    "be; nothing was written"
+                )
+            found.undecided += 1
+            return False
+        found.outputs = max(found.outputs, apart)
+        return True
 
     def compare_answers(self, exported: Any, photos: Sequence[Any], found: Found, refuse: bool) -> None:
         """What both say of the photos of val, which the export is shown as any program would show them."""

@@ -13,6 +13,7 @@ NUMBERS = 1e-4  # of outputs, relative to the largest of them where that is abov
 ANSWERS = (
     1e-3  # of what is said of a photo: shares, scores, pixels relative to the photo; of pictures the share of pixels
 )
+ANOTHER = 1.0  # where one finds a box that the other does not
 MEASURED = ("milliseconds", "seconds")  # keys of a prediction that no two passes share
 
 
@@ -68,8 +69,8 @@ def pick(
 def of_boxes(ours: list[tuple[Any, float, Any]], theirs: list[tuple[Any, float, Any]], slack: float = NUMBERS) -> float:
     """The largest difference of scores and, relative to the largest coordinate, of corners.
 
-    Each of ours is matched with the nearest of theirs that has its label; 1 where one has none. What only just stood at
-    the end of a full list, with a score within `slack` of the last, may be there or not.
+    Each of ours is matched with the nearest of theirs that has its label; ANOTHER where one has none. What only just
+    stood at the end of a full list, with a score within `slack` of the last, may be there or not.
     """
     if not ours and not theirs:
         return 0.0
@@ -90,7 +91,7 @@ def of_boxes(ours: list[tuple[Any, float, Any]], theirs: list[tuple[Any, float, 
         free.remove(nearest)
         worst = max(worst, apart[nearest])
     unmatched += [theirs[j][1] for j in free]
-    return 1.0 if any(score > last + slack for score in unmatched) else worst
+    return ANOTHER if any(score > last + slack for score in unmatched) else worst
 
 
 def of_answers(ours: Mapping[str, Any], theirs: Mapping[str, Any], answer: Mapping[str, Any]) -> Difference:

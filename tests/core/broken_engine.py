@@ -32,9 +32,9 @@ def the_first_wrapper_stays() -> Iterator[None]:
     first: dict[int, Any] = {}
     prepare = Accelerator.prepare
 
-    def once(self: Accelerator, *objects: Any) -> Any:
+    def once(self: Accelerator, *objects: Any, **named: Any) -> Any:
         if id(self) not in first:
-            first[id(self)] = prepare(self, *objects)
+            first[id(self)] = prepare(self, *objects, **named)
         return first[id(self)]
 
     with patch.object(Accelerator, "prepare", once), patch.object(training, "check_gradients", lambda *_: None):

@@ -23,6 +23,8 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 CONFIG = ROOT / "tests/plugins/brightness/brightness.yaml"
 # their losses are means over samples: no case is n/a, but for a policy that the task refuses
 MEANS = ("brightness", "classification", "face", "segmentation", "style")
+# what a third process adds is a split of uneven shares, which is the engine's; one task with batches of its own
+ON_THREE = ("brightness", "classification", "face")
 
 
 def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -62,7 +64,9 @@ def test_mistakes_are_said_once_and_end_all_processes(tmp_path):
     ]:
         done = launch(*arguments)
         assert done.returncode != 0
-        assert done.stderr.count(words) == 1, done.stderr
+        # where the launcher ends the other one late, that one says which rank failed, and of what
+        told = [line for line in done.stderr.splitlines() if words in line and "rank 0 failed: " not in line]
+        assert len(told) == 1, done.stderr
         assert 'cli.py", line' not in done.stderr, "a stack trace of ours; torchrun prints one of its own"
 
 
@@ -82,8 +86,8 @@ def contract(tmp_path_factory) -> dict[int, list[str]]:
     with contextlib.redirect_stdout(said):
         ranks.main([folder, "--only", "weights", "evaluation", "merging"])
     outputs = {1: said.getvalue()}
-    for count, only in ((2, [""]), (3, ["weights", "evaluation", "merging"])):
-        done = processes(count, "-m", "visiontl.testing.ranks", folder, "--only", *only)
+    for count, tasks, only in ((2, (), [""]), (3, ON_THREE, ["weights", "evaluation", "merging"])):
+        done = processes(count, "-m", "visiontl.testing.ranks", folder, *tasks, "--only", *only)
         assert done.returncode == 0, done.stdout + done.stderr[-2000:]
         outputs[count] = done.stdout
     return {
@@ -94,10 +98,11 @@ def contract(tmp_path_factory) -> dict[int, list[str]]:
 
 def test_every_task_holds_on_one_two_and_three_processes(contract):
     tasks = len(plugins.tasks())
-    assert [len(contract[count]) for count in (1, 2, 3)] == [3 * tasks, len(ranks.CHECKS) * tasks, 3 * tasks]
+    lines = {count: len(found) for count, found in contract.items()}
+    assert lines == {1: 3 * tasks, 2: len(ranks.CHECKS) * tasks, 3: 3 * len(ON_THREE)}
     for count, lines in contract.items():
         assert not [line for line in lines if line.startswith("FAILED")]
-        for task in MEANS:
+        for task in MEANS if count < 3 else ON_THREE:
             own = [line for line in lines if line.split("  ")[2] == task]
             assert own, f"{task} was not checked on {count} processes"
             own = [line for line in own if "the task refuses this policy" not in line]

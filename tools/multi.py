@@ -16,7 +16,6 @@ import argparse
 import csv
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from visiontl.runs.environment import cpu_name
 
 TAGS = {"Car": 0.05, "Pedestrian": 0.005, "Bicyclist": 0.005, "Fence": 0.01, "SignSymbol": 0.01, "Tree": 0.1}
 COUNTS = {"up to 9": 9, "10 to 13": 13, "14 or more": 10**6}  # class -> the most red cells that it has
@@ -205,6 +206,8 @@ def measured(name: str, section: Mapping[str, Any], photos: PhotoSet, seed: int)
         "processor_seconds": round(used.ru_utime + used.ru_stime, 1),
         "wall_seconds": round(time.perf_counter() - began, 1),
         "peak_mib": round(used.ru_maxrss / 1024),
+        "processor": cpu_name(),
+        "date": date.today().isoformat(),
     }
 
 
@@ -217,17 +220,30 @@ def page(lines: Sequence[Mapping[str, Any]]) -> str:
     text = [
         "# Several tasks at once against each alone",
         "",
-        f"`python tools/multi.py DATA --out docs/results --seeds 2`, {date.today()}, {processor()}, shared with other "
-        "work; one thread a run. Alone and together the pictures, the batches and the number of updates are the same; "
+        "`python tools/multi.py DATA --out docs/results --seeds 2`, 2 cores shared with other work; one thread a run. "
+        "Alone and together the pictures, the batches and the number of updates are the same; "
         "scores are of the last weights, which nothing chose: the mean over seeds, with the least and the most. "
         "Processor seconds and memory are of the whole process, start and evaluation included; in brackets what share "
         "of the sum of both parts alone that is.",
     ]
     for name, photos in SETS.items():
-        own = [line for line in lines if line.get("set", "camvid") == name]
+        own = [line for line in lines if line["set"] == name]
         if own:
-            text += ["", photos.said, "", *(f"| {' | '.join(row)} |" for row in table_of(own, photos))]
+            text += ["", f"{photos.said} {machines(own)}", ""]
+            text += [f"| {' | '.join(row)} |" for row in table_of(own, photos)]
     return "\n".join([*text, ""])
+
+
+def machines(lines: Sequence[Mapping[str, Any]]) -> str:
+    """On what the runs were measured, and when; which, where it was not one machine."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for line in lines:
+        found.setdefault((line["processor"], line["date"]), []).append(line["run"])
+    told = [
+        f"{processor}, {day}" + (f" ({' / '.join(dict.fromkeys(names))})" if len(found) > 1 else "")
+        for (processor, day), names in found.items()
+    ]
+    return f"Measured on {'; '.join(told)}."
 
 
 def table_of(lines: Sequence[Mapping[str, Any]], photos: PhotoSet) -> list[list[str]]:
@@ -263,12 +279,6 @@ def told(values: Sequence[float]) -> str:
     return f"{mean(values):.3f}{spread}"
 
 
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} cores of {names[0] if names else platform.machine()}"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder with segmentation/camvid and detection/bccd")
@@ -279,7 +289,7 @@ def main() -> int:
     given = parser.parse_args()
     kept = given.out / "multi.jsonl"
     lines = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()] if kept.exists() else []
-    done = {(line.get("set", "camvid"), line["run"], line["seed"]) for line in lines}
+    done = {(line["set"], line["run"], line["seed"]) for line in lines}
     with tempfile.TemporaryDirectory() as work:
         for name in given.sets:
             photos, folder = SETS[name], given.data.absolute() / SETS[name].folder

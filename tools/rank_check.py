@@ -135,17 +135,17 @@ def lacking(records: list[dict[str, Any]]) -> list[str]:
 
 
 def page(records: list[dict[str, Any]]) -> str:
-    first = records[0]
+    devices = dict.fromkeys(one["device"] for one in records)
     head = [
         "# The order of features and the order after fine-tuning",
         "",
         "Six sets of weights, put in order by `visiontl rank`'s linear probe on frozen features, and then really "
         "fine-tuned by short runs of one config per data set. "
-        f"Command: `python tools/rank_check.py`. {first['device']}, one core, shared with other work, "
+        f"Command: `python tools/rank_check.py`. {' and '.join(devices)}, one core, shared with other work, "
         f"{records[-1]['date']}. "
         "The configs are in [tools/rankings](../../tools/rankings). The interval of tau counts the number of backbones "
-        "alone (Fieller, Hartley and Pearson 1957): six are few, so it is wide. The runs are short and most have one "
-        "seed: on hymenoptera one photo of val is 0.007, so neighbors in the table are not told apart.",
+        "alone (Fieller, Hartley and Pearson 1957): six are few, so it is wide. The runs are short: "
+        "on hymenoptera one photo of val is 0.007, so neighbors in the table are not told apart.",
         *([f"Not measured yet: {', '.join(left)}."] if (left := lacking(records)) else []),
         "",
     ]

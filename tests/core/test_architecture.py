@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -58,6 +59,7 @@ TASK_NAMES = {"classification", "detection", "segmentation", "face", "style"}
 FOREIGN_IDENTIFIERS = {"style"}
 
 
+@cache
 def modules(root: Path) -> dict[str, Path]:
     """{dotted name within the package: file}"""
     found = {}
@@ -67,9 +69,14 @@ def modules(root: Path) -> dict[str, Path]:
     return found
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(path: Path) -> Iterator[tuple[int, str, list[str]]]:
     """(line, module, names) of each import, those for types alone too; names is empty for `import module`."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, alias.name, []
@@ -111,7 +118,7 @@ def test_every_room_exists_and_says_what_it_is_for():
     assert set(LEVEL) == {name.partition(".")[0] for name in CORE_FILES}
     assert len(LEVEL) == sum(map(len, CHAIN))
     for path in sorted(CORE.glob("*/__init__.py")):
-        door = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        door = ast.get_docstring(tree_of(path))
         assert door, f"{path} says nothing"
 
 
@@ -157,7 +164,7 @@ def test_the_heart_can_be_read_in_one_sitting():
 
 def functions(path: Path) -> Iterator[tuple[str, int, int]]:
     """(file: name, lines, parameters but for self and cls) of each function."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.FunctionDef):
             given = [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
             count = len(given) - (given[:1] in (["self"], ["cls"]))
@@ -172,6 +179,7 @@ def test_functions_are_short_and_take_little():
     assert {name: count for name, _, count in found if count > PARAMETERS}.keys() == MORE_PARAMETERS.keys()
 
 
+@cache
 def plugin_files() -> dict[str, Path]:
     return {
         f"{package.name}/{name or '__init__'}": path
@@ -202,7 +210,7 @@ def test_the_core_knows_no_task_and_no_plugin(name):
     path = CORE_FILES[name]
     for line, module, _ in imports(path):
         assert not module.startswith("visiontl_"), f"{path}:{line}: the core imports {module}"
-    for line, word in words(ast.parse(path.read_text(encoding="utf-8"))):
+    for line, word in words(tree_of(path)):
         assert word not in TASK_NAMES, f"{path}:{line}: the core names a task: {word!r}"
 
 

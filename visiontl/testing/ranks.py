@@ -54,6 +54,7 @@ ROUNDING = 1e-12  # a tensor that moved by this share of the tensor that moved m
 LEAST_MOVED = 1e-3  # |end - start| / |start| of the tensor that moved most, in the whole run
 SCORES_APART = 1e-6  # of rows that a model gave on another number of processes
 SAME_ROWS_APART = 1e-12
+SCORED = (1, 2, 3, 5, 13, 50)  # images whose merged rows are scored
 # evaluated and saved at the end alone
 QUIET = ("train.evaluate_every=100 epochs", "train.checkpoint_every=100 epochs", "train.evaluate_start=false")
 
@@ -278,7 +279,8 @@ def in_batches_of(built: Built, size: int) -> Built:
 
 
 def check_merging(case: Case) -> list[str]:
-    """Rows of 1 to 50 images in batches of 1 to 8, dealt to the ranks and merged: every id once, the same scores."""
+    """Rows of 1 to 50 images in batches of 1 to 8, dealt to the ranks and merged: every id once, in order. The rows of
+    some sizes are scored as well, each by one rank: a detector's score takes 0.3 s."""
     run = small_run(case)
     split, world, rank = run.data.val, ranks.world(), ranks.rank()
     assert split is not None
@@ -286,7 +288,7 @@ def check_merging(case: Case) -> list[str]:
     problems, scored = [], 0
     for count in range(1, 51):
         rows = [made[id % len(made)] for id in range(count)]
-        expected = scores_of(run, rows)
+        expected = scores_of(run, rows) if count in SCORED else None
         scored += expected is not None
         for batch_size in range(1, 9):
             keys = order.evaluation_keys(count, batch_size, rank, world)
@@ -294,12 +296,12 @@ def check_merging(case: Case) -> list[str]:
             merged = merge_rows(ranks.gather_objects(mine), count)
             if [id for id, _ in merged] != list(range(count)):
                 problems.append(f"{count} images in batches of {batch_size}: ids {[id for id, _ in merged]}")
-            if expected is not None and (count + batch_size) % world == rank:
+            if expected is not None and batch_size in (1, 2, 7) and (count + batch_size) % world == rank:
                 distance = numbers_apart(scores_of(run, [row for _, row in merged]), expected)
                 if not distance <= SAME_ROWS_APART:
                     problems.append(f"{count} images in batches of {batch_size}: scores apart by {distance:.1e}")
     if scored == 0:
-        raise NotApplicable("the task scores none of the sizes 1 to 50")
+        raise NotApplicable(f"the task scores none of the sizes {', '.join(map(str, SCORED))}")
     return problems
 
 

@@ -11,9 +11,9 @@ from PIL import Image
 from visiontl import Data, DataError, ImageSpec
 from visiontl.kit.folders import find_images
 from visiontl.kit.images import open_image
-from visiontl.kit.splits import hold_out
+from visiontl.kit.splits import hold_out, split_tops
 from visiontl.kit.views import evaluation_view
-from visiontl.kit.words import count
+from visiontl.kit.words import count, some
 from visiontl_ssl.config import SslConfig
 from visiontl_ssl.views import random_view
 
@@ -54,6 +54,12 @@ def data(cfg: SslConfig, spec: ImageSpec, meta: Mapping[str, Any] | None = None)
         return Data(test=Photos(list(photos), cfg, spec), meta=meta, notes=notes)
     if len(photos) < FEWEST:
         raise DataError(f"task.data.photos: {count(len(photos), 'photo')}; {FEWEST} are needed at the least")
+    tops = split_tops(photos.values())
+    if tops:
+        notes.append(
+            f"task.data.photos: holds folders named {some(tops)}; their photos are all taken alike. Name the train "
+            "folder alone where this run shall be the start of one that is scored on the others"
+        )
     parts = hold_out(photos, photos.__getitem__, {"val": cfg.data.val_fraction}, cfg.data.split_seed, least=2)
     train, val = (parts[split] for split in ("train", "val"))
     notes = [*notes, f"photos without labels: {len(train)} to learn from, {len(val)} held out to judge by"]

@@ -11,7 +11,7 @@ from PIL import Image
 from visiontl import Data, DataError, ImageSpec, seeded
 from visiontl.kit.folders import find_images
 from visiontl.kit.images import open_image
-from visiontl.kit.splits import hold_out, split_of
+from visiontl.kit.splits import hold_out, split_tops
 from visiontl.kit.words import count, plural, some
 from visiontl_style.config import DataConfig, StyleConfig
 from visiontl_style.pictures import decoded, encoded, named, open_style, pictures_in, sized
@@ -142,10 +142,8 @@ def looked_at(files: Sequence[str], key: str) -> list[str]:
 
 def split_folders(source: DataConfig, photos: Mapping[str, str]) -> list[str]:
     """A note where photos lie in folders that are called after splits, and no val is named."""
-    tops = sorted(
-        {name.partition("/")[0] for name in photos.values() if "/" in name and split_of(name.partition("/")[0])}
-    )
-    if source.val or len({split_of(top) for top in tops}) < 2:
+    tops = split_tops(photos.values())
+    if source.val or not tops:
         return []
     return [
         f"task.data.photos: holds folders named {some(tops)}; their photos are all taken alike, and val is drawn "

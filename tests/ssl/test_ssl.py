@@ -90,5 +90,10 @@ def test_what_cannot_be_is_refused(run, tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / "few/a.png")
     with pytest.raises(DataError, match="1 photo; 4 are needed"):
         Case("ssl", tmp_path, {"data": str(tmp_path / "few")}).run()
+    for name in ("train/ant/a.png", "train/bee/b.png", "test/ant/c.png", "test/bee/d.png"):
+        (tmp_path / "parts" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40)).save(tmp_path / "parts" / name)
+    found = Case("ssl", tmp_path, {"data": str(tmp_path / "parts")}).run()
+    assert any("holds folders named test, train" in note for note in found.console.notes)
     with pytest.raises(ConfigError, match="retrieved"):
         Case("ssl", tmp_path).run("train.best=loss")

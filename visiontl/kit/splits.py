@@ -43,6 +43,12 @@ def spellings(split: str) -> list[str]:
     return [form(name) for name in names for form in (str.lower, str.title, str.upper)]
 
 
+def split_tops(names: Iterable[str]) -> list[str]:
+    """The first folders of these names that are called after splits, sorted; none unless two splits are among them."""
+    tops = sorted({top for top, slash, _ in (name.partition("/") for name in names) if slash and split_of(top)})
+    return tops if len({split_of(top) for top in tops}) > 1 else []
+
+
 def split_files(where: Any, names: Iterable[str], suffix: str = "") -> dict[str, str]:
     """The same for files and keys that are called after splits, behind which `suffix` stands (.txt): one that is called
     train, val or test goes before other names of that split."""

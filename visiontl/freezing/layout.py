@@ -15,7 +15,7 @@ from visiontl.freezing.policies import Mode, Policy
 from visiontl.report.run import StageRow
 
 HEAD = "head"  # everything of the model that is not the backbone
-ADAPTER = ("lora_A", "lora_B")  # parameters of a low-rank adapter, in the layer that it adapts
+ADAPTER = ("lora_A", "lora_B", "lora_magnitude_vector")  # of a low-rank adapter, in its layer; the last with dora
 
 
 @dataclass(frozen=True)

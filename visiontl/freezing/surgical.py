@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from visiontl.errors import PolicyError, did_you_mean
@@ -55,12 +55,14 @@ class Only:
 class Lora:
     """{lora: {rank: 8, alpha: 16, targets: ["*"]}}: low-rank adapters beside frozen linear and 1 x 1 convolution layers
     train, and norm layers' weights (Hu et al. 2021); norm statistics stay fixed. targets: patterns of module names;
-    start: a folder with an adapter in peft's format to begin with."""
+    start: a folder with an adapter in peft's format to begin with; dora: true: rows have a magnitude beside it (Liu et
+    al. 2024)."""
 
     rank: int = 8
     alpha: float = 16.0
     targets: tuple[str, ...] = ("*",)
     start: str | None = None
+    dora: bool = False
 
     def __call__(self, epoch: int, stages: Sequence[str]) -> Mapping[str, Mode]:
         return dict.fromkeys(stages, "norm_and_bias")  # where there are adapters: these and the norms
@@ -128,9 +130,9 @@ def only(argument: Any = None) -> Policy:
 
 
 def lora(argument: Any = None) -> Policy:
-    expected = "{rank: 8, alpha: 16, targets: [PATTERN, ...], start: FOLDER}, each optional"
+    expected = "{rank: 8, alpha: 16, targets: [PATTERN, ...], start: FOLDER, dora: false}, each optional"
     values = {} if argument is None else {"rank": argument} if _whole(argument) else argument
-    if not isinstance(values, Mapping) or set(values) - {"rank", "alpha", "targets", "start"}:
+    if not isinstance(values, Mapping) or set(values) - {"rank", "alpha", "targets", "start", "dora"}:
         raise _refused("lora", expected, argument)
     values = dict(values)
     rank = values.get("rank", 8)
@@ -146,7 +148,10 @@ def lora(argument: Any = None) -> Policy:
     start = values.get("start")
     if start is not None and not (isinstance(start, str) and start):
         raise _refused("lora", "start, the folder of an adapter", start)
-    return replace(Lora(int(rank), float(alpha), tuple(targets)), start=start)
+    dora = values.get("dora", False)
+    if not isinstance(dora, bool):
+        raise _refused("lora", "dora: true or false", dora)
+    return Lora(int(rank), float(alpha), tuple(targets), start, dora)
 
 
 def auto(argument: Any = None) -> Policy:

@@ -1,7 +1,8 @@
 """Low-rank adapters (Hu et al. 2021, LoRA) beside linear and 1 x 1 convolution layers of a backbone.
 
 A layer with weight W answers as one with W + alpha / rank B A would. Names of the weights that stay as they are do not
-change: the layer gets two parameters more, `lora_A` and `lora_B`. What is exported holds the sum alone.
+change: the layer gets two parameters more, `lora_A` and `lora_B`, and with dora a third, `lora_magnitude_vector`. What
+is exported holds the sum alone.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from visiontl.errors import CheckpointError, PolicyError
 from visiontl.freezing.layout import ADAPTER, is_norm
 from visiontl.freezing.surgical import Lora
 from visiontl.kit.words import some
+from visiontl.methods import dora
 from visiontl.runs import store
 
-A, B = ADAPTER
+A, B, MAGNITUDE = ADAPTER
 FILES = ("adapter_model.safetensors", "adapter_config.json")  # as peft calls them
 PREFIX = "base_model.model."  # of peft's names
 
@@ -66,9 +68,11 @@ def insert(backbone: Backbone, wanted: Lora) -> list[str]:
         nn.init.kaiming_uniform_(a, a=math.sqrt(5))
         module.register_parameter(A, nn.Parameter(a))
         module.register_parameter(B, nn.Parameter(a.new_zeros(weight.shape[0], wanted.rank, *shape)))
+        if wanted.dora:
+            module.register_parameter(MAGNITUDE, nn.Parameter(dora.lengths(weight.detach())))
         module.lora_scale = wanted.alpha / wanted.rank  # type: ignore[assignment]
         module.register_forward_hook(adapted)
-        for part in ADAPTER:
+        for part in parts(module):
             stages[f"{name}.{part}"] = stages[f"{name}.weight"]
     backbone.stage_of = stages
     return list(chosen)
@@ -79,12 +83,23 @@ def named(name: str, target: str) -> bool:
     return fnmatchcase(name, target) or fnmatchcase(name, f"*.{target}")
 
 
+def parts(module: nn.Module) -> list[str]:
+    """Names of a layer's parameters that are its adapter's; none for a layer without one."""
+    return [part for part in ADAPTER if hasattr(module, part)]
+
+
 def adapted(module: Any, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    """W x, and what B A adds to it."""
+    """W x, and what B A adds to it; with a magnitude, the rows that both make have its lengths."""
     x, a, b, scale = given[0], module.lora_A, module.lora_B, float(module.lora_scale)
     if a.ndim == 2:
-        return output + scale * functional.linear(functional.linear(x, a), b)
-    return output + scale * functional.conv2d(functional.conv2d(x, a, stride=module.stride), b)
+        more = scale * functional.linear(functional.linear(x, a), b)
+    else:
+        more = scale * functional.conv2d(functional.conv2d(x, a, stride=module.stride), b)
+    if not hasattr(module, MAGNITUDE):
+        return output + more
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):  # the lengths of what is exported
+        change = added(a, b, scale)
+    return dora.answer(module, output, more, change)
 
 
 def adapters(model: nn.Module) -> dict[str, Any]:
@@ -98,6 +113,8 @@ def merged(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, module in adapters(model).items():
         a, b = found.pop(f"{name}.{A}"), found.pop(f"{name}.{B}")
         found[f"{name}.weight"] = found[f"{name}.weight"] + added(a, b, module.lora_scale)
+        if (magnitude := found.pop(f"{name}.{MAGNITUDE}", None)) is not None:
+            found[f"{name}.weight"] = dora.rescaled(found[f"{name}.weight"], magnitude)
     return found
 
 
@@ -111,6 +128,8 @@ def unmerged(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]
     found = dict(state)
     for name, module in adapters(model).items():
         found |= {f"{name}.{A}": module.lora_A.detach(), f"{name}.{B}": torch.zeros_like(module.lora_B)}
+        if hasattr(module, MAGNITUDE):
+            found[f"{name}.{MAGNITUDE}"] = dora.lengths(found[f"{name}.weight"])
     return found
 
 
@@ -122,11 +141,10 @@ def files(backbone: Backbone, wanted: Lora) -> dict[str, store.Content]:
     library, so `PeftModel.from_pretrained(that library's model, folder)` takes it."""
     own, state = backbone.library_names(), backbone.state_dict()
     theirs = {name: own[f"{name}.weight"].removesuffix(".weight") for name in adapters(backbone)}
-    tensors = {
-        f"{PREFIX}{theirs[name]}.{part}.weight": state[f"{name}.{part}"].contiguous()
-        for name in theirs
-        for part in ADAPTER
-    }
+    tensors = {key: state[name].contiguous() for key, name in keys(backbone, own).items()}
+    for key in tensors:  # peft's magnitudes of a convolution are those of a map: (1, out, 1, 1)
+        if key.endswith(MAGNITUDE) and tensors[key.replace(MAGNITUDE, f"{A}.weight")].ndim == 4:
+            tensors[key] = tensors[key].view(1, -1, 1, 1)
     norms = {
         f"{name}.{part}": tensor
         for name, module in backbone.named_modules()
@@ -143,6 +161,7 @@ def files(backbone: Backbone, wanted: Lora) -> dict[str, store.Content]:
         "r": wanted.rank,
         "lora_alpha": wanted.alpha,
         "lora_dropout": 0.0,
+        "use_dora": wanted.dora,
         "bias": "none",
         "fan_in_fan_out": False,
         "init_lora_weights": True,
@@ -152,25 +171,33 @@ def files(backbone: Backbone, wanted: Lora) -> dict[str, store.Content]:
     return {FILES[0]: tensors, FILES[1]: json.dumps(config, indent=2)}
 
 
+def keys(backbone: Backbone, own: Mapping[str, str]) -> dict[str, str]:
+    """{peft's name: ours} of the adapters' parameters. own: {our name: the library's} of the backbone's."""
+    found = {}
+    for name, module in adapters(backbone).items():
+        place = f"{PREFIX}{own[f'{name}.weight'].removesuffix('.weight')}"
+        found |= {
+            f"{place}.{part}" if part == MAGNITUDE else f"{place}.{part}.weight": f"{name}.{part}"
+            for part in parts(module)
+        }
+    return found
+
+
 def read(backbone: Backbone, folder: Path, wanted: Lora) -> None:
     """An adapter, as peft writes it, into the backbone's. Raises CheckpointError for one that does not fit."""
     if lacking := [name for name in FILES if not (folder / name).is_file()]:
         raise CheckpointError(f"{folder}: holds no adapter ({lacking[0]} is absent)")
     config, given = store.read_json(folder, FILES[1]), store.read_tensors(folder, FILES[0])
-    stated = {"r": wanted.rank, "lora_alpha": wanted.alpha}
+    stated = {"r": wanted.rank, "lora_alpha": wanted.alpha, "use_dora": wanted.dora}
     for key, value in stated.items():
-        if config.get(key) != value:
-            raise CheckpointError(
-                f"{folder}: its {key} is {config.get(key)}, freeze.policy says {value}; state the same"
-            )
-    own, ours = backbone.library_names(), {}
-    for name, theirs in own.items():
-        if not name.endswith(ADAPTER):
-            ours[f"{PREFIX}{theirs}"] = name
-    for name in adapters(backbone):
-        theirs = own[f"{name}.weight"].removesuffix(".weight")
-        ours |= {f"{PREFIX}{theirs}.{part}.weight": f"{name}.{part}" for part in ADAPTER}
+        found = config.get(key, False if key == "use_dora" else None)  # which peft had not always
+        if found != value:
+            raise CheckpointError(f"{folder}: its {key} is {found}, freeze.policy says {value}; state the same")
+    own = backbone.library_names()
+    ours = {f"{PREFIX}{theirs}": name for name, theirs in own.items() if not name.endswith(ADAPTER)}
+    ours |= keys(backbone, own)
     state = backbone.state_dict()
+    given = {key: one.flatten() if key.endswith(MAGNITUDE) else one for key, one in given.items()}
     strange = [key for key in given if key not in ours or state[ours[key]].shape != given[key].shape]
     absent = [key for key, name in ours.items() if name.endswith(ADAPTER) and key not in given]
     if strange or absent:

@@ -46,7 +46,7 @@ from visiontl.testing.checks import POLICIES
 from visiontl.testing.double import hold, in_double
 from visiontl.testing.witness import Witness, differing, digests
 
-LORA = "{lora: {rank: 2}}"  # its layers come with the policy, on each rank by themselves
+LORA = "{lora: {rank: 2, dora: true}}"  # its parameters come with the policy, on each rank by themselves
 EFFECTIVE = 12  # images per update: 1 x 12 = 2 x 6 = 3 x 4, each also in two micro-batches
 IMAGES = 22  # 10 for the last update of an epoch; in batches of 2, three processes share them as 2, 2, 2, 2, 2 and none
 WEIGHTS_APART = 1e-9  # |a - b| / |b| of each tensor, after 6 updates in float64

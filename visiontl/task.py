@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from visiontl.errors import PluginError
 from visiontl.export import ExportStep
-from visiontl.report.items import ExplainStep, MirroredStep, MistakesStep, ProbeStep, TeachStep
+from visiontl.report.items import ExplainStep, MirroredStep, MistakesStep, ProbeStep, ScaledStep, TeachStep
 from visiontl.signatures import arguments_of, check_fields, settle, settled
 from visiontl.whole import KeepStep, PartsStep, WholeStep
 
@@ -252,6 +252,7 @@ STEPS: Mapping[str, type] = {
     "loss": LossStep,
     "rows": RowsStep,
     "mirrored": MirroredStep,
+    "scaled": ScaledStep,
     "score": ScoreStep,
     "ranked": RankedStep,
     "trivial": TrivialStep,
@@ -333,6 +334,7 @@ class Task:
     preview: PreviewStep | None = None
     mistakes: MistakesStep | None = None
     mirrored: MirroredStep | None = None
+    scaled: ScaledStep | None = None
     explain: ExplainStep | None = None
     explain_options: type[BaseModel] | None = None
     probe: ProbeStep | None = None

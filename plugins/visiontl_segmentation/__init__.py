@@ -16,6 +16,7 @@ TASK = Task(
     loss=lazy("visiontl_segmentation.losses:loss"),
     rows=lazy("visiontl_segmentation.scores:rows"),
     mirrored=lazy("visiontl_segmentation.predictions:mirrored"),
+    scaled=lazy("visiontl_segmentation.predictions:in_sizes"),
     score=lazy("visiontl_segmentation.scores:score"),
     best=("miou", "max"),
     ranked=ranked,

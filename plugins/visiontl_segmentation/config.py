@@ -263,6 +263,13 @@ class SegmentationConfig(Section):
     )
 
 
+def numbers(value: Any) -> Any:
+    """0.75,1 and 0.75 -> a list, as a command line has them; anything else as it is."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return [value]
+    return [one.strip() for one in value.split(",")] if isinstance(value, str) else value
+
+
 class PredictOptions(Section):
     """What a user may ask of predict."""
 
@@ -278,8 +285,10 @@ class PredictOptions(Section):
     flip: bool = Field(
         default=False, description="look at the mirrored image too: mean probabilities; costs twice the time"
     )
-    scales: list[float] = Field(
-        default=[1.0], min_length=1, description="look at the photo in these sizes; mean of all"
+    scales: Annotated[list[float], BeforeValidator(numbers)] = Field(
+        default=[1.0],
+        min_length=1,
+        description="look at the photo in these sizes, as in scales=0.75,1,1.25; mean probabilities of all",
     )
     classes: list[str] | None = Field(default=None, description="report the area of these classes only")
 

@@ -90,17 +90,9 @@ def looked_at(
     made = whole(photo, frame)
     shown = made["shown"]
     device = next(model.parameters()).device
-    fixed = frame.spec.sizing == "fixed" and max(made["image"].shape[1:]) > max(frame.spec.size)
-    by_windows = options.windows == "always" or (
-        options.windows == "auto" and (cfg.windows is not None or large(made["image"]) or fixed)
-    )
-    if not by_windows:
-        return merged(model, photo, frame, options, size, device)
-    if options.scales != [1.0]:
-        raise ConfigError(
-            f"option scales: a photo of {size[1]} x {size[0]} pixels is gone through in windows, which have one scale; "
-            "leave scales out, or give windows=never"
-        )
+    if not by_windows(cfg, made["image"], size, frame, options):
+        grid = frame.target(size)
+        return decided(require_finite(merged(model, photo, frame, options, device)), grid, grid, size)
     image = made["image"][:, : shown[0], : shown[1]].to(device)
     parts = bands(model, image, frame.spec, options.overlap)
     turned = bands(model, image.flip(-1), frame.spec, options.overlap) if options.flip else None
@@ -112,10 +104,43 @@ def looked_at(
     return torch.from_numpy(resized_mask(mask.numpy(), size))
 
 
-def merged(
-    model: Segmenter, photo: Image.Image, frame: Frame, options: PredictOptions, size: Size, device: torch.device
-) -> Tensor:
-    """The decision on the mean probability of all scales and mirrors, on the grid of the photo as shown."""
+def by_windows(cfg: SegmentationConfig, image: Tensor, size: Size, frame: Frame, options: PredictOptions) -> bool:
+    """Whether a photo of (H, W) pixels, shown as `image`, is gone through in windows. Raises ConfigError where it is
+    and should be looked at in several sizes."""
+    fixed = frame.spec.sizing == "fixed" and max(image.shape[1:]) > max(frame.spec.size)
+    wanted = options.windows == "always" or (
+        options.windows == "auto" and (cfg.windows is not None or large(image) or fixed)
+    )
+    if wanted and options.scales != [1.0]:
+        raise ConfigError(
+            f"option scales: a photo of {size[1]} x {size[0]} pixels is gone through in windows, which have one scale; "
+            "leave scales out, or let predict look at it with windows=never"
+        )
+    return wanted
+
+
+def in_sizes(
+    cfg: SegmentationConfig,
+    model: Segmenter,
+    batch: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    options: PredictOptions,
+) -> dict[str, Any]:
+    """{"logits": mean probabilities (K, h, w) of each photo in all sizes and mirrors that the options ask for, on the
+    grid of the photo as shown, "extent": (B, 2)}. Raises ConfigError as `predict` does."""
+    if options.scales == [1.0]:
+        return mirrored(cfg, model, batch, meta) if options.flip else model(batch)
+    frame = frame_of(cfg, model.decode.backbone.spec)
+    check_options(options, frame)
+    for image, size in zip(batch["image"], batch["size"].tolist(), strict=True):
+        by_windows(cfg, image, size, frame, options)
+    device = next(model.parameters()).device
+    found = [merged(model, photo, frame, options, device) for photo in batch["photo"]]
+    return {"logits": found, "extent": batch["shown"]}
+
+
+def merged(model: Segmenter, photo: Image.Image, frame: Frame, options: PredictOptions, device: torch.device) -> Tensor:
+    """(K, h, w): the mean probability of all scales and mirrors, on the grid of the photo as shown."""
     grid = frame.target((photo.height, photo.width))
     total: Tensor | None = None
     for scale in options.scales:
@@ -128,7 +153,7 @@ def merged(
             found = found.flip(-1) if mirrored else found
             total = found if total is None else total + found
     assert total is not None
-    return decided(require_finite(total), grid, grid, size)
+    return total / (len(options.scales) * (1 + options.flip))
 
 
 def mirrored(

@@ -1,4 +1,5 @@
-"""flip=true: a photo and its mirror image, looked at by evaluate and predict with one meaning."""
+"""flip=true and scales=...: photos, their mirror images and other sizes, looked at by evaluate and predict with one
+meaning."""
 
 from __future__ import annotations
 
@@ -112,6 +113,55 @@ def test_masks_are_those_of_predict(runs):
         assert found == {name: int((guess == k).sum()) for k, name in enumerate(meta["classes"])}
 
 
+def test_evaluate_measures_the_masks_that_predict_gives_in_several_sizes(runs, tmp_path, capsys):
+    """Pixel for pixel: the accuracy that evaluate reports is that of predict's own pictures."""
+    run = runs["segmentation"]
+    words = ["evaluate", str(run.folder), "flip=true", "scales=0.5,1,1.5", "--split", "val", "--json"]
+    assert cli.main([*words, "--out", str(tmp_path / "o")]) in (0, None)
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    model, plain, right, total = visiontl.load(run.folder), 0, 0, 0
+    for id in range(len(run.data.val)):
+        truth = run.data.val[id, 0]["truth"].numpy()
+        photo, options = run.data.val.image(id), {"flip": True, "scales": [0.5, 1.0, 1.5]}
+        guess, other = (np.asarray(model.predict(photo, **given)["mask"]) for given in (options, {"flip": True}))
+        right, total = right + int((guess == truth)[truth != 255].sum()), total + int((truth != 255).sum())
+        plain += int((guess != other).sum())
+    assert plain  # it matters
+    assert report["scores"]["val"]["accuracy"] == pytest.approx(right / total, abs=1e-9)
+    assert any("in several sizes (scales=0.5,1,1.5), each of them and its mirror image" in n for n in report["notes"])
+
+
+class Shapes(torch.nn.Module):
+    """Says of each pixel of a view how wide the view is: means over views are means of known numbers."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.decode, self.weight = model.decode, torch.nn.Parameter(torch.zeros(1))
+
+    def small(self, images):
+        height, width = images.shape[2:]
+        logits = torch.stack([torch.full((height, width), float(width) / 16), torch.zeros(height, width)])
+        return logits[None], (height, width)
+
+
+def test_each_size_counts_alike(runs):
+    run = runs["segmentation"]
+    task, cfg, meta = run.resolved.task, run.resolved.cfg, run.built.meta
+    photo = Image.new("RGB", (128, 64))
+    sample = task.sample(cfg, run.built.backbone.spec, meta)(photo)
+    batch = task.collate(cfg, [sample], None, meta)
+    options = task.options.model_validate({"scales": "0.5, 1", "flip": True})
+    with torch.no_grad():
+        found = task.scaled(cfg, Shapes(run.built.model), batch, meta, options)
+    shown = batch["shown"][0].tolist()
+    canvas = tuple(sample["image"].shape[1:])
+    assert list(found["logits"][0].shape[1:]) == shown
+    assert found["extent"].tolist() == [shown]
+    half = -(-round(shown[1] / 2) // 32) * 32  # padded to the stride
+    wanted = np.mean([softmax([width / 16, 0])[0] for width in (half, canvas[1])])
+    np.testing.assert_allclose(found["logits"][0][0].numpy(), wanted, atol=1e-6)
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_evaluate_takes_the_word(task, runs, tmp_path, capsys):
     """Through the command; scores are those of rows made of the step's outputs."""
@@ -159,3 +209,10 @@ def test_what_has_no_mean_is_refused(tmp_path, runs):
     with pytest.raises(ConfigError, match="brightness has no mean of what it says of a photo and of its mirror"):
         visiontl.evaluate(other.folder, flip=True)
     assert cli.main(["evaluate", str(runs["face"].folder), "flip=maybe"]) == 2
+    for run in (style, other, runs["classification"]):
+        with pytest.raises(ConfigError, match="is shown a photo in one size"):
+            visiontl.evaluate(run.folder, scales=[0.5, 1.0])
+    with pytest.raises(ConfigError, match=r"scales must lie between 0\.25 and 4"):
+        visiontl.evaluate(runs["segmentation"].folder, scales=[9.0])
+    with pytest.raises(ConfigError, match="option flap: evaluate has flip and scales; did you mean"):
+        visiontl.evaluate(runs["segmentation"].folder, flap=True)

@@ -234,6 +234,7 @@ SEGMENTATION = Task(
     loss=visiontl_segmentation.losses.loss,
     rows=visiontl_segmentation.scores.rows,
     mirrored=visiontl_segmentation.predictions.mirrored,
+    scaled=visiontl_segmentation.predictions.in_sizes,
     score=visiontl_segmentation.scores.score,
     ranked=visiontl_segmentation.config.ranked,
     trivial=visiontl_segmentation.scores.trivial,

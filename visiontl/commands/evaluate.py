@@ -38,7 +38,7 @@ def run(given: argparse.Namespace) -> None:
     data, overrides = split_arguments(given.rest)
     if len(data) > 1:
         raise ConfigError(f"one data set was expected; got {', '.join(data)}")
-    flip, overrides = asked_flip(overrides)
+    options, overrides = asked_options(overrides)
     warn_of_plugins()
     from visiontl.runs.recent import is_config, is_whole, no_such_run
 
@@ -50,22 +50,21 @@ def run(given: argparse.Namespace) -> None:
     with garbage.uncollected():
         from visiontl.engine import evaluate as evaluation
 
-    report = evaluation.evaluate(measured, data[0] if data else None, given.split, overrides, given.out, flip)
+    report = evaluation.evaluate(measured, data[0] if data else None, given.split, overrides, given.out, **options)
     answer(report, headline(report))
 
 
-def asked_flip(words: Sequence[str]) -> tuple[bool, list[str]]:
-    """(what flip=... says, the other words). It is no value of a config: it changes how the model is asked."""
+def asked_options(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """(what flip=... and scales=... say, the other words). They are no values of a config: they change how the model is
+    asked."""
     from visiontl.config.overrides import option_values
 
-    own = [word for word in words if word.partition("=")[0].strip() == "flip"]
-    value = option_values(own, "evaluate").get("flip", False)
-    if not isinstance(value, bool):
-        raise ConfigError(f"option flip: got {value!r}; expected true or false")
-    return value, [word for word in words if word not in own]
+    own = [word for word in words if word.partition("=")[0].strip() in ("flip", "scales")]
+    return option_values(own, "evaluate"), [word for word in words if word not in own]
 
 
 EPILOG = f"""{OVERRIDES}
-flip=true looks at each photo and at its mirror image, as predict does, and averages what is said of both."""
+flip=true looks at each photo and at its mirror image, as predict does, and averages what is said of both;
+scales=0.75,1,1.25 looks at each photo in these sizes, in tasks whose predict does."""
 
 COMMAND = Command("evaluate", "measure a finished run, also on other data", arguments, run, EPILOG)

@@ -20,7 +20,7 @@ from visiontl.engine.reporting import describe, mistakes_of, report_items, side_
 from visiontl.engine.results import Result
 from visiontl.engine.rows import gather_rows, say_scores, score_rows
 from visiontl.engine.splits import choose_splits
-from visiontl.engine.subjects import Subject, flipped, subject_of_run
+from visiontl.engine.subjects import Subject, looked_at, subject_of_run
 from visiontl.kit.finite import require_finite
 from visiontl.kit.words import count
 from visiontl.processes import liveness, ranks
@@ -40,12 +40,13 @@ def evaluate(
     splits: Sequence[str] | None = None,
     overrides: Sequence[str | Mapping[str, Any]] | Mapping[str, Any] = (),
     out: str | Path | None = None,
-    flip: bool = False,
+    **options: Any,
 ) -> Result:
     """Scores of a run on its own val and test splits, or on other data in the model's class order.
 
     run: a run folder; a config, whose model is measured before any training; a whole model, `torchvision/NAME[:TAG]`.
-    flip: each photo and its mirror image are looked at, and what is said of both is averaged as predict's flip does.
+    options: flip=True: each photo and its mirror image are looked at; scales=[0.75, 1.0]: each photo in these sizes;
+    what is said of them is averaged as predict does.
     Returns the report, also written (report.json, report.html), with a line for each image (rows.jsonl), to a new
     folder: `out`, or one in the run; of a `model/` alone beside it.
     """
@@ -57,13 +58,13 @@ def evaluate(
     with liveness.watched():
         if isinstance(run, Path) and names_a_whole(run):
             subject = Subject(*as_it_is(str(run), data, overrides, console))
-            return measure(flipped(subject, flip, console), splits, console, began, place)
+            return measure(looked_at(subject, options, console), splits, console, began, place)
         if isinstance(run, Resolved) or run.is_file():
             subject = Subject(*as_built(run, data, overrides, console))
-            return measure(flipped(subject, flip, console), splits, console, began, place)
+            return measure(looked_at(subject, options, console), splits, console, began, place)
         asked = Asked(run, None if data is None else str(data), overrides)
         with as_started(asked, console) as asked:
-            return measure(flipped(subject_of_run(asked, console), flip, console), splits, console, began, place)
+            return measure(looked_at(subject_of_run(asked, console), options, console), splits, console, began, place)
 
 
 def measure(
@@ -88,7 +89,7 @@ def measure(
     scores, shown, trivial, wrong = {}, {}, {}, {}
     chosen = choose_splits(found.splits(), splits)
     for name, split in chosen.items():
-        rows = gather_rows(placement.accelerator, built, split, console, name)
+        rows = gather_rows(placement.accelerator, built, subject.seen(split), console, name)
         scores[name] = score_rows(built, rows)
         say_scores(console, f"{name}: {count(len(split), 'image')}", scores[name])
         if ranks.rank() == 0:

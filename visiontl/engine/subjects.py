@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,15 @@ from visiontl.engine.model import Built, load_model, model_folder, resolve_run
 from visiontl.engine.start import read_data
 from visiontl.errors import ConfigError, DataError
 from visiontl.kit import memory
+from visiontl.kit.words import did_you_mean
 from visiontl.processes import ranks
 from visiontl.report.console import Console
+from visiontl.report.items import MirroredStep, ScaledStep
 from visiontl.runs import folders
 from visiontl.runs.origin import Asked
-from visiontl.task import Data, MirroredStep, Task
+from visiontl.task import Data, SampleDataset, Task
+
+OPTIONS = ("flip", "scales")
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,11 @@ class Subject:
     parent: Path
     name: str
     lists: Path | None = None  # the run whose own split lists are to be compared with
+    photos: bool = False  # whether samples have to bring their photo
+
+    def seen(self, split: SampleDataset) -> SampleDataset:
+        """A split as the model is shown it."""
+        return WithPhotos(split) if self.photos else split
 
 
 def subject_of_run(asked: Asked, console: Console) -> Subject:
@@ -57,28 +67,64 @@ def subject_of_run(asked: Asked, console: Console) -> Subject:
     return Subject(built, found, folders.outputs(run), "evaluate", run if data is None else None)
 
 
-def flipped(subject: Subject, flip: bool, console: Console) -> Subject:
-    """The same; with flip its model looks at photos and their mirror images. Raises ConfigError for a task that
-    refuses, or has no mean of both."""
-    if not flip:
+def looked_at(subject: Subject, asked: Mapping[str, Any], console: Console) -> Subject:
+    """The same; asked: {"flip": true}: its model looks at photos and at their mirror images; {"scales": [...]}: in
+    several sizes. Raises ConfigError for other names, and for a task that refuses or has no mean of its answers."""
+    for name in asked:
+        if name not in OPTIONS:
+            raise ConfigError(f"option {name}: evaluate has {' and '.join(OPTIONS)}{did_you_mean(name, OPTIONS)}")
+    flip, scales = asked.get("flip", False), asked.get("scales")
+    if not isinstance(flip, bool):
+        raise ConfigError(f"option flip: got {flip!r}; expected true or false")
+    if not flip and scales is None:
         return subject
-    task = subject.built.resolved.task
-    if task.options is not None and "flip" in task.options.model_fields:
-        parse_options(task.options, {"flip": True}, f"evaluate with task {task.name}")
-    step = mirrored_step(task)
-    console.say("each photo and its mirror image are looked at (flip=true)", keep=True)
-    return replace(subject, built=replace(subject.built, model=Mirrored(step, subject.built)))
+    built = subject.built
+    task, cfg, model, meta = built.resolved.task, built.resolved.cfg, built.model, built.meta
+    options = options_of(task, {name: value for name, value in asked.items() if value is not None})
+    if scales is None:
+        step = mirrored_step(task)
+        console.say("each photo and its mirror image are looked at (flip=true)", keep=True)
+        return replace(subject, built=replace(built, model=Looking(model, lambda batch: step(cfg, model, batch, meta))))
+    sized = scaled_step(task)
+    both = ", each of them and its mirror image" if flip else ""
+    console.say(f"each photo is looked at in several sizes (scales={scales}){both}", keep=True)
+    model = Looking(model, lambda batch: sized(cfg, built.model, batch, meta, options))
+    return replace(subject, built=replace(built, model=model), photos=True)
 
 
-class Mirrored(nn.Module):
-    """A task's model that looks at each photo and at its mirror image."""
+def options_of(task: Task, asked: Mapping[str, Any]) -> Any:
+    """The task's options, checked by itself, of those that it has."""
+    if task.options is None:
+        return None
+    known = {name: value for name, value in asked.items() if name in task.options.model_fields}
+    return parse_options(task.options, known, f"evaluate with task {task.name}")
 
-    def __init__(self, step: MirroredStep, built: Built):
+
+class Looking(nn.Module):
+    """A task's model that is asked through a step of its task."""
+
+    def __init__(self, model: nn.Module, step: Callable[[dict[str, Any]], Any]):
         super().__init__()
-        self.step, self.built, self.model = step, built, built.model
+        self.model, self.step = model, step
 
     def forward(self, batch: dict[str, Any]) -> Any:
-        return self.step(self.built.resolved.cfg, self.model, batch, self.built.meta)
+        return self.step(batch)
+
+
+class WithPhotos(SampleDataset):
+    """A split whose samples bring their photo, too."""
+
+    def __init__(self, split: SampleDataset):
+        self.split, self.names = split, split.names
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        return {**self.split[key], "photo": self.split.image(key[0])}
+
+    def image(self, id: int) -> Any:
+        return self.split.image(id)
 
 
 def mirrored_step(task: Task) -> MirroredStep:
@@ -88,3 +134,12 @@ def mirrored_step(task: Task) -> MirroredStep:
             "(Task.mirrored is not given); leave flip out"
         )
     return task.mirrored
+
+
+def scaled_step(task: Task) -> ScaledStep:
+    if task.scaled is None or task.options is None or "scales" not in task.options.model_fields:
+        raise ConfigError(
+            f"option scales: task {task.name} is shown a photo in one size, that of its config, and has no mean over "
+            "several (Task.scaled is not given); leave scales out"
+        )
+    return task.scaled

@@ -123,6 +123,17 @@ class MirroredStep(Protocol):
     def __call__(self, cfg: Any, model: Any, batch: dict[str, Any], meta: Mapping[str, Any], /) -> Any: ...
 
 
+class ScaledStep(Protocol):
+    """The same of photos looked at in the sizes of options.scales, and with options.flip mirrored in each: what
+    `scales=0.75,1` asks of `visiontl evaluate`. batch["photo"]: the photos themselves, RGB PIL images, of a task whose
+    `collate` keeps what samples have under that name. options: of Task.options, as predict is given them. Raises
+    ConfigError for photos that it cannot show so."""
+
+    def __call__(
+        self, cfg: Any, model: Any, batch: dict[str, Any], meta: Mapping[str, Any], options: Any, /
+    ) -> Any: ...
+
+
 class TeachStep(Protocol):
     """What of the outputs in training mode another model of the task can teach: "logits" (B, K, ...) of one class of K,
     "binary" (B, K, ...) logits of K answers, "embedding" (B, d). Beside them "valid" (B, ...) bool: the places that

@@ -219,7 +219,11 @@ class PredictOptions(Section):
 class ExplainOptions(Section):
     """What an explanation is to be of."""
 
-    label: str | int | None = Field(default=None, description="a class of the model; null: the most probable one")
+    label: str | int | None = Field(
+        default=None,
+        description="a class of the model; null: the most probable one",
+        json_schema_extra={"choices": "classes"},
+    )
 
 
 def ranked(cfg: ClassificationConfig) -> dict[str, Literal["max", "min"]]:

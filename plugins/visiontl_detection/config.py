@@ -230,7 +230,9 @@ class PredictOptions(Section):
         default=False,
         description="look at the mirrored image too: of boxes that overlap the best stays; costs twice the time",
     )
-    classes: list[str] | None = Field(default=None, description="these classes only")
+    classes: list[str] | None = Field(
+        default=None, description="these classes only", json_schema_extra={"choices": "classes"}
+    )
     most: int | None = Field(default=None, ge=1, description="detections per image at most")
 
 
@@ -238,7 +240,11 @@ class ExplainOptions(Section):
     """What an explanation is to be of."""
 
     box: int = Field(default=1, ge=1, description="number of the box, 1: the one with the highest score")
-    label: str | int | None = Field(default=None, description="count the boxes of this class only; null: all")
+    label: str | int | None = Field(
+        default=None,
+        description="count the boxes of this class only; null: all",
+        json_schema_extra={"choices": "classes"},
+    )
 
 
 def ranked(cfg: DetectionConfig) -> dict[str, Literal["max", "min"]]:

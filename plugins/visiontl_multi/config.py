@@ -13,6 +13,7 @@ from pydantic import (
     SerializationInfo,
     SerializeAsAny,
     ValidationError,
+    create_model,
     model_serializer,
     model_validator,
 )
@@ -22,6 +23,7 @@ from visiontl import Section, Task, VisionTLError, find_task
 from visiontl.kit.words import did_you_mean
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+WHOSE = "whose answer; null: the first part's that can be explained"
 MEAN = "mean"  # the score that stands for all parts
 
 
@@ -229,14 +231,42 @@ class PredictOptions(Section):
 
     model_config = ConfigDict(extra="allow")
 
+    @classmethod
+    def of_model(cls, cfg: MultiConfig, meta: Mapping[str, Any]) -> type[PredictOptions]:
+        """With the parts' own options, each under its part's name."""
+        fields: dict[str, Any] = {}
+        for name, part in cfg.tasks.items():
+            if part.task.options is not None:
+                place: Any = {"meta": f"parts.{name}.meta"}
+                fields[name] = (part.task.options, Field(default_factory=part.task.options, json_schema_extra=place))
+        return create_model("PredictOptions", __base__=PredictOptions, **fields)
+
 
 class ExplainOptions(Section):
     """What an explanation is to be of."""
 
-    part: str | None = Field(default=None, description="whose answer; null: the first part's that can be explained")
+    part: str | None = Field(default=None, description=WHOSE)
     options: dict[str, Any] = Field(
         default_factory=dict, description="that part's own options, as in options.label=cat"
     )
+
+    @classmethod
+    def of_model(cls, cfg: MultiConfig, meta: Mapping[str, Any]) -> type[ExplainOptions]:
+        """With the parts to choose from."""
+        names: Any = Literal[tuple(explained(cfg))]
+        kind: Any = names | None if explained(cfg) else None
+        part: Any = (kind, Field(default=None, description=WHOSE))
+        return create_model("ExplainOptions", __base__=ExplainOptions, part=part)
+
+
+def explained(cfg: MultiConfig) -> list[str]:
+    """The parts whose task explains a number of one photo."""
+    return [
+        name
+        for name, part in cfg.tasks.items()
+        if part.task.explain is not None
+        and "other" not in (part.task.explain_options.model_fields if part.task.explain_options else {})
+    ]
 
 
 def options_of(part: Part, kind: Literal["options", "explain_options"], values: Mapping[str, Any]) -> Any:

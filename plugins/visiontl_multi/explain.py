@@ -10,7 +10,7 @@ from typing import Any
 from visiontl import ConfigError, Scalar
 from visiontl.kit.words import did_you_mean
 from visiontl_multi.batches import part_batch
-from visiontl_multi.config import ExplainOptions, MultiConfig, options_of
+from visiontl_multi.config import ExplainOptions, MultiConfig, explained, options_of
 from visiontl_multi.model import Several
 from visiontl_multi.scores import of_part
 
@@ -40,16 +40,6 @@ def explain(
     step: Any = part.task.explain
     found: Scalar = step(part.section, model.parts[name], part_batch(batch, name), meta["parts"][name]["meta"], asked)
     return replace(found, words=f"{name}: {found.words}")
-
-
-def explained(cfg: MultiConfig) -> list[str]:
-    """The parts whose task explains a number of one photo."""
-    return [
-        name
-        for name, part in cfg.tasks.items()
-        if part.task.explain is not None
-        and "other" not in (part.task.explain_options.model_fields if part.task.explain_options else {})
-    ]
 
 
 def mistakes(cfg: MultiConfig, rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]) -> list[tuple[int, str]]:

@@ -290,7 +290,9 @@ class PredictOptions(Section):
         min_length=1,
         description="look at the photo in these sizes, as in scales=0.75,1,1.25; mean probabilities of all",
     )
-    classes: list[str] | None = Field(default=None, description="report the area of these classes only")
+    classes: list[str] | None = Field(
+        default=None, description="report the area of these classes only", json_schema_extra={"choices": "classes"}
+    )
 
     @field_validator("scales")
     @classmethod
@@ -304,7 +306,9 @@ class ExplainOptions(Section):
     """What an explanation is to be of."""
 
     label: str | int | None = Field(
-        default=None, description="a class, whose region in the answer it is; null: the largest but the background's"
+        default=None,
+        description="a class, whose region in the answer it is; null: the largest but the background's",
+        json_schema_extra={"choices": "classes"},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -119,14 +120,17 @@ class StyleConfig(Section):
         return self
 
 
+Shares = str | list[str] | dict[str, Annotated[float, Field(gt=0)]] | None
+SHARES = (
+    "a style's name, or with adain also a picture's file; several are mixed: a list, or a mapping to their shares; "
+    "null: the first style of the run"
+)
+
+
 class PredictOptions(Section):
     """What a user may ask of predict."""
 
-    style: str | list[str] | dict[str, Annotated[float, Field(gt=0)]] | None = Field(
-        default=None,
-        description="a style's name, or with adain also a picture's file; several are mixed: a list, or a mapping to "
-        "their shares; null: the first style of the run",
-    )
+    style: Shares = Field(default=None, description=SHARES, json_schema_extra={"choices": "styles"})
     strength: float = Field(1.0, ge=0, le=1, description="0: the photo; 1: as trained")
     keep_colors: bool = Field(False, description="the photo's colors with the result's brightness")
     style_scale: float = Field(1.0, ge=0.25, le=4, description="how large strokes are, relative to training")
@@ -137,7 +141,11 @@ class PredictOptions(Section):
         default=1024, ge=128, description="pictures of more than tile x tile pixels are computed in tiles of that side"
     )
 
-    flip: bool = Field(False, description="refused: strokes of a photo and of its mirror image have no mean")
+    flip: bool = Field(
+        False,
+        description="refused: strokes of a photo and of its mirror image have no mean",
+        json_schema_extra={"control": False},
+    )
 
     @field_validator("flip")
     @classmethod
@@ -148,6 +156,16 @@ class PredictOptions(Section):
                 "better painting; leave flip out"
             )
         return value
+
+    @classmethod
+    def of_model(cls, cfg: StyleConfig, meta: Mapping[str, Any]) -> type[PredictOptions]:
+        return AnyStyle if cfg.way == "adain" else PredictOptions
+
+
+class AnyStyle(PredictOptions):
+    """Of a network that paints in the manner of any picture."""
+
+    style: Shares = Field(default=None, description=SHARES, json_schema_extra={"choices": "styles", "file": True})
 
 
 def refuse(cfg: StyleConfig, policy: str) -> str | None:

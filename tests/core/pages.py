@@ -49,6 +49,7 @@ NEVER = {
     "visiontl push": "goes to the hub; tests/export/test_hub.py has a stand-in of it",
     "visiontl predict hf-hub:": "comes from the hub; tests/export/test_hub.py has a stand-in of it",
     "visiontl serve": "listens until it is stopped; tests/export/test_serving.py asks it",
+    "visiontl demo": "listens until it is stopped; tests/export/test_demo.py asks it",
     "curl": "asks a server; tests/export/test_serving.py does the same",
     "python -m visiontl.runtime": "tests/export/test_runtime.py does the same",
     "visiontl train cells.yaml": "tests/detection/test_whole.py begins with whole models",

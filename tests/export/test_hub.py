@@ -25,7 +25,16 @@ import json, os, sys
 from visiontl.cli import main
 for words in json.loads(sys.argv[1]):
     try:
-        code = os.environ.update([words[1:]]) or 0 if words[0] == "ENVIRONMENT" else main(words)
+        if words[0] == "ENVIRONMENT":
+            code = os.environ.update([words[1:]]) or 0
+        elif words[0] == "LISTEN":  # to nothing: the model is loaded, the address said, and that is all
+            from visiontl.serving import server
+            server.run = lambda *more: None
+            server.demonstrate = lambda served, ready: ready("http://")
+            server.require = lambda extra: None
+            code = 0
+        else:
+            code = main(words)
     except SystemExit as end:
         code = end.code
     print("CODE", code, flush=True)
@@ -86,6 +95,16 @@ def test_a_model_goes_to_the_hub_and_comes_back_as_it_was(hub, untrained, photos
         ["predict", "hf-hub:../secret", str(photos)],
         ["predict", "hf-hub:evil/path", str(photos)],
         ["predict", "hf-hub:other/library", str(photos)],
+        ["explain", name, str(photos), "--out", "their-heat", "-q"],
+        ["explain", run, str(photos), "--out", "our-heat", "-q"],
+        ["explain", name, str(photos), "-q"],
+        ["export", name, "--format", "safetensors", "-q"],
+        ["LISTEN"],
+        ["serve", name, "--port", "0", "--threads", "1"],
+        ["demo", name, "--port", "0"],
+        *([one, "hf-hub:anna/nothing"] for one in ("export", "serve", "demo")),
+        ["explain", "hf-hub:anna/nothing", str(photos)],
+        ["explain", name, "--help"],
         ["ENVIRONMENT", "HF_TOKEN", "wrong"],
         ["push", run, "anna/others", "--license", "mit"],
     )
@@ -105,10 +124,25 @@ def test_a_model_goes_to_the_hub_and_comes_back_as_it_was(hub, untrained, photos
     ):
         assert words in said
     assert not (tmp_path / "escaped").exists()
-    assert codes[13] == 2
-    assert "log in with `hf auth login`" in found[13][1]
+    check_used(tmp_path, found[12:24])
+    assert codes[-1] == 2
+    assert "log in with `hf auth login`" in found[-1][1]
     assert "anna/others" not in hub.repositories
     check_pushed(hub)
+
+
+def check_used(folder, found: list[tuple[int, str]]) -> None:
+    """Explained, exported, served and on a page by its name, as from the run; what is not there is said by each."""
+    assert [code for code, _ in found] == [0] * 7 + [2] * 4 + [0], found
+    ours, theirs = ((folder / f"{whose}-heat/explanations.jsonl").read_text() for whose in ("our", "their"))
+    assert ours == theirs
+    made = folder / "runs/anna--colors"
+    assert len(list(made.glob("explain*/explanations.jsonl"))) == 1
+    assert len(list(made.glob("export*/*.safetensors"))) == 1
+    assert "serving hf-hub:anna/colors at http://127.0.0.1:" in found[5][1]
+    assert "a page of hf-hub:anna/colors at" in found[6][1]
+    assert all("hf-hub:anna/nothing could not be downloaded" in said for _, said in found[7:11]), found[7:11]
+    assert "label=null  a class of the model" in found[11][1]
 
 
 def check_pushed(hub: Hub) -> None:

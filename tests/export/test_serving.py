@@ -12,15 +12,19 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.requests import Request
 
 from tests.export.conftest import graph
 from tools.campaigns.uploads import KINDS, Outcome, drawn_uploads, form, megabytes, send, served
+from visiontl.commands.serve import run_of
 from visiontl.errors import ConfigError
+from visiontl.serving.app import Refused, as_picture, options_of
 from visiontl.serving.limits import Limits
 from visiontl.serving.line import Full, Line, Waiting
 from visiontl.serving.metrics import Metrics
@@ -102,6 +106,11 @@ def test_what_it_refuses_it_refuses_in_words(colors):
         assert found[0] == status, found
         assert words in found[1]["error"]
         assert "hidden-place" not in found[1]["error"]
+    assert post(address, of_color("red"), "?top_k.a=1")[0] == 400
+    field = b'--edge\r\nContent-Disposition: form-data; name="top_k"\r\n\r\n1\r\n'
+    told = post(address, field + form([("a.png", of_color("red"))]), Content_Type="multipart/form-data; boundary=edge")
+    assert told[0] == 400
+    assert "field 'top_k' of the form is a text; options stand behind the address" in told[1]["error"]
     many = post(address, form([("a.png", of_color("red"))] * 33), Content_Type="multipart/form-data; boundary=edge")
     assert many[0] == 400
     assert "Too many files" in many[1]["error"]
@@ -173,7 +182,7 @@ class Stub:
     """A worker whose answer is the picture's text; `poison` ends it, `slow` lets it take longer than it may."""
 
     def __init__(self):
-        self.about, self.dead, self.seen = {"task": "stub"}, False, []
+        self.about, self.named, self.dead, self.seen = {"task": "stub"}, {}, False, []
 
     def alive(self):
         return not self.dead
@@ -259,6 +268,18 @@ def test_a_run_gives_pictures_too(untrained):
         assert post(address, stream.getvalue(), "?flip=true")[1] == {"error": "this server takes no options"}
 
 
+def test_no_request_opens_a_file_of_the_server_and_parts_have_options_and_pictures():
+    def options(query: bytes):
+        return options_of(Request({"type": "http", "query_string": query, "headers": []}), False, {"style": ["night"]})
+
+    assert options(b"style=night&mask.flip=true") == {"style": "night", "mask": {"flip": True}}
+    several = {"label": {"label": "ant"}, "mask": {"mask": {"png": "cG5n", "width": 1, "height": 1}}}
+    assert as_picture(several).body == b"png"
+    for query in (b"style=/etc/passwd", b'style=["night","/etc/passwd"]'):
+        with pytest.raises(Refused, match=r"'/etc/passwd' is none that the model has \(night\)"):
+            options(query)
+
+
 def test_what_cannot_be_served_is_told_before_anything_listens(tmp_path, colors):
     address, _ = colors
     taken = int(address.rpartition(":")[2])
@@ -267,5 +288,8 @@ def test_what_cannot_be_served_is_told_before_anything_listens(tmp_path, colors)
         serve(Served(path, port=taken), print)
     with pytest.raises(ConfigError, match="no option 'flip'"):
         serve(Served(path, {"flip": True}, port=0), print)
+    (tmp_path / "photo.jpg").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"photo.jpg is a file; a run folder, hf-hub:owner/name or an exported model"):
+        run_of(Namespace(run=str(tmp_path / "photo.jpg"), port=0))
     with pytest.raises(ConfigError, match="seconds of a server: a number above 0"):
         Limits(seconds=float("nan"))

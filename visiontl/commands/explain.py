@@ -16,7 +16,7 @@ from visiontl.task import Command
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run folder, or its model/ alone")
+    parser.add_argument("run", metavar="RUN", help="a run folder, its model/ alone, or hf-hub:owner/name")
     parser.add_argument(
         "rest",
         metavar="IMAGE | what=value",

@@ -81,9 +81,11 @@ def predicted(folder: Path) -> Iterator[Any]:
 
 
 def task_of(run: str | Path) -> Task | None:
-    """The task of a run folder, or of its `model/` alone; None where there is no such folder."""
+    """The task of a run folder, of its `model/` alone, or of hf-hub:owner/name, which is downloaded; None where there
+    is no such folder."""
     from visiontl.config.resolve import resolve
 
+    run = run_here(str(run))
     files = (Path(run) / place / "config.yaml" for place in ("model", "."))
     found = next((file for file in files if file.is_file()), None)
     return resolve(found).task if found is not None else None

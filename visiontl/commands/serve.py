@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from visiontl.commands.arguments import run_here, split_arguments, warn_of_plugins
-from visiontl.commands.predict import options_help
+from visiontl.commands.predict import EXPORTED, options_help
 from visiontl.commands.results import answer, speech_flags
 from visiontl.errors import ConfigError
 from visiontl.outlet import say
@@ -36,18 +36,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     from visiontl.config.overrides import option_values
-    from visiontl.runs.recent import no_such_run
     from visiontl.serving.limits import Limits
     from visiontl.serving.server import Served, serve
 
     rest, assigned = split_arguments(given.rest)
     if rest:
         raise ConfigError(f"one run was expected; got {given.run}, {', '.join(rest)}")
-    given.run = run_here(given.run)
-    if not os.path.exists(given.run):
-        raise ConfigError(no_such_run(Path(given.run)))
-    if not 0 <= given.port <= 65_535:
-        raise ConfigError(f"--port: 0 to 65535 was expected; got {given.port}")
+    named, given.run = given.run, run_of(given)
     limits = Limits(
         upload=int(given.upload * 1e6),
         pixels=int(given.pixels * 1e6),
@@ -59,13 +54,27 @@ def run(given: argparse.Namespace) -> None:
     warn_of_plugins()
 
     def ready(address: str) -> None:
-        said = f"serving {given.run} at {address}; Ctrl-C ends it"
+        said = f"serving {named} at {address}; Ctrl-C ends it"
         if not (given.quiet or given.json):
             say(said, sys.stdout)
         answer({"address": address}, said)
 
     options = option_values(assigned, "serve")
     serve(Served(given.run, options, given.no_options, given.threads, given.host, given.port, limits), ready)
+
+
+def run_of(given: argparse.Namespace) -> str:
+    """The run that is named. Raises ConfigError where there is none, or no such port."""
+    from visiontl.runs.recent import no_such_run
+
+    found = run_here(given.run)
+    if not os.path.exists(found):
+        raise ConfigError(no_such_run(Path(found)))
+    if os.path.isfile(found) and not found.lower().endswith(EXPORTED):
+        raise ConfigError(f"{found} is a file; a run folder, hf-hub:owner/name or an exported model.onnx was expected")
+    if not 0 <= given.port <= 65_535:
+        raise ConfigError(f"--port: 0 to 65535 was expected; got {given.port}")
+    return found
 
 
 def help_of_options(words: Sequence[str]) -> str:

@@ -1,8 +1,10 @@
-"""What a user may ask an explanation to be of: the core's own options beside those of the task. Imports no torch."""
+"""What a user may ask of a model and of its explanations: the core's own options beside those of the task. Imports no
+torch."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, create_model
 
@@ -32,3 +34,11 @@ def explain_options(task: Task) -> type[BaseModel]:
     if task.explain_options is None:
         return Place
     return create_model("ExplainOptions", __base__=(task.explain_options, Place))
+
+
+def of_model(options: type[BaseModel] | None, cfg: Any, meta: Mapping[str, Any]) -> type[BaseModel] | None:
+    """Options as one model has them. cfg: its task section, meta: what it knows of its data. A class of options whose
+    fields depend on these says which they are by a class method `of_model(cfg, meta)`; any other
+    is as it is."""
+    narrowed = getattr(options, "of_model", None)
+    return options if narrowed is None else narrowed(cfg, meta)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,10 +17,13 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from visiontl.errors import DataError, VisionTLError
+from visiontl.errors import ConfigError, DataError, VisionTLError
 from visiontl.kit.headers import possible_sizes
 from visiontl.outlet import say
 from visiontl.report.values import json_value
+from visiontl.serving.controls import Control
+
+Made = Callable[[Image.Image, Mapping[str, Any]], dict[str, Any]]  # (photo, prediction) -> JSON values
 
 EXPORTED = ".onnx"
 LARGEST = "the picture has {:,} pixels; this server takes up to {:,}"
@@ -46,6 +50,26 @@ class Answering(Protocol):
         """Raises ConfigError for options that it does not have."""
         ...
 
+    def named(self) -> dict[str, list[str]]:
+        """Options that may name a file -> what else they may name."""
+        ...
+
+    def controls(self) -> list[Control]:
+        """Of its options."""
+        ...
+
+    def explains(self) -> tuple[list[Control] | None, str]:
+        """What an explanation of its answers may be asked; None and the reason where there is none."""
+        ...
+
+    def drawn(self, photo: Image.Image, prediction: Mapping[str, Any]) -> Image.Image | None:
+        """photo: RGB, may be drawn on -> with its answer; None where the task does not draw."""
+        ...
+
+    def explained(self, photo: Image.Image, options: Mapping[str, Any]) -> tuple[Image.Image, str]:
+        """photo: RGB -> (the photo under its heat, what the heat is of). Raises VisionTLError."""
+        ...
+
     def answers(self, photos: Sequence[Image.Image], options: Mapping[str, Any]) -> list[dict[str, Any]]:
         """photos: RGB, one or more -> what predict says of each."""
         ...
@@ -63,9 +87,13 @@ def ready(model: str, threads: int) -> Answering:
 
 
 def answer_each(
-    model: Answering, uploads: Sequence[tuple[str, bytes]], options: Mapping[str, Any], pixels: int
+    model: Answering,
+    uploads: Sequence[tuple[str, bytes]],
+    options: Mapping[str, Any],
+    pixels: int,
+    made: Made = lambda photo, prediction: {"prediction": in_json(prediction)},
 ) -> list[dict[str, Any]]:
-    """uploads: (suffix of the name, content) of each -> {"prediction"}, or {"error", "kind"} with kind `picture`,
+    """uploads: (suffix of the name, content) of each -> what `made` gives, or {"error", "kind"} with kind `picture`,
     `options` or `model`, in their order. No error names a place on this machine."""
     try:
         model.check(options)
@@ -78,22 +106,25 @@ def answer_each(
             photos[index] = opened(model, suffix, content, pixels)
         except VisionTLError as error:
             found[index] = {"error": without_place(str(error), model.place), "kind": "picture"}
-    for index, answer in zip(photos, said(model, list(photos.values()), options), strict=True):
+    for index, answer in zip(photos, said(model, list(photos.values()), options, made), strict=True):
         found[index] = answer
     return found
 
 
-def said(model: Answering, photos: Sequence[Image.Image], options: Mapping[str, Any]) -> list[dict[str, Any]]:
+def said(
+    model: Answering, photos: Sequence[Image.Image], options: Mapping[str, Any], made: Made
+) -> list[dict[str, Any]]:
     """Of all at once; where that fails, of each alone, so that one picture spoils no other's answer."""
     if not photos:
         return []
     try:
-        return [{"prediction": in_json(one)} for one in model.answers(photos, options)]
+        return [made(photo, one) for photo, one in zip(photos, model.answers(photos, options), strict=True)]
     except Exception as error:  # a task's own code, or a library's; the process goes on
         if len(photos) > 1:
-            return [one for photo in photos for one in said(model, [photo], options)]
+            return [one for photo in photos for one in said(model, [photo], options, made)]
         if isinstance(error, VisionTLError):
-            kind = "picture" if isinstance(error, DataError) else "model"
+            kinds = {"picture": DataError, "options": ConfigError}  # some options are known when they are used
+            kind = next((name for name, one in kinds.items() if isinstance(error, one)), "model")
             return [{"error": without_place(str(error), model.place), "kind": kind}]
         say(traceback.format_exc(), sys.stderr)  # whole here; over the network its kind alone, for it may name files
         return [{"error": f"the model failed on this picture ({type(error).__name__})", "kind": "model"}]
@@ -152,4 +183,4 @@ def without_place(text: str, place: str) -> str:
     for one in (whole, os.path.dirname(whole), place):
         if one.strip("./"):
             text = text.replace(one, "the model")
-    return text
+    return re.sub(re.escape(tempfile.gettempdir()) + r"[\w./-]*/", "", text)

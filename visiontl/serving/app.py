@@ -9,9 +9,9 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -19,8 +19,9 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from visiontl.errors import clean
+from visiontl.errors import ConfigError, clean
 from visiontl.outlet import say
+from visiontl.serving.controls import put, require_no_files
 from visiontl.serving.limits import Limits
 from visiontl.serving.line import Full, Line, Waiting
 from visiontl.serving.metrics import TYPE, Metrics
@@ -67,7 +68,7 @@ def app_of(line: Line, settled: Mapping[str, Any], closed: bool, local: bool) ->
         if reading.now >= MORE * limits.waiting:
             raise Refused(503, "too many requests are being read; try again in a second")
         with reading:
-            options = {**settled, **options_of(request, closed)}
+            options = {**settled, **options_of(request, closed, line.named)}
             uploads = await within(uploads_of(request, limits), limits.seconds)
         return await answered(request, line, uploads, options, began + limits.seconds)
 
@@ -100,8 +101,16 @@ class Counted:
 class Watched:
     """Counts requests, refuses foreign names of the host, and answers what nobody foresaw, in words."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]], metrics: Metrics, local: bool):
+    def __init__(
+        self,
+        app: Callable[..., Awaitable[None]],
+        metrics: Metrics,
+        local: bool,
+        headers: Mapping[str, str] | None = None,
+    ):
+        """headers: of every answer, beside its own."""
         self.app, self.metrics, self.local = app, metrics, local
+        self.headers = [(name.lower().encode(), text.encode()) for name, text in (headers or {}).items()]
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -111,6 +120,8 @@ class Watched:
         async def watched(message: MutableMapping[str, Any]) -> None:
             nonlocal status
             status = message.get("status", status)
+            if self.headers and message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), *self.headers]}
             await send(message)
 
         try:
@@ -141,8 +152,8 @@ def in_words(status: int, said: str) -> JSONResponse:
     return JSONResponse({"error": said}, status, headers)
 
 
-def options_of(request: Request, closed: bool) -> dict[str, Any]:
-    """?threshold=0.3&top_k=2, each value in JSON, or a text."""
+def options_of(request: Request, closed: bool, named: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """?threshold=0.3&label.top_k=2, each value in JSON, or a text. named: as `require_no_files` takes it."""
     given = request.query_params.multi_items()
     if given and closed:
         raise Refused(400, "this server takes no options")
@@ -151,9 +162,13 @@ def options_of(request: Request, closed: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, text in given:
         try:
-            found[name] = json.loads(text, parse_constant=no_number)
+            put(found, name, json.loads(text, parse_constant=no_number))
         except (ValueError, RecursionError):
-            found[name] = text
+            put(found, name, text)
+    try:
+        require_no_files(found, named)
+    except ConfigError as error:
+        raise Refused(400, str(error)) from None
     return found
 
 
@@ -210,6 +225,12 @@ async def parts_of(request: Request, content: bytes, limits: Limits) -> list[tup
     except Exception as error:  # of the parser, which raises many kinds
         raise Refused(400, f"the form cannot be read ({type(error).__name__}); {HOW}") from None
     try:
+        for name, text in form.multi_items():
+            if isinstance(text, str) and text:  # passed over it would be an option that is not followed
+                said = f"field {clean(name)[:40]!r} of the form is a text"
+                raise Refused(
+                    400, f"{said}; options stand behind the address (?top_k=3), and a file is sent as a=@photo.jpg"
+                )
         return [(one.filename or "", await one.read()) for _, one in form.multi_items() if isinstance(one, UploadFile)]
     finally:
         await form.close()
@@ -258,10 +279,21 @@ def wants_picture(request: Request) -> bool:
 
 def as_picture(prediction: Mapping[str, Any]) -> Response:
     """The first picture of an answer, by itself."""
+    found = next(pictures_in(prediction), None)
+    if found is None:
+        raise Refused(406, "the answer holds no picture; leave Accept: image/png away for JSON")
+    return Response(base64.b64decode(found), media_type="image/png")
+
+
+def pictures_in(prediction: Mapping[str, Any]) -> Iterator[str]:
+    """In base64, those of several tasks too."""
     for value in prediction.values():
-        if isinstance(value, Mapping) and "png" in value:
-            return Response(base64.b64decode(value["png"]), media_type="image/png")
-    raise Refused(406, "the answer holds no picture; leave Accept: image/png away for JSON")
+        if isinstance(value, Mapping):
+            inner = cast(Mapping[str, Any], value)
+            if isinstance(inner.get("png"), str):
+                yield inner["png"]
+            else:
+                yield from pictures_in(inner)
 
 
 def suffix_of(name: str) -> str:

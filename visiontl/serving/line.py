@@ -49,7 +49,7 @@ class Line:
         """make: a new worker. Raises what making the first one does."""
         self.limits, self.metrics, self._make = limits, metrics, make
         self.worker: Worker | None = make()
-        self.about = self.worker.about
+        self.about, self.named = self.worker.about, self.worker.named
         self._line: deque[Waiting] = deque()
         self._change = threading.Condition()
         self._ended = False

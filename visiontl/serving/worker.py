@@ -25,13 +25,18 @@ class Gone(Exception):
     """The process died, or took longer than it may and was ended; its text says which."""
 
 
-def work(pipe: Connection, model: str, threads: int, pixels: int) -> None:
-    """The whole life of the process. Ends when the server does, for the pipe is closed then."""
+def work(pipe: Connection, model: str, threads: int, pixels: int, shows: bool) -> None:
+    """The whole life of the process. Ends when the server does, for the pipe is closed then. shows: for a page."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to answer
     from visiontl.serving.answering import answer_each, ready
 
     try:
         made = ready(model, threads)
+        about, answer = made.about(), answer_each
+        if shows:
+            from visiontl.serving.showing import facts_of, shown_each
+
+            about, answer = facts_of(made), shown_each
     except VisionTLError as error:
         with contextlib.suppress(OSError):
             send(pipe, {"failed": type(error).__name__, "error": str(error)})
@@ -39,11 +44,11 @@ def work(pipe: Connection, model: str, threads: int, pixels: int) -> None:
     with tempfile.TemporaryDirectory(prefix="visiontl-serve-", ignore_cleanup_errors=True) as folder:
         tempfile.tempdir = folder  # uploads, so that none is left where one ends the process
         with contextlib.suppress(EOFError, OSError):  # the server is gone
-            send(pipe, {"ready": made.about(), "folder": folder})
+            send(pipe, {"ready": about, "named": made.named(), "folder": folder})
             while True:
                 asked = json.loads(pipe.recv_bytes(LONGEST))
                 uploads = [(suffix, pipe.recv_bytes(LONGEST)) for suffix in asked["suffixes"]]
-                send(pipe, {"answers": answer_each(made, uploads, asked["options"], pixels)})
+                send(pipe, {"answers": answer(made, uploads, asked["options"], pixels)})
 
 
 def send(pipe: Connection, value: Mapping[str, Any]) -> None:
@@ -53,11 +58,15 @@ def send(pipe: Connection, value: Mapping[str, Any]) -> None:
 class Worker:
     """A process with the model, from the moment that it is ready. Used by one thread at a time."""
 
-    def __init__(self, model: str, threads: int, pixels: int, loading: float = LOADING):
-        """loading: seconds that the model may take. Raises VisionTLError, as loading the model does, and Gone."""
+    def __init__(self, model: str, threads: int, pixels: int, loading: float = LOADING, shows: bool = False):
+        """loading: seconds that the model may take. shows: options and answers are those of `showing.shown_each`.
+
+        Raises VisionTLError, as loading the model does, and Gone."""
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, model, threads, pixels), name="model", daemon=True)
+        self.process = context.Process(
+            target=work, args=(theirs, model, threads, pixels, shows), name="model", daemon=True
+        )
         self.folder: str | None = None
         self.process.start()
         theirs.close()
@@ -71,6 +80,7 @@ class Worker:
             self.close()
             raise
         self.about: dict[str, Any] = told["ready"]
+        self.named: dict[str, list[str]] = told["named"]
         self.folder = told["folder"]
 
     def ask(

@@ -11,14 +11,18 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
+READINGS = (Tensor.view, torch.frombuffer)  # the same bytes under another name
+
 
 class Doubled(TorchFunctionMode):
     """Within the block what is asked of torch in float32, by `.float()`, `.to(torch.float32)` or `dtype=`, is given in
-    float64."""
+    float64. Bytes of a file stay what they are."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        if func in READINGS:
+            return func(*args, **(kwargs or {}))
         func = Tensor.double if func is Tensor.float else func
         args = tuple(_wider(value) for value in args)
         return func(*args, **{name: _wider(value) for name, value in (kwargs or {}).items()})

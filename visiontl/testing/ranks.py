@@ -47,6 +47,7 @@ from visiontl.testing.double import hold, in_double
 from visiontl.testing.witness import Witness, differing, digests
 
 LORA = "{lora: {rank: 2, dora: true}}"  # its parameters come with the policy, on each rank by themselves
+OLD, KEEP = "old", "method.keep_old={weight: 10}"
 EFFECTIVE = 12  # images per update: 1 x 12 = 2 x 6 = 3 x 4, each also in two micro-batches
 IMAGES = 22  # 10 for the last update of an epoch; in batches of 2, three processes share them as 2, 2, 2, 2, 2 and none
 WEIGHTS_APART = 1e-9  # |a - b| / |b| of each tensor, after 6 updates in float64
@@ -155,7 +156,25 @@ def check_weights(case: Case) -> list[str]:
     world = ranks.world()
     if EFFECTIVE % (2 * world):
         raise NotApplicable(f"{world} processes do not divide {EFFECTIVE // 2}")
-    ways = [(EFFECTIVE // world // k, k) for k in (1, 2)]
+    problems = shared_out(case, "weights", (1, 2))
+    if plugins.task(case.task).keep is not None:
+        problems += [f"{KEEP}: {problem}" for problem in shared_out(keeping(case), "kept-weights", (1,))]
+    return problems
+
+
+def keeping(case: Case) -> Case:
+    """The same from another run, whose answers it holds; the first start on a folder trains that."""
+    if ranks.on_main(lambda: not (case.folder / "runs" / OLD).is_dir()):
+        fit(small_run(case, f"run.name={OLD}", "train.epochs=1", "train.seed=5", *QUIET))
+    settings = (*case.settings, f"init={case.folder / 'runs' / OLD}", KEEP)
+    return replace(case, settings=settings)
+
+
+def shared_out(case: Case, kind: str, parts: Sequence[int]) -> list[str]:
+    """What is wrong with a run on these processes, its updates shared out in so many micro-batches, and against other
+    numbers of processes. kind: in the names of the files by which starts on one folder are compared."""
+    world = ranks.world()
+    ways = [(EFFECTIVE // world // k, k) for k in parts]
     ends: list[dict[str, Tensor]] = []
     problems, noise = [], set()
     for batch_size, accumulate in ways:
@@ -171,14 +190,14 @@ def check_weights(case: Case) -> list[str]:
     kept = [{name: tensor for name, tensor in end.items() if name not in noise} for end in ends]
     for way, end in zip(ways[1:], kept[1:], strict=True):
         problems += too_far(end, kept[0], f"{way[1]} micro-batches of {way[0]} on each of {world} processes")
-    file = case.folder / f"weights-of-{world}.safetensors"
+    file = case.folder / f"{kind}-of-{world}.safetensors"
     if ranks.rank() == 0:
         save_file(ends[0], file)
-    for other in sorted(case.folder.glob("weights-of-*.safetensors")):
+    for other in sorted(case.folder.glob(f"{kind}-of-*.safetensors")):
         if other != file:
             read = store.read_tensors(other.parent, other.name)
             end = {name: read[name] for name in kept[0]}
-            problems += too_far(kept[0], end, f"{world} processes against {other.stem[len('weights-of-') :]}")
+            problems += too_far(kept[0], end, f"{world} processes against {other.stem[len(kind) + 4 :]}")
     return problems
 
 

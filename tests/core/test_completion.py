@@ -41,7 +41,7 @@ LINES = {
     "doctor run.yaml --json r": {"run.yaml"},
     "train run.yaml train.epo": {"train.epochs="},
     "train run.yaml train.epochs=1 optim.na": {"optim.name="},
-    "train run.yaml optim.name=": {"optim.name=adamw", "optim.name=sgd"},
+    "train run.yaml optim.name=": {"optim.name=adamw", "optim.name=adamw8bit", "optim.name=sgd"},
     "train run.yaml train.compile=": {"train.compile=false", "train.compile=true"},
     "train run.yaml task.neck.dr": {"task.neck.dropout="},
     "train style/quickstart task.way=": {"task.way=feed_forward", "task.way=adain"},

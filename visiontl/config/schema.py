@@ -112,7 +112,11 @@ class FreezeConfig(Section):
 
 
 class OptimConfig(Section):
-    name: Literal["adamw", "sgd"] = Field(default="adamw", description="adamw | sgd; fused kernels where they exist")
+    name: Literal["adamw", "sgd", "adamw8bit"] = Field(
+        default="adamw",
+        description="adamw | sgd; fused kernels where they exist; adamw8bit: moments of 8 bits, by bitsandbytes "
+        "(pip install 'visiontl[bits]')",
+    )
     lr: float = Field(default=1e-3, gt=0, description="peak learning rate of the head, per optimizer update")
     backbone_scale: float = Field(default=0.1, gt=0, le=10, description="the backbone's learning rate, relative to lr")
     layer_decay: float = Field(
@@ -120,7 +124,7 @@ class OptimConfig(Section):
     )
     weight_decay: float = Field(default=0.01, ge=0, description="not applied to norms, biases and other 1-d parameters")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd only")
-    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="adamw only")
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="adamw, adamw8bit")
     clip_norm: float | None = Field(
         default=None, gt=0, description="largest allowed L2 norm of all gradients; null: no clipping"
     )

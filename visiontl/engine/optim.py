@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from visiontl.config.schema import OptimConfig
+from visiontl.engine import moments
 from visiontl.freezing.layout import HEAD, Layout, norm_parameters
 from visiontl.freezing.rates import stage_rates
 
@@ -35,6 +36,8 @@ def make_optimizer(
                 group = groups.setdefault((rate, decay), empty)
                 group["params"].append(parameters[name])
                 group["stages"] += [stage] if stage not in group["stages"] else []
+    if config.name == moments.NAME:
+        return moments.adamw8bit(list(groups.values()), config, device)
     fused = device.type in ("cpu", "cuda")
     if config.name == "adamw":
         return torch.optim.AdamW(list(groups.values()), lr=config.lr, betas=config.betas, fused=fused)

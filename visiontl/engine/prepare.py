@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from visiontl import plugins
 from visiontl.config.resolve import Resolved
 from visiontl.config.write import to_yaml
-from visiontl.engine import folds, scan
+from visiontl.engine import folds, moments, scan
 from visiontl.engine.adapting import adapt
 from visiontl.engine.announcements import announce_data, announce_layout, announce_phases
 from visiontl.engine.caching import make_caches, probe_batch
@@ -98,6 +98,7 @@ def set_up(
     console = console or Console(main=ranks.rank() == 0)
     check_processes(resolved.config.run.processes)
     check_trackers(resolved.config.run.trackers)
+    moments.require(resolved.config.optim)
     plugins.check_steps(resolved.task)
     parent = parent or Path(resolved.config.run.folder)
     ranks.on_main(lambda: check_folder(resolved, parent))

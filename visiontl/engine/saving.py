@@ -17,7 +17,7 @@ from torch import nn
 from visiontl import __version__
 from visiontl.config.resolve import ranked
 from visiontl.config.write import config_hash
-from visiontl.engine import deciding
+from visiontl.engine import deciding, moments
 from visiontl.engine.adapting import write_adapter
 from visiontl.engine.given import through_json
 from visiontl.engine.model import export
@@ -179,14 +179,17 @@ def read_weights(run: Run, folder: Path) -> None:
             tensors = store.read_tensors(folder, name)
             require_fit(folder, name, tensors, model_state(model))
             load_model_state(model, tensors, folder / name)
-    moments = store.read_tensors(folder, "optimizer.safetensors")
+    state = store.read_tensors(folder, "optimizer.safetensors")
     weights = dict(run.built.model.named_parameters())
-    kinds = {key.rpartition("|")[2] for key in moments}
-    names = dict.fromkeys(key.rpartition("|")[0] for key in moments)
-    shapes = {f"{name}|{kind}": weights[name] for name in names if name in weights for kind in kinds}
-    scalar = {key: value for key, value in moments.items() if key in shapes and value.ndim == 0}  # a count of steps
-    require_fit(folder, "optimizer.safetensors", moments, shapes | scalar)
-    load_optimizer_state(run.optimizer, run.built.model, moments)
+    kinds = {key.rpartition("|")[2] for key in state}
+    names = [name for name in dict.fromkeys(key.rpartition("|")[0] for key in state) if name in weights]
+    if run.resolved.config.optim.name == moments.NAME:
+        shapes = moments.shapes(names, weights)
+    else:
+        shapes = {f"{name}|{kind}": weights[name] for name in names for kind in kinds}
+    scalar = {key: value for key, value in state.items() if key in shapes and value.ndim == 0}  # a count of steps
+    require_fit(folder, "optimizer.safetensors", state, shapes | scalar)
+    load_optimizer_state(run.optimizer, run.built.model, state)
 
 
 def require_same_run(run: Run, folder: Path, state: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from visiontl.engine import moments
 from visiontl.runs import store
 
 
@@ -54,7 +55,7 @@ def optimizer_state(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]
     """Flat tensors `parameter name|state key`; parameters that never got a gradient have none."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {
-        f"{names[parameter]}|{key}": torch.as_tensor(value)
+        f"{names[parameter]}|{key}": moments.unshared(torch.as_tensor(value))
         for parameter, state in optimizer.state.items()
         for key, value in state.items()
         if value is not None
@@ -72,4 +73,5 @@ def load_optimizer_state(optimizer: Optimizer, model: nn.Module, flat: Mapping[s
         value = value.to(parameter.device) if on_device else value.clone()
         if value.shape == parameter.shape:  # fused kernels walk memory: the strides must be the parameter's
             value = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
-        optimizer.state[parameter][key] = value
+        whole = value.ndim == 0 and not value.is_floating_point()  # a count that is no tensor
+        optimizer.state[parameter][key] = value.item() if whole else value

@@ -126,7 +126,7 @@ def drawn(model: Answering, photo: Image.Image, prediction: Mapping[str, Any]) -
 def explained(model: Answering, photo: Image.Image, options: Mapping[str, Any]) -> dict[str, Any]:
     try:
         picture, words = model.explained(photo, options)
-        return {"picture": in_png(picture), "words": words}
+        return {"picture": in_png(enlarged(picture, LEAST)[0]), "words": words}
     except VisionTLError as error:
         return {"error": without_place(str(error), model.place)}
     except Exception as error:

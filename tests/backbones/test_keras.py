@@ -1,11 +1,13 @@
-"""Files of keras-applications as backbones, against Keras itself on its torch backend, with random weights."""
+"""Files of keras-applications and Keras models as backbones, against Keras itself on its torch backend."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from visiontl.backbones.keras import prepared
 from visiontl.backbones.weights import make_backbone
 from visiontl.errors import BackboneError, WeightsError
 
+ROOT = Path(__file__).resolve().parents[2]
 h5py = pytest.importorskip("h5py", reason="h5py is not installed: pip install 'visiontl[keras]'")
 
 # writes NAME.h5, the picture and what Keras computes of it, of each architecture: (class, layer of a map, form)
@@ -56,6 +59,11 @@ for kind, (name, layer, form, _) in cases.items():
     found, pooled = (np.asarray(keras.ops.convert_to_numpy(one)) for one in both(prepared, training=False))
     (whole.save if form == "h5" else whole.save_weights)(f"{folder}/{kind}.{form}")
     np.savez(f"{folder}/{kind}.npz", picture=picture, found=found, pooled=pooled)
+import json, pathlib
+from tests.backbones.keras_model import seen
+place = pathlib.Path(folder, "seen")
+place.mkdir()
+place.with_suffix(".json").write_text(json.dumps(seen(place)))
 """
 
 
@@ -66,7 +74,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("keras")
     environment = {**os.environ, "KERAS_BACKEND": "torch", "KERAS_HOME": str(folder)}
     asked = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(folder), repr(CASES)]
-    done = subprocess.run(asked, capture_output=True, text=True, env=environment, timeout=500)
+    done = subprocess.run(asked, capture_output=True, text=True, env=environment, timeout=500, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
@@ -94,6 +102,46 @@ def test_a_file_of_keras_computes_what_keras_computes(kind, made):
 def close(found: np.ndarray, wanted: np.ndarray) -> None:
     """Within 1e-4 of the largest value."""
     assert np.abs(found - wanted).max() / np.abs(wanted).max() < 1e-4
+
+
+def test_a_keras_model_is_a_backbone_whose_features_are_those_that_keras_predicts(made):
+    seen = json.loads((made / "seen.json").read_text())
+    assert (seen["stages"], seen["channels"], seen["strides"]) == (["stem", "level1", "final"], [8, 16], [2, 4])
+    assert max(seen["apart"]) < 1e-5  # of a model loaded from Keras' own file, statistics included
+    assert seen["loaded"] == 1.0
+    assert seen["layer"] == [2, 8, 24, 32]
+    assert seen["read"] == 16
+    # every weight in one stage, statistics no parameters, and nothing of the classifier that is left out
+    assert {seen["stage_of"][name] for name in seen["parameters"]} == {"stem", "level1"}
+    assert set(seen["buffers"]) - {"mean", "std"} == {
+        f"body.{layer}.moving_{value}" for layer in ("norm", "block_norm") for value in ("mean", "variance")
+    }
+    assert not [name for name in seen["stage_of"] if "classes" in name]
+
+
+def test_a_keras_model_trains_freezes_and_resumes_as_others_do(made):
+    seen = json.loads((made / "seen.json").read_text())
+    assert seen["moved"]["stem"] == 0
+    assert seen["moved"]["level1"] == 8  # two kernels, a bias each, gamma, beta and both statistics
+    assert seen["moved"]["head"] > 0
+    assert seen["resumed"] == []
+    assert seen["predicted"]
+    assert seen["exported"] < 1e-4  # as ONNX
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("code", "Lambda, which is not Keras' own and is never run"),
+        ("other", "os:system, which is not Keras' own"),
+        ("nothing", "no .keras file, or it cannot be read"),
+        ("two", "one image (B, H, W, C) and one output was expected; it has 2"),
+        ("size", "takes images of 32 x 32 pixels only; 64 x 64 was asked for"),
+        ("no model", "was to give a keras.Model; got int"),
+    ],
+)
+def test_a_keras_model_that_cannot_serve_is_told_why(case, words, made):
+    assert words in json.loads((made / "seen.json").read_text())["refused"][case]
 
 
 def test_a_stride_or_an_epsilon_that_is_not_keras_is_seen(made):

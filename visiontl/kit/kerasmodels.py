@@ -1,0 +1,133 @@
+"""A `keras.Model` on Keras 3's torch backend as a backbone: `entry(name, make)` is what a source offers of it.
+
+Keras computes, and torch holds: weights are parameters and statistics buffers of the backbone, which each pass hands to
+Keras, so that freezing, rates, averages, devices and checkpoints are those of any other backbone. Imports torch and
+Keras where it builds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import os
+import re
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from visiontl.entry import BackboneEntry, Weights
+from visiontl.errors import BackboneError, WeightsError, first_line
+from visiontl.spec import ImageSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RAW = ImageSpec((224, 224), (0.0,) * 3, (1.0,) * 3, crop=1.0, value_range=(0.0, 255.0))
+OWN = "model"  # the tag of the weights that `make` brings
+# what in a .keras file is code, or is read by a pickle
+CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer", "FlaxWrapper")
+
+
+def entry(name: str, make: Callable[[], Any], spec: ImageSpec = RAW, weights: Weights | None = None) -> BackboneEntry:
+    """A Keras model as a backbone on offer. name: SOURCE/ARCHITECTURE.
+
+    make: () -> the `keras.Model`: functional or sequential, of one image (B, H, W, C) that H and W are stated of or
+        None, and one output; called for each backbone that is built. spec: how its images are to be prepared; by
+        default values of 0 to 255, RGB, for models that prepare them themselves. weights: where `make` gives a trained
+        model, what its weights are; None: they are a random start, and files are loaded by the names of layers.
+    """
+    tags = () if weights is None else (weights,)
+    return BackboneEntry(name, partial(built, name, make, spec), tags, lambda _: spec, partial(state_of, name, make))
+
+
+def built(
+    name: str, make: Callable[[], Any], own: ImageSpec, spec: ImageSpec | None = None, in_channels: int = 3,
+    output_stride: int | None = None, image_size: tuple[int, int] | None = None,
+) -> Any:  # fmt: skip
+    """The backbone with its weights as `make` leaves them. Raises BackboneError for what it cannot be built for."""
+    from visiontl.kit.kerasbody import KerasModelBackbone
+
+    if output_stride is not None:
+        raise BackboneError(f"{name} has no choice of output stride; leave backbone.output_stride out")
+    return KerasModelBackbone(name, made(name, make), spec or own, in_channels, image_size)
+
+
+def state_of(name: str, make: Callable[[], Any], _tag: str) -> Mapping[str, Tensor]:
+    backbone = built(name, make, RAW)
+    names = backbone.library_names()
+    return {names[own]: tensor for own, tensor in backbone.state_dict().items() if own in names}
+
+
+def library() -> Any:
+    """Keras on torch. Raises BackboneError where it is not installed, or computes by something else already."""
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "torch"  # as Keras wants to be told before it is imported
+    try:
+        keras: Any = importlib.import_module("keras")
+    except ImportError as error:
+        raise BackboneError(f"Keras models need Keras 3 ({error}): pip install 'visiontl[keras]'") from None
+    if not hasattr(keras, "backend") or keras.backend.backend() != "torch":
+        raise BackboneError(
+            "Keras computes by another library than torch here: set KERAS_BACKEND=torch before Python starts"
+        )
+    return keras
+
+
+def made(name: str, make: Callable[[], Any]) -> Any:
+    """What `make` gives, its random start drawn by torch's generator, as that of other backbones is."""
+    import random
+
+    import torch
+
+    keras = library()
+    before = random.getstate()
+    random.seed(int(torch.randint(1 << 31, (1,))))  # from it Keras draws the seeds of its initializers
+    try:
+        with keras.device("cpu"):
+            model = make()
+    finally:
+        random.setstate(before)
+    if not isinstance(model, keras.Model):
+        raise BackboneError(f"{name}: make() was to give a keras.Model; got {type(model).__name__}")
+    return model
+
+
+def read(path: str | Path) -> Any:
+    """The model of a `.keras` file, whose layers are Keras' own. Raises WeightsError for a file that holds code."""
+    keras, path = library(), Path(path)
+    try:
+        content = path.read_bytes()
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            config = json.loads(archive.read("config.json"))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{path}: no .keras file, or it cannot be read ({first_line(error)})") from None
+    for kind, place in kinds(config):
+        if kind in CODE or (place and place.split(".")[0] != "keras"):
+            raise WeightsError(f"{path}: holds {place or 'code'}:{kind}, which is not Keras' own and is never run")
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras' own kinds
+        raise WeightsError(f"{path}: Keras cannot read it ({first_line(error)})") from None
+
+
+def kinds(config: Any) -> Iterator[tuple[str, str]]:
+    """(class, module) of all that a saved model asks to be made."""
+    if isinstance(config, dict):
+        held = cast(dict[str, Any], config)
+        kind, place = held.get("class_name"), held.get("module")
+        if isinstance(kind, str):
+            yield kind, place if isinstance(place, str) else ""
+        for value in held.values():
+            yield from kinds(value)
+    elif isinstance(config, list):
+        for value in cast(list[Any], config):
+            yield from kinds(value)
+
+
+def plain(name: str) -> str:
+    """A name of Keras as one of torch's, which have no dots or slashes."""
+    return re.sub(r"[./:]", "_", name)

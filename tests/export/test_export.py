@@ -16,7 +16,8 @@ from torchvision.ops import batched_nms
 import visiontl
 from visiontl import cli, plugins
 from visiontl.engine import exporting, rounding, same
-from visiontl.engine.exporting import Wanted, export_run
+from visiontl.engine.exporting import Program, Wanted, Writer, export_run
+from visiontl.engine.model import save_model
 from visiontl.engine.resizing import resized
 from visiontl.engine.same import of_boxes
 from visiontl.errors import CheckpointError, ConfigError
@@ -137,10 +138,8 @@ def test_boxes_of_a_fixed_number_are_those_that_torchvision_finds(head, tmp_path
     task = plugins.task("detection")
     made = task.export(cfg, model, built.meta, task.options())
     batch = task.collate(cfg, [split[id, 0] for id in range(4)], None, built.meta)
-    generator = torch.Generator().manual_seed(0)
+    separated(model)
     with torch.no_grad():
-        for one in model.parameters():  # no two boxes are as good as each other
-            one += 0.03 * torch.randn(one.shape, generator=generator)
         theirs = model(batch)["detections"]
         ours = made.outputs(made.module, batch)["detections"]
     assert sum(len(one["scores"]) for one in theirs) > 20
@@ -155,12 +154,36 @@ def test_boxes_of_a_fixed_number_are_those_that_torchvision_finds(head, tmp_path
         assert of_boxes(one, other) < 1e-4
 
 
-def test_a_graph_holds_suppression_as_the_operator_of_its_format(untrained, tmp_path):
-    run = untrained("detection", head="fcos", fpn_width=64)
-    about = export_run(run, tmp_path / "out", Wanted(size=(64, 96)))
+def test_a_graph_of_boxes_takes_any_size_and_holds_suppression_as_the_operator_of_its_format(tmp_path):
+    run = Case("detection", tmp_path, {"head": "retinanet", "fpn_width": 64, "score_threshold": 0.01}).run()
+    separated(run.built.model)
+    model = save_model(tmp_path / "model", run.built)
+    about = export_run(model.parent, tmp_path / "out", Wanted())
     assert about["compared"]["outputs"] < 1e-4
+    assert about["compared"]["sizes"] == [[96, 128], [128, 128], [64, 192]]  # a level of one cell is among them
+    assert about["compared"]["alike"] == about["compared"]["photos"] > 0
     nodes = onnx.load(str(tmp_path / "out/model.onnx")).graph.node
     assert [one.op_type for one in nodes].count("NonMaxSuppression") == 1
+
+
+def separated(model: torch.nn.Module) -> None:
+    """Weights for which no two boxes are as good as each other."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for one in model.parameters():
+            one += 0.03 * torch.randn(one.shape, generator=generator)
+
+
+def test_a_program_that_takes_no_such_size_says_so():
+    """torch.export writes into a program that a map is more than one cell; AssertionError is all that it raises."""
+
+    def guarded(image):
+        raise AssertionError("Guard failed: 1 + (-1 + image.size()[3]) // 128 != 1")
+
+    program = object.__new__(Program)
+    program.about, program.module = {"input": {"extent": False}, "outputs": []}, guarded
+    with pytest.raises(CheckpointError, match=r"no image of 96 x 128 pixels \(Guard.*--format onnx one of any"):
+        program.run(np.zeros((1, 3, 96, 128), np.float32))
 
 
 def test_a_graph_of_any_size_is_compared_at_three(untrained, tmp_path):
@@ -235,7 +258,7 @@ def load_model(task):
     return loaded
 
 
-def test_fewer_bits_say_what_they_cost(untrained, tmp_path, capsys):
+def test_fewer_bits_say_what_they_cost(untrained, tmp_path, capsys, monkeypatch):
     run = untrained("classification")
     for precision in ("fp16", "int8"):
         about = export_run(run, tmp_path / precision, Wanted(precision=precision))
@@ -245,6 +268,10 @@ def test_fewer_bits_say_what_they_cost(untrained, tmp_path, capsys):
     half, whole = (onnx.load(str(tmp_path / name / "model.onnx")).graph for name in ("fp16", "int8"))
     assert onnx.TensorProto.FLOAT16 in {one.data_type for one in half.initializer if len(one.dims) == 4}
     assert onnx.TensorProto.INT8 in {one.data_type for one in whole.initializer if len(one.dims) == 4}
+    monkeypatch.setattr(Writer, "scores_of", lambda _, exported, __: {"accuracy": 0.44 if exported else 0.9})
+    with pytest.raises(CheckpointError, match=r"accuracy goes from 0.9000 to 0.4400"):
+        export_run(run, tmp_path / "refused", Wanted(precision="fp16"))
+    assert {path.name for path in tmp_path.iterdir()} == {"fp16", "int8"}
 
 
 def test_what_cannot_be_exported_is_said(untrained, tmp_path, capsys):

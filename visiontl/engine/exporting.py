@@ -42,6 +42,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 PHOTOS = 16  # of val, whose answers are compared
 CALIBRATION = 64  # photos of train, by which the ranges of 8 bits are found
 BATCHES = (1, 4)
+USABLE = 0.5  # the share of a score that fewer bits must leave
 
 
 @dataclass(frozen=True)
@@ -378,7 +379,18 @@ class Writer:
         if before is not None and after is not None:
             precision = self.wanted.precision
             self.console.say(f"val {name}: {before:.4f} in fp32, {after:.4f} in {precision} ({after - before:+.4f})")
+            self.require_usable(name, before, after)
         return full
+
+    def require_usable(self, name: str, before: float, after: float) -> None:
+        """Raises CheckpointError where fewer bits cost more than half of the task's own score: what is best large has
+        lost it, what is best small has doubled. A score below 0 has no half."""
+        own, way = self.built.resolved.task.best
+        if name == own and before > 0 and not (after >= before * USABLE if way == "max" else after * USABLE <= before):
+            raise CheckpointError(
+                f"--precision {self.wanted.precision}: val {name} goes from {before:.4f} to {after:.4f}, so what this "
+                "model says in fewer bits is of no use; nothing was written. Leave --precision out, or take another"
+            )
 
     def scores_of(self, exported: runtime.Model | None, split: SampleDataset) -> dict[str, float]:
         built = self.built
@@ -421,8 +433,15 @@ class Program:
         given = [torch.from_numpy(image)]
         if self.about["input"]["extent"]:
             given.append(torch.as_tensor(np.broadcast_to(np.asarray(extent), (len(image), 2)).copy()))
-        with torch.no_grad():
-            found = self.module(*given)
+        try:
+            with torch.no_grad():
+                found = self.module(*given)
+        except AssertionError as error:  # a guard that torch.export wrote into the program
+            raise CheckpointError(
+                f"torch.export's program takes no image of {image.shape[2]} x {image.shape[3]} pixels ({error}): a "
+                "level of the pyramid is a single cell there. --size H,W writes one of that size, --format onnx one of "
+                "any; nothing was written"
+            ) from None
         return {name: one.numpy() for name, one in zip(self.about["outputs"], found, strict=True)}
 
     def predict(self, photo: Any) -> dict[str, Any]:

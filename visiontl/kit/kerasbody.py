@@ -131,6 +131,8 @@ class Modes:
 
 
 def in_mode(call: Any, layer: Any, training: bool) -> Any:
+    """A layer's `call` that is always given this mode."""
+
     def called(*given: Any, **named: Any) -> Any:
         return call(layer, *given, **{**named, "training": training})
 
@@ -270,13 +272,13 @@ def embedding(model: Any) -> Any:
 
 
 def takes_training(layer: Any) -> bool:
+    """Whether a layer does something else in training, as its `call` says."""
     return "training" in inspect.signature(call_of(layer)).parameters
 
 
 def call_of(layer: Any) -> Any:
     """As its class defines it."""
-    kind: Any = type(layer)
-    return kind.call
+    return layer.__class__.call
 
 
 def output_of(layer: Any) -> Any:
@@ -290,6 +292,7 @@ def output_of(layer: Any) -> Any:
 
 
 def first_channels(value: Tensor) -> Tensor:
+    """(B, h, w, C) -> (B, C, h, w); of other dimensions as it is."""
     return value.permute(0, 3, 1, 2) if value.dim() == 4 else value
 
 
@@ -299,4 +302,5 @@ def pooled_of(value: Tensor) -> Tensor:
 
 
 def nearest(ratio: float) -> int:
+    """The power of two nearest to a ratio of sides, 1 or more."""
     return 2 ** max(round(math.log2(ratio)), 0)

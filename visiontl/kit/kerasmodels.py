@@ -57,6 +57,7 @@ def built(
 
 
 def state_of(name: str, make: Callable[[], Any], _tag: str) -> Mapping[str, Tensor]:
+    """The weights that `make` brings, by the names that the backbone's files have."""
     backbone = built(name, make, RAW)
     names = backbone.library_names()
     return {names[own]: tensor for own, tensor in backbone.state_dict().items() if own in names}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import math
+import os
+import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,7 +17,6 @@ from torch import Tensor, nn
 
 from visiontl.backbone import Backbone, Features
 from visiontl.errors import BackboneError, did_you_mean, first_line
-from visiontl.kit.kerasmodels import library, plain
 from visiontl.kit.stages import partition
 from visiontl.spec import ImageSpec
 
@@ -304,3 +307,23 @@ def pooled_of(value: Tensor) -> Tensor:
 def nearest(ratio: float) -> int:
     """The power of two nearest to a ratio of sides, 1 or more."""
     return 2 ** max(round(math.log2(ratio)), 0)
+
+
+def library() -> Any:
+    """Keras on torch. Raises BackboneError where it is not installed, or computes by something else already."""
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "torch"  # as Keras wants to be told before it is imported
+    try:
+        keras: Any = importlib.import_module("keras")
+    except ImportError as error:
+        raise BackboneError(f"Keras models need Keras 3 ({error}): pip install 'visiontl[keras]'") from None
+    if not hasattr(keras, "backend") or keras.backend.backend() != "torch":
+        raise BackboneError(
+            "Keras computes by another library than torch here: set KERAS_BACKEND=torch before Python starts"
+        )
+    return keras
+
+
+def plain(name: str) -> str:
+    """A name of Keras as one of torch's, which have no dots or slashes."""
+    return re.sub(r"[./:]", "_", name)

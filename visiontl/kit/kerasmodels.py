@@ -7,12 +7,8 @@ Keras where it builds.
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
-import os
-import re
-import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -63,26 +59,13 @@ def state_of(name: str, make: Callable[[], Any], _tag: str) -> Mapping[str, Tens
     return {names[own]: tensor for own, tensor in backbone.state_dict().items() if own in names}
 
 
-def library() -> Any:
-    """Keras on torch. Raises BackboneError where it is not installed, or computes by something else already."""
-    if "keras" not in sys.modules:
-        os.environ["KERAS_BACKEND"] = "torch"  # as Keras wants to be told before it is imported
-    try:
-        keras: Any = importlib.import_module("keras")
-    except ImportError as error:
-        raise BackboneError(f"Keras models need Keras 3 ({error}): pip install 'visiontl[keras]'") from None
-    if not hasattr(keras, "backend") or keras.backend.backend() != "torch":
-        raise BackboneError(
-            "Keras computes by another library than torch here: set KERAS_BACKEND=torch before Python starts"
-        )
-    return keras
-
-
 def made(name: str, make: Callable[[], Any]) -> Any:
     """What `make` gives, its random start drawn by torch's generator, as that of other backbones is."""
     import random
 
     import torch
+
+    from visiontl.kit.kerasbody import library
 
     keras = library()
     before = random.getstate()
@@ -99,6 +82,8 @@ def made(name: str, make: Callable[[], Any]) -> Any:
 
 def read(path: str | Path) -> Any:
     """The model of a `.keras` file, whose layers are Keras' own. Raises WeightsError for a file that holds code."""
+    from visiontl.kit.kerasbody import library
+
     keras, path = library(), Path(path)
     try:
         content = path.read_bytes()
@@ -127,8 +112,3 @@ def kinds(config: Any) -> Iterator[tuple[str, str]]:
     elif isinstance(config, list):
         for value in cast(list[Any], config):
             yield from kinds(value)
-
-
-def plain(name: str) -> str:
-    """A name of Keras as one of torch's, which have no dots or slashes."""
-    return re.sub(r"[./:]", "_", name)

@@ -11,7 +11,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RAW = ImageSpec((224, 224), (0.0,) * 3, (1.0,) * 3, crop=1.0, value_range=(0.0, 255.0))
-OWN = "model"  # the tag of the weights that `make` brings
 # what in a .keras file is code, or is read by a pickle
 CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer", "FlaxWrapper")
 
@@ -36,27 +35,38 @@ def entry(name: str, make: Callable[[], Any], spec: ImageSpec = RAW, weights: We
         default values of 0 to 255, RGB, for models that prepare them themselves. weights: where `make` gives a trained
         model, what its weights are; None: they are a random start, and files are loaded by the names of layers.
     """
-    tags = () if weights is None else (weights,)
-    return BackboneEntry(name, partial(built, name, make, spec), tags, lambda _: spec, partial(state_of, name, make))
+    offered = Offered(name, make, spec)
+    return BackboneEntry(name, offered.build, () if weights is None else (weights,), lambda _: spec, offered.state)
 
 
-def built(
-    name: str, make: Callable[[], Any], own: ImageSpec, spec: ImageSpec | None = None, in_channels: int = 3,
-    output_stride: int | None = None, image_size: tuple[int, int] | None = None,
-) -> Any:  # fmt: skip
-    """The backbone with its weights as `make` leaves them. Raises BackboneError for what it cannot be built for."""
-    from visiontl.kit.kerasbody import KerasModelBackbone
+@dataclass(frozen=True)
+class Offered:
+    """What an entry does of a model. name, make: as `entry` has them; own: how images are prepared by default."""
 
-    if output_stride is not None:
-        raise BackboneError(f"{name} has no choice of output stride; leave backbone.output_stride out")
-    return KerasModelBackbone(name, made(name, make), spec or own, in_channels, image_size)
+    name: str
+    make: Callable[[], Any]
+    own: ImageSpec
 
+    def build(
+        self,
+        spec: ImageSpec | None = None,
+        in_channels: int = 3,
+        output_stride: int | None = None,
+        image_size: tuple[int, int] | None = None,
+    ) -> Any:
+        """The backbone with its weights as `make` leaves them. Raises BackboneError for what it cannot be built for."""
+        from visiontl.kit.kerasbody import KerasModelBackbone
 
-def state_of(name: str, make: Callable[[], Any], _tag: str) -> Mapping[str, Tensor]:
-    """The weights that `make` brings, by the names that the backbone's files have."""
-    backbone = built(name, make, RAW)
-    names = backbone.library_names()
-    return {names[own]: tensor for own, tensor in backbone.state_dict().items() if own in names}
+        if output_stride is not None:
+            raise BackboneError(f"{self.name} has no choice of output stride; leave backbone.output_stride out")
+        model = made(self.name, self.make)
+        return KerasModelBackbone(self.name, model, spec or self.own, in_channels, image_size)
+
+    def state(self, _tag: str) -> Mapping[str, Tensor]:
+        """The weights that `make` brings, by the names that the backbone's files have."""
+        backbone = self.build()
+        names = backbone.library_names()
+        return {names[own]: tensor for own, tensor in backbone.state_dict().items() if own in names}
 
 
 def made(name: str, make: Callable[[], Any]) -> Any:

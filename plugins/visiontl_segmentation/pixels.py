@@ -10,19 +10,30 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from visiontl_segmentation.cells import OPEN, Axis, Points, decide, points
+
 COUNTED = 1 << 20  # pixels that are counted at once
 BAND = 1 << 17  # logits that are held at full size at once: they stay in a core's cache
 
 Size = tuple[int, ...]  # (height, width)
 
 
-def decided(logits: Tensor, extent: Size, shown: Size, size: Size) -> Tensor:
+def decided(logits: Tensor, extent: Size, shown: Size, size: Size, known: Points | None = None) -> Tensor:
     """logits (K, h, w) of an image of `extent` pixels, padding included, of which `shown`, at the upper left, is the
     photo -> (H, W) uint8 class of each pixel of the photo at `size`, as if all logits were resized bilinearly
-    (pixel centers at halves, align_corners=False), with no more than a band of them in memory."""
-    out = torch.empty(size, dtype=torch.uint8, device=logits.device)
-    for top, band in bands_of(logits, extent, shown, size):
-        out[top : top + band.shape[1]] = largest(band)
+    (pixel centers at halves, align_corners=False), with no more than a band of them in memory. known: `points` of the
+    logits, for who asks more than once; on a CPU they spare most of the resizing, and change nothing."""
+    rows, columns, span = places(logits, extent, shown, size)
+    known = points(logits) if known is None else known
+    if known is None or known.crowded or rows.skips or columns.skips:
+        out = torch.empty(size, dtype=torch.uint8, device=logits.device)
+        for top, band in bands_of(logits, extent, shown, size):
+            out[top : top + band.shape[1]] = largest(band)
+        return out
+    out = decide(known, rows, columns)
+    unsettled = (out == OPEN).any(1).nonzero()[:, 0]
+    for some in unsettled.split(height_of_band(logits, size)) if len(unsettled) else ():
+        out[some] = largest(at_rows(known.logits, rows[some], columns, span))
     return out
 
 
@@ -33,42 +44,56 @@ def resampled(logits: Tensor, extent: Size, shown: Size, size: Size) -> Tensor:
 
 def bands_of(logits: Tensor, extent: Size, shown: Size, size: Size) -> Iterator[tuple[int, Tensor]]:
     """(first row, (K, rows, W)) from top to bottom. Rows of cells are widened first: there are few of them."""
-    classes, height, width = logits.shape
-    span = shown[1] / extent[1] * width  # cells that the photo covers across
-    cells = logits[:, :, : min(width, math.ceil(span) + 1)]
-    low, high, share = centers(size[0], shown[0] / extent[0] * height, height, logits.device)
-    columns = centers(size[1], span, width, logits.device)
-    band = max(1, BAND // (classes * size[1]))
+    rows, columns, span = places(logits, extent, shown, size)
+    cells = logits[:, :, : min(logits.shape[2], math.ceil(span) + 1)]
+    band = height_of_band(logits, size)
     for top in range(0, size[0], band):
-        before, after = low[top : top + band], high[top : top + band]
-        first, last = int(before[0]), int(after[-1])
+        part = rows[top : top + band]
+        first, last = int(part.low[0]), int(part.high[-1])
         wide = across(cells[:, first : last + 1], columns, size[1], span)  # (K, n, W)
-        if size[0] == height and last + 1 - first == len(before):  # no photo is resized: rows are cells
+        if part.exact(top) and last + 1 - first == len(part.low):  # rows are cells
             yield top, wide
             continue
-        part = share[top : top + band, None]
-        yield top, torch.lerp(wide.index_select(1, before - first), wide.index_select(1, after - first), part)
+        upper, lower = wide.index_select(1, part.low - first), wide.index_select(1, part.high - first)
+        yield top, torch.lerp(upper, lower, part.share[:, None])
 
 
-def centers(count: int, span: float, cells: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """For each of `count` pixels over the first `span` of `cells` cells: the cells before and after its center, and
-    the share of the second."""
+def places(logits: Tensor, extent: Size, shown: Size, size: Size) -> tuple[Axis, Axis, float]:
+    """Where rows and columns of the photo lie among the cells, and how many cells it covers across."""
+    height, width = logits.shape[1:]
+    span = shown[1] / extent[1] * width
+    rows = centers(size[0], shown[0] / extent[0] * height, height, logits.device)
+    return rows, centers(size[1], span, width, logits.device), span
+
+
+def at_rows(logits: Tensor, rows: Axis, columns: Axis, span: float) -> Tensor:
+    """(K, n, W): what `bands_of` gives for these rows, to the last bit."""
+    cells = logits[:, :, : min(logits.shape[2], math.ceil(span) + 1)]
+    upper, lower = (across(cells[:, ends], columns, len(columns.low), span) for ends in (rows.low, rows.high))
+    return torch.lerp(upper, lower, rows.share[:, None])
+
+
+def height_of_band(logits: Tensor, size: Size) -> int:
+    return max(1, BAND // (len(logits) * size[1]))
+
+
+def centers(count: int, span: float, cells: int, device: torch.device) -> Axis:
+    """For each of `count` pixels over the first `span` of `cells` cells."""
     place = ((torch.arange(count, device=device) + 0.5) * (span / count) - 0.5).clamp(0, cells - 1)  # (count,)
     low = place.floor().long()
-    return low, (low + 1).clamp(max=cells - 1), (place - low).float()
+    return Axis(low, (low + 1).clamp(max=cells - 1), (place - low).float())
 
 
-def across(lines: Tensor, columns: tuple[Tensor, Tensor, Tensor], count: int, span: float) -> Tensor:
+def across(lines: Tensor, columns: Axis, count: int, span: float) -> Tensor:
     """(K, rows, w) -> (K, rows, count), bilinear along the rows."""
     if lines.shape[2] == count and span == count:
         return lines
     wide = functional.interpolate(
         lines[None], scale_factor=(1.0, count / span), mode="bilinear", align_corners=False
     )  # the scale, not the sizes, says where pixels lie: padding to the right may be no whole number of cells
-    if wide.shape[3] >= count:
+    if wide.shape[3] >= count and wide.shape[3] != lines.shape[2]:  # sizes that agree are taken as no resizing at all
         return wide[0, :, :, :count]
-    low, high, share = columns
-    return torch.lerp(lines[:, :, low], lines[:, :, high], share)
+    return torch.lerp(lines[:, :, columns.low], lines[:, :, columns.high], columns.share)
 
 
 def counted(mask: np.ndarray) -> np.ndarray:

@@ -10,11 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from visiontl_segmentation.cells import points
 from visiontl_segmentation.config import SegmentationConfig
 from visiontl_segmentation.masks import IGNORED
 from visiontl_segmentation.pixels import decided
 
 SIDE = 192  # pixels, longer side of the small masks that ride in rows for the report's pictures
+
+RUNS = 0.1  # of the pixels: where more of them begin a run, each is counted
 
 
 def rows(
@@ -30,11 +33,12 @@ def rows(
         logits = outputs["logits"][place]
         size, shown = (tuple(batch[key][place].tolist()) for key in ("size", "shown"))
         extent = tuple(outputs["extent"][place].tolist())
-        guess = decided(logits, extent, shown, size)
+        known = points(logits)
+        guess = decided(logits, extent, shown, size, known)
         row: dict[str, Any] = dict(zip(("pairs", "pixels"), confusion(guess, truth, classes), strict=True))
         row["shown_pairs"] = row["shown_pixels"] = None
         if shown != size:
-            small = decided(logits, extent, shown, shown)
+            small = decided(logits, extent, shown, shown, known)
             own = batch["mask"][place][: shown[0], : shown[1]]
             row["shown_pairs"], row["shown_pixels"] = confusion(small, own, classes)
         row["ignored"] = truth.numel() - int(row["pixels"].sum())
@@ -46,15 +50,30 @@ def rows(
 
 def confusion(guess: Tensor, truth: Tensor, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """(H, W) uint8 each -> (true * K + guessed, pixels), both (n,), of the pairs that occur on pixels that count."""
-    if classes <= 15:  # K * K pairs and the ignored ones fit into 8 bits: no selection is needed
+    if truth.device.type == "cpu":
+        counts = counts_of_pairs(guess.numpy(), truth.numpy(), classes)
+    elif classes <= 15:  # K * K pairs and the ignored ones fit into 8 bits: no selection is needed
         codes = torch.where(truth == IGNORED, IGNORED, truth * classes + guess)
-        counts = torch.bincount(codes.flatten(), minlength=256)[: classes**2]
+        counts = torch.bincount(codes.flatten(), minlength=256)[: classes**2].cpu().numpy()
     else:
         valid = truth != IGNORED
-        counts = torch.bincount(truth[valid].int() * classes + guess[valid], minlength=classes**2)
-    counts = counts.cpu().numpy()
+        counts = torch.bincount(truth[valid].int() * classes + guess[valid], minlength=classes**2).cpu().numpy()
     pairs = np.flatnonzero(counts)
     return pairs, counts[pairs]
+
+
+def counts_of_pairs(guess: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
+    """(H, W) uint8 each -> (K * K,) int64, by the ends of runs along the rows, of which masks have few."""
+    kind = np.uint8 if classes <= 15 else np.uint16  # K * K pairs and the ignored ones fit
+    codes = truth.astype(kind) * kind(classes) + guess
+    codes[truth == IGNORED] = np.iinfo(kind).max
+    codes = codes.ravel()
+    ends = codes[1:] != codes[:-1]
+    if np.count_nonzero(ends) > RUNS * len(codes):
+        return np.bincount(codes, minlength=classes**2)[: classes**2]
+    starts = np.concatenate([np.zeros(1, dtype=np.int64), np.flatnonzero(ends) + 1])
+    found = np.bincount(codes[starts], np.diff(starts, append=len(codes)), classes**2)  # float64, exact to 2^53
+    return found[: classes**2].astype(np.int64)
 
 
 def packed(mask: Tensor) -> tuple[tuple[int, int], bytes]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
-from visiontl_segmentation import pixels
+from visiontl_segmentation import cells, pixels
 from visiontl_segmentation.pixels import decided, largest, resampled
 from visiontl_segmentation.views import resized_mask
 from visiontl_segmentation.windows import bands, starts, taper
@@ -55,6 +55,51 @@ def test_without_padding_it_is_interpolate():
     logits = torch.randn(3, 12, 16)
     expected = functional.interpolate(logits[None], (45, 61), mode="bilinear", align_corners=False)[0]
     assert torch.allclose(resampled(logits, (48, 64), (48, 64), (45, 61)), expected, atol=1e-4)
+
+
+def drawn(kind, classes, grid, draw):
+    shape = (classes, *grid)
+    if kind == "regions":
+        return functional.interpolate(torch.randn(1, classes, 3, 4, generator=draw), grid, mode="bicubic")[0]
+    if kind == "ties":
+        return torch.randint(-1, 2, shape, generator=draw).float()
+    if kind == "alike":
+        return 1000 + 1e-3 * torch.randn(shape, generator=draw)
+    logits = torch.randn(shape, generator=draw)
+    if kind == "not finite":
+        logits.view(-1)[torch.randint(0, logits.numel(), (3,), generator=draw)] = torch.tensor(
+            [float("nan"), float("inf"), float("-inf")]
+        )
+    return torch.zeros(shape) if kind == "nothing" else logits
+
+
+@pytest.mark.parametrize("kind", ["regions", "noise", "ties", "alike", "not finite", "nothing"])
+def test_what_is_spared_changes_no_pixel(monkeypatch, kind):
+    """Each pixel is what the largest of all resized logits says, to the last one, in either layout of memory."""
+    draw, settled = torch.Generator().manual_seed(0), 0
+    monkeypatch.setattr(cells, "TOGETHER", 1 << 12)
+    for k in range(40):
+        classes, grid = (1, 2, 3, 11, 254)[k % 5], ((1, 1), (7, 9), (40, 23))[k % 3]
+        extent = tuple(side * 4 for side in grid)
+        shown = tuple(int(side * (0.3 + 0.7 * torch.rand(1, generator=draw))) for side in extent) if k % 4 else extent
+        size = (shown, (61, 83), (5, 200), (150, 4), (90, 92))[k // 8]
+        logits = drawn(kind, classes, grid, draw)
+        logits = logits.permute(1, 2, 0).contiguous().permute(2, 0, 1) if k % 2 else logits
+        monkeypatch.setattr(cells, "PIXELS", (1 << 20, 1000)[k % 2])
+        assert torch.equal(decided(logits, extent, shown, size), largest(resampled(logits, extent, shown, size))), k
+        known = cells.points(logits)
+        assert (known is None) == (kind == "not finite"), k
+        if known is not None and size == (61, 83) and grid == (7, 9):
+            rows, columns, _ = pixels.places(logits, extent, shown, size)
+            settled += int((cells.decide(known, rows, columns) != cells.OPEN).sum()) / 61 / 83
+    if kind in ("regions", "noise"):
+        assert settled > 1.98  # of two maps nearly all is decided without resizing
+
+
+@pytest.mark.parametrize(("extent", "shown", "size"), [((4, 10), (2, 10), (2, 10)), ((17, 24), (11, 20), (23, 4))])
+def test_a_photo_that_is_nearly_as_large_as_the_grid_is_resized_too(extent, shown, size):
+    logits = torch.randn(5, *((2, 5) if extent == (4, 10) else (3, 4)))
+    assert torch.allclose(resampled(logits, extent, shown, size), whole(logits, extent, shown, size), atol=1e-4)
 
 
 def test_largest_is_argmax():

@@ -27,11 +27,12 @@ def made(guesses: list, truths: list, classes: int) -> list[dict]:
     return rows(CFG, {"logits": logits, "extent": sizes}, batch, meta(classes))
 
 
-@pytest.mark.parametrize("classes", [2, 15, 16, 60])
-def test_confusion_is_scikit_learns(classes):
+@pytest.mark.parametrize("classes", [2, 15, 16, 60, 254])
+@pytest.mark.parametrize("side", [1, 13], ids=["noise", "runs"])
+def test_confusion_is_scikit_learns(classes, side):
     draw = np.random.default_rng(classes)
-    guess, truth = draw.integers(0, classes, (2, 40, 50)).astype(np.uint8)
-    truth[draw.random(truth.shape) < 0.1] = IGNORED
+    guess, truth = draw.integers(0, classes, (2, 40, 50)).astype(np.uint8).repeat(side, 2)
+    truth[draw.random(truth.shape) < 0.1 / side] = IGNORED
     pairs, pixels = confusion(torch.tensor(guess), torch.tensor(truth), classes)
     table = summed([{"pairs": pairs, "pixels": pixels}], "pairs", "pixels", classes)
     kept = truth != IGNORED

@@ -69,8 +69,8 @@ def calls(monkeypatch, tmp_path) -> list:
         print("from a library")
         return REPORT
 
-    def evaluate(*arguments):
-        made.append(arguments)
+    def evaluate(*arguments, **options):
+        made.append((*arguments, options))
         return REPORT
 
     def predict_files(*arguments, **named):
@@ -285,8 +285,9 @@ def test_evaluate_tells_data_from_overrides(capsys, calls, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     for name in ("a=b", "folder"):
         (tmp_path / name).mkdir()
-    run(capsys, "evaluate", "folder", "a=b", "train.eval_batch_size=4", "--split", "val", "--split", "test")
-    assert calls[0] == ("folder", "a=b", ["val", "test"], ["train.eval_batch_size=4"], None, False)
+    words = ("a=b", "train.eval_batch_size=4", "flip=true", "--split", "val", "--split", "test")
+    run(capsys, "evaluate", "folder", *words)
+    assert calls[0] == ("folder", "a=b", ["val", "test"], ["train.eval_batch_size=4"], None, {"flip": True})
     run(capsys, "evaluate", write(tmp_path, GOOD), "train.epochs=7")
     resolved, data, splits, overrides, *_ = calls[2]
     assert (resolved.config.train.epochs, data, splits, overrides) == (7, None, None, [])

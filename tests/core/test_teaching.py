@@ -135,7 +135,8 @@ def test_co_tuning_needs_a_classifier(tmp_path):
 def test_co_tuning_holds_on_to_what_the_classifier_said(tmp_path):
     file = shared("weights/mobilenet_v2_imagenet/mobilenet_v2_torchvision.pth")
     settings = ("backbone.name=torchvision/mobilenet_v2", f"backbone.weights={file}", "backbone.image_size=32")
-    case = Case("classification", tmp_path, {}, (*settings, "method.co_tuning={}", "train.checkpoint_every=1 step"))
+    more = ("method.co_tuning={}", "train.checkpoint_every=1 step", "train.precision=bf16")
+    case = Case("classification", tmp_path, {}, (*settings, *more))
     run = case.run(limit=1)
     (term,) = run.method.terms
     assert isinstance(term, CoTuning)

@@ -38,7 +38,8 @@ class CoTuning:
         taught = taught_by(self.task, seen)
         look = seen.looks[-1]
         features = look.features if self.head.reads == "pooled" else Features([look.map(self.maps[0])])
-        logits = self.head(features).float()  # (B, S)
+        with self.task.autocast():
+            logits = self.head(features).float()  # (B, S)
         return self.weight * soft_cross_entropy(logits, expected(taught["label"], self.relation))
 
 

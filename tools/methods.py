@@ -4,7 +4,7 @@
 
 The file names a `config`, `seeds`, `common` overrides and `methods` (a name with its overrides; TEACHER in one stands
 for the folder of the method `teacher`'s run of the same seed, which is trained first). Each run is a process of its
-own, so that its memory is its own; one that was stopped is begun again, what is done stays.
+own, so that its memory and its processor seconds are its own; one that was stopped is begun again, what is done stays.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from visiontl.runs.environment import cpu_name
 from visiontl.runs.files import read_lines
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,8 +50,9 @@ def run(plan: dict[str, Any], method: str, seed: int, runs: Path) -> dict[str, A
         "last": [line[score] for line in lines if line["kind"] == "val"][-1],
         "trained": max(sum(row["trainable"] for row in phase["rows"]) for phase in trainability(report)),
         "memory_mb": round(usage.ru_maxrss / 1024),
-        "seconds_an_epoch": round(report["seconds"] / epochs, 1),
+        "seconds_an_epoch": round((usage.ru_utime + usage.ru_stime) / epochs, 1),  # of the processor, start included
         "date": date.today().isoformat(),
+        "device": cpu_name(),
     }
 
 
@@ -65,7 +67,8 @@ def place(method: str, seed: int) -> str:
 def table(plan: dict[str, Any], done: list[dict[str, Any]]) -> list[str]:
     score = done[0]["score"]
     lines = [
-        f"| method | seeds | {score}, last epoch | best epoch | trained | memory, MB | s an epoch | overrides |",
+        f"| method | seeds | {score}, last epoch | best epoch | trained | memory, MB "
+        "| processor s an epoch | overrides |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for method, words in plan["methods"].items():
@@ -100,7 +103,13 @@ def main() -> None:
                 done.append(run(plan, method, seed, runs))
                 target.write_text("".join(json.dumps(one) + "\n" for one in done), encoding="utf-8")
                 print(json.dumps(done[-1]), flush=True)
-    page = [f"# {plan['title']}", "", plan["about"].strip(), "", *table(plan, done), ""]
+    when = " and ".join(sorted({one["date"] for one in done}))
+    machine = " and ".join(sorted({one["device"] for one in done}))
+    measured = (
+        f"`python tools/methods.py tools/methods/{given.plan.name}`, {machine}, one core, {when}. Score: mean and "
+        "standard deviation of the seeds on val; the best epoch may be the start. Memory is the process's peak; processor seconds include start and evaluation."
+    )
+    page = [f"# {plan['title']}", "", plan["about"].strip(), "", measured, "", *table(plan, done), ""]
     target.with_suffix(".md").write_text("\n".join(page), encoding="utf-8")
 
 

@@ -107,7 +107,8 @@ def main() -> None:
     machine = " and ".join(sorted({one["device"] for one in done}))
     measured = (
         f"`python tools/methods.py tools/methods/{given.plan.name}`, {machine}, one core, {when}. Score: mean and "
-        "standard deviation of the seeds on val; the best epoch may be the start. Memory is the process's peak; processor seconds include start and evaluation."
+        "standard deviation of the seeds on val; the best epoch may be the start. Memory is the process's peak; "
+        "processor seconds include start and evaluation."
     )
     page = [f"# {plan['title']}", "", plan["about"].strip(), "", measured, "", *table(plan, done), ""]
     target.with_suffix(".md").write_text("\n".join(page), encoding="utf-8")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from visiontl.commands.arguments import warn_of_plugins
-from visiontl.commands.results import answer, speech_flags
-from visiontl.commands.serve import run_of
-from visiontl.outlet import say
+from visiontl.commands.results import speech_flags
+from visiontl.commands.serve import announced, limit_flags, run_of
 from visiontl.task import Command
 
 
@@ -16,11 +14,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run", metavar="RUN", help="a run folder, its model/ alone, hf-hub:owner/name, or an exported model.onnx"
     )
-    parser.add_argument("--port", type=int, default=7860, metavar="N", help="0 takes a free one; default: 7860")
-    parser.add_argument("--upload", type=float, default=20, metavar="MB", help="of a picture at most; default: 20")
-    parser.add_argument("--pixels", type=float, default=50, metavar="M", help="millions in a picture; default: 50")
-    parser.add_argument("--seconds", type=float, default=60, metavar="S", help="for an answer; default: 60")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="of a prediction; default: all cores")
+    limit_flags(parser, "a picture", port=7860, seconds=60)
     speech_flags(parser, "the address, once it answers,")
 
 
@@ -35,10 +29,7 @@ def run(given: argparse.Namespace) -> None:
     warn_of_plugins()
 
     def ready(address: str) -> None:
-        said = f"a page of {named} at {address}, for this machine alone; Ctrl-C ends it"
-        if not (given.quiet or given.json):
-            say(said, sys.stdout)
-        answer({"address": address}, said)
+        announced(given, f"a page of {named} at {address}, for this machine alone; Ctrl-C ends it", address)
 
     demonstrate(Served(model, threads=given.threads, port=given.port, limits=limits), ready)
 

@@ -22,16 +22,28 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("rest", metavar="option=value", nargs="*", help="of predict, settled for every request")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen at; default: this machine alone")
-    parser.add_argument("--port", type=int, default=8000, metavar="N", help="0 takes a free one; default: 8000")
     parser.add_argument("--no-options", action="store_true", help="requests bring no options of their own")
-    parser.add_argument("--upload", type=float, default=20, metavar="MB", help="of a request at most; default: 20")
-    parser.add_argument("--pixels", type=float, default=50, metavar="M", help="millions in a picture; default: 50")
-    parser.add_argument("--seconds", type=float, default=30, metavar="S", help="for a request; default: 30")
+    limit_flags(parser, "a request", port=8000, seconds=30)
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures seen at once; default: 8")
     parser.add_argument("--gather", type=float, default=5, metavar="MS", help="a batch waits for more; default: 5")
     parser.add_argument("--waiting", type=int, default=64, metavar="N", help="pictures that may wait; default: 64")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="of a prediction; default: all cores")
     speech_flags(parser, "the address, once it answers,")
+
+
+def limit_flags(parser: argparse.ArgumentParser, asked: str, port: int, seconds: float) -> None:
+    """Where a model answers, and what one who asks may cost it. asked: what is sent, in words."""
+    parser.add_argument("--port", type=int, default=port, metavar="N", help=f"0 takes a free one; default: {port}")
+    parser.add_argument("--upload", type=float, default=20, metavar="MB", help=f"of {asked} at most; default: 20")
+    parser.add_argument("--pixels", type=float, default=50, metavar="M", help="millions in a picture; default: 50")
+    parser.add_argument("--seconds", type=float, default=seconds, metavar="S", help=f"for {asked}; default: {seconds}")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="of a prediction; default: all cores")
+
+
+def announced(given: argparse.Namespace, said: str, address: str) -> None:
+    """Say where a model answers, in `said`, or as --json and --quiet want it."""
+    if not (given.quiet or given.json):
+        say(said, sys.stdout)
+    answer({"address": address}, said)
 
 
 def run(given: argparse.Namespace) -> None:
@@ -54,10 +66,7 @@ def run(given: argparse.Namespace) -> None:
     warn_of_plugins()
 
     def ready(address: str) -> None:
-        said = f"serving {named} at {address}; Ctrl-C ends it"
-        if not (given.quiet or given.json):
-            say(said, sys.stdout)
-        answer({"address": address}, said)
+        announced(given, f"serving {named} at {address}; Ctrl-C ends it", address)
 
     options = option_values(assigned, "serve")
     serve(Served(given.run, options, given.no_options, given.threads, given.host, given.port, limits), ready)

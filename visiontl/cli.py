@@ -4,8 +4,6 @@ answer without torch."""
 from __future__ import annotations
 
 import argparse
-import errno
-import re
 import sys
 import time
 from collections.abc import Sequence
@@ -21,10 +19,8 @@ from visiontl.errors import (
     ConfigError,
     RankFailed,
     Stopped,
-    VisionTLError,
     did_you_mean,
-    refused_by_disk,
-    sentence,
+    explained,
 )
 from visiontl.outlet import Outlet, guarded, say
 from visiontl.report.layout import tell
@@ -51,20 +47,6 @@ CALLED = {
     **dict.fromkeys(("gradcam", "cam", "saliency", "heatmap"), "explain"),
     **dict.fromkeys(("diff", "versus", "leaderboard"), "compare"),
 }
-
-# What the system refuses, and what to do then
-MENDED = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "; make room on that disk, then run it again"),
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "; let more files be open (ulimit -n 4096), then run it again"),
-    **dict.fromkeys((errno.EROFS, errno.EIO), "; see to that disk, then run it again"),
-    errno.ENOMEM: "; let more memory be used (ulimit -v), or try a smaller train.batch_size with train.accumulate",
-    errno.EAGAIN: "; let more processes run (ulimit -u), or take fewer loader.workers",
-}
-
-# of torch, oneDNN and Python
-NO_MEMORY = re.compile(
-    "can't allocate memory|bad_alloc|[Cc]annot allocate|could not create a (primitive|memory)|new thread"
-)
 
 Call = tuple[Command, argparse.Namespace]
 """A command and what it is called with. Parsing ends before it runs, so nothing of it is on the stack of a training."""
@@ -121,25 +103,6 @@ def code_of_words(out: Outlet, err: Outlet, answers: Outlet | None) -> int:
         if one.lost is not None and other is not answers:
             tell(f"warning: some of what was said could not be printed ({one.lost})", cast(TextIO, other))
     return 0
-
-
-def explained(error: BaseException) -> tuple[str, int]:
-    """(the sentence for an error, the exit code that goes with it)"""
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted", 130
-    if isinstance(error, Stopped):  # on every rank at once
-        return str(error), error.exit_code
-    if isinstance(error, VisionTLError):
-        return f"error: {error!s}", error.exit_code
-    if isinstance(error, OSError) and (error.filename is not None or error.errno in MENDED):
-        place = f"{error.filename}: " if error.filename is not None else ""
-        return sentence(f"error: {place}{error.strerror}{MENDED.get(error.errno or 0, '')}"), 2
-    if refused := refused_by_disk(error):
-        return sentence(f"error: {refused}{MENDED[errno.ENOSPC]}"), 2
-    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
-        said = " ".join(str(error).split())[:200]
-        return f"error: no memory is left{f' ({said})' if said else ''}{MENDED[errno.ENOMEM]}", 1
-    return f"error: {describe(error)}", 1
 
 
 def parse(arguments: Sequence[str]) -> Call:
@@ -305,21 +268,6 @@ def task_overview(task: Task) -> str:
     else:
         lines.append(f"Task {task.name!r} has no commands of its own; train, evaluate and predict serve it.")
     return "\n".join(lines)
-
-
-def describe(error: BaseException) -> str:
-    """An error that nobody foresaw, in one line, with the place where it was raised."""
-    text = " ".join(str(error).split())
-    here, place = error.__traceback__, ""
-    while here is not None:
-        place = f"{Path(here.tb_frame.f_code.co_filename).name}:{here.tb_lineno}"
-        here = here.tb_next
-    text = text if len(text) <= 500 else text[:497] + "..."
-    hint = ""
-    if type(error).__name__ == "OutOfMemoryError":
-        hint = "; try a smaller train.batch_size with train.accumulate"
-    place = ", ".join([place, *getattr(error, "__notes__", ())])  # a task's step says whose it was
-    return f"{type(error).__name__}: {text} ({place}){hint}; run again with --debug for the trace"
 
 
 def complain(message: str, debug: bool) -> None:

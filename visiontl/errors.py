@@ -160,6 +160,55 @@ def room_at(place: Path) -> str:
     return "how many bytes are free there is not known"
 
 
+# What the system refuses, and what to do then
+MENDED = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "; make room on that disk, then run it again"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "; let more files be open (ulimit -n 4096), then run it again"),
+    **dict.fromkeys((errno.EROFS, errno.EIO), "; see to that disk, then run it again"),
+    errno.ENOMEM: "; let more memory be used (ulimit -v), or try a smaller train.batch_size with train.accumulate",
+    errno.EAGAIN: "; let more processes run (ulimit -u), or take fewer loader.workers",
+}
+
+# of torch, oneDNN and Python
+NO_MEMORY = re.compile(
+    "can't allocate memory|bad_alloc|[Cc]annot allocate|could not create a (primitive|memory)|new thread"
+)
+
+
+def explained(error: BaseException) -> tuple[str, int]:
+    """(the sentence for an error, the exit code that goes with it)"""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 130
+    if isinstance(error, Stopped):  # on every rank at once
+        return str(error), error.exit_code
+    if isinstance(error, VisionTLError):
+        return f"error: {error!s}", error.exit_code
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in MENDED):
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return sentence(f"error: {place}{error.strerror}{MENDED.get(error.errno or 0, '')}"), 2
+    if refused := refused_by_disk(error):
+        return sentence(f"error: {refused}{MENDED[errno.ENOSPC]}"), 2
+    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+        said = " ".join(str(error).split())[:200]
+        return f"error: no memory is left{f' ({said})' if said else ''}{MENDED[errno.ENOMEM]}", 1
+    return f"error: {describe(error)}", 1
+
+
+def describe(error: BaseException) -> str:
+    """An error that nobody foresaw, in one line, with the place where it was raised."""
+    text = " ".join(str(error).split())
+    here, place = error.__traceback__, ""
+    while here is not None:
+        place = f"{Path(here.tb_frame.f_code.co_filename).name}:{here.tb_lineno}"
+        here = here.tb_next
+    text = text if len(text) <= 500 else text[:497] + "..."
+    hint = ""
+    if type(error).__name__ == "OutOfMemoryError":
+        hint = "; try a smaller train.batch_size with train.accumulate"
+    place = ", ".join([place, *getattr(error, "__notes__", ())])  # a task's step says whose it was
+    return f"{type(error).__name__}: {text} ({place}){hint}; run again with --debug for the trace"
+
+
 def shortened(text: str, width: int) -> str:
     """Text in one line of at most `width` characters, the middle left out where it is longer."""
     text = " ".join(text.splitlines())

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import errno
+import io
 import json
 import subprocess
 import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -18,7 +21,9 @@ from tests.export.conftest import ABOUT, describe, graph
 from tests.shared import ROOT
 from visiontl.engine.resizing import resized
 from visiontl.errors import CheckpointError, ConfigError, DataError
-from visiontl.runtime import load, pixels
+from visiontl.kit import depths
+from visiontl.runtime import answers, description, load, pixels, written
+from visiontl.runtime import model as runtime
 from visiontl.runtime.__main__ import main
 from visiontl.runtime.views import by_pillow, show
 from visiontl.runtime.written import save_vectors
@@ -69,6 +74,43 @@ def test_its_command_prints_a_line_for_each_photo(tmp_path, capsys):
     assert "no option 'flip'" in capsys.readouterr().err
 
 
+class NoReader(io.StringIO):
+    def write(self, text):
+        raise BrokenPipeError
+
+
+def test_what_ends_it_in_the_middle_is_a_sentence_and_keeps_what_was_predicted(tmp_path, capsys, monkeypatch):
+    for name in "ab":
+        Image.new("RGB", (4, 4), (0, 200, 0)).save(tmp_path / f"{name}.png")
+    path, pictures = graph(tmp_path / "model"), [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    predict = runtime.Model.predict
+    endings = [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "cannot be written to: No space left on device"),
+        (MemoryError(), 1, "no memory is left"),
+        (ZeroDivisionError("by zero"), 1, "ZeroDivisionError: by zero (test_runtime.py"),
+    ]
+    for number, (error, code, words) in enumerate(endings):
+        ended = iter((None, error))
+
+        def stopped(model, photo, ended=ended, **options):
+            if (one := next(ended)) is not None:
+                raise one
+            return predict(model, photo, **options)
+
+        monkeypatch.setattr(runtime.Model, "predict", stopped)
+        out = tmp_path / f"out-{number}"
+        assert main([str(path), *pictures, "--out", str(out)]) == code
+        said = capsys.readouterr().err
+        assert words in said
+        assert f"1 of 2 are in {out}" in said
+        assert "Traceback" not in said
+        assert len((out / "predictions.csv").read_text().splitlines()) == 2  # the columns and one photo
+    monkeypatch.setattr(runtime.Model, "predict", predict)
+    monkeypatch.setattr(sys, "stdout", NoReader())
+    assert main([str(path), *pictures]) == 141
+
+
 def test_an_array_a_picture_and_a_file_give_the_same_answer(tmp_path):
     model = load(graph(tmp_path))
     pictured = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
@@ -97,17 +139,95 @@ HOSTILE = {
     "input": (None, "input: a mapping"),
     "input.size": ([0, 4], "input.size"),
     "input.multiple": (True, "input.multiple"),
-    "depth": ({}, "depth"),
-    "view.resize": ("../x", "view.resize: one of"),
-    "view.size": ([10**9, 4], "view.size"),
+    "depth": ("17", "depth: auto, range, a number of bits"),
+    "meta": ([], "meta: a mapping"),
+    "view.resize": ([], "view.resize: one of"),
+    "view.size": ([32768, 32768], "view.size: at most 134,217,728 pixels"),
     "view.interpolation": ("__class__", "view.interpolation"),
     "view.pad": ({"multiple": 0, "least": [0, 0], "color": "mirror"}, "view.pad.multiple"),
     "answer.kind": ("clases", "did you mean 'classes'"),
+    "answer": ({"kind": {}}, "answer.kind: one of"),
     "answer.output": ("other", "answer.output: one of logits"),
     "answer.classes": (["red", 5, "blue"], r"answer.classes\[1\]: a text"),
     "answer.top": (-1, "answer.top"),
-    "answer.threshold": ("high", "answer.threshold: a number"),
+    "answer.threshold": (10**400, "answer.threshold: a number"),
 }
+ANSWERS: dict[str, dict] = {
+    "classes": {"activation": "sigmoid", "single": False},
+    "mask": {"mode": "P", "values": [0, 1, 2], "palette": [0, 0, 0, 9, 9, 9], "reported": [0, 2]},
+    "vector": {"key": "embedding"},
+    "picture": {"key": "painted", "also": {"by": "waves"}},
+    "boxes": {"boxes": "box", "scores": "score", "labels": "number", "most": 9, "reported": [1], "kept": 0.1},
+    "values": {"keys": {"points": {"output": "points", "times": "width_height"}}},
+}
+OUTPUTS = {
+    **{"classes": {"logits": np.zeros((1, 3))}, "mask": {"logits": np.zeros((1, 3, 2, 2))}},
+    **{"vector": {"logits": np.ones((1, 5))}, "picture": {"logits": np.zeros((1, 3, 4, 4))}},
+    "boxes": {"box": np.ones((1, 2, 4)), "score": np.ones((1, 2)), "number": np.array([[1, 2]])},
+    "values": {"points": np.ones((1, 1, 2))},
+}
+VIEWS = (
+    {"resize": "crop", "size": [4, 4], "crop": 0.9, "interpolation": "bicubic"},
+    {"resize": "short", "short": 4, "long": 8, "pixels": 99, "interpolation": "bilinear",
+     "pad": {"multiple": 4, "least": [0, 4], "color": [1, 2.5, 3]}},
+)  # fmt: skip
+STRANGE = [
+    *(None, True, -1, 0, 1, 2.5, 70_000, 10**400, 1e308, "", "../x", "\0", "\ud800", "12"),
+    *([], {}, [[]], [{}], [1], [5, 1], [1e308] * 2, [0] * 3, [256] * 3, {"": {}}, {"a": 1}),
+]
+
+
+def every_change(value, strange):
+    """A description with each of its values replaced by each of the strange ones, or left out."""
+    if isinstance(value, dict):
+        for key, held in value.items():
+            yield {name: one for name, one in value.items() if name != key}
+            yield from ({**value, key: one} for one in (*strange, *every_change(held, strange)))
+    elif isinstance(value, list):
+        for i, held in enumerate(value):
+            yield from ([*value[:i], one, *value[i + 1 :]] for one in (*strange, *every_change(held, strange)))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_whatever_a_description_holds_is_used_or_refused_in_words(kind, tmp_path):
+    """No exception but the package's own, whatever is in the place of any of its values."""
+    answer = {**ABOUT["answer"], "kind": kind, **ANSWERS[kind]}
+    photo, used, refused = Image.new("RGB", (7, 5), (9, 200, 30)), 0, 0
+    for view in VIEWS if kind == "boxes" else VIEWS[:1]:
+        about = {**ABOUT, "view": view, "answer": answer, "outputs": list(OUTPUTS[kind])}
+        assert description.unfit(about) is None
+        for one in every_change(about, STRANGE):
+            told = description.unfit(one)
+            refused += told is not None
+            if told is None:
+                model = runtime.Model(tmp_path / "model.onnx", one, None)
+                shown = model.show(photo)
+                with depths.reading(model.depth), suppress(CheckpointError):  # an output of another shape
+                    written.stored(answers.answered(one["answer"], OUTPUTS[kind], shown, {}, photo), tmp_path, "x", {})
+                    used += 1
+    assert used > 20
+    assert refused > 500
+
+
+def test_pictures_of_many_bits_are_read_as_the_run_read_them(tmp_path):
+    """4095 is white in 12 bits, whatever else is in the picture."""
+    Image.fromarray(np.full((4, 4), 2048, dtype=np.uint16)).save(tmp_path / "half.png")
+    for depth, bits in (("12", 12), ("16", 16), ([0, 4096], 12)):
+        path = graph(tmp_path / str(bits), depth=depth, answer={"kind": "vector", "output": "logits", "key": "mean"})
+        found = load(path).predict(tmp_path / "half.png")["mean"]
+        assert found == pytest.approx([10 * 2048 / 2**bits] * 3, abs=0.05)
+
+
+def test_a_photo_that_would_fill_the_memory_is_named_and_the_others_are_answered(tmp_path, capsys):
+    view = {"resize": "short", "short": 4096, "long": None, "interpolation": "bilinear"}
+    path = graph(tmp_path / "model", view=view, input={"size": [None, None], "multiple": 1, "extent": False})
+    Image.new("RGB", (1, 60)).save(tmp_path / "thin.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "square.png")
+    assert main([str(path), str(tmp_path / "thin.png"), str(tmp_path / "square.png"), "top_k=1"]) == 1
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1
+    assert "a photo of 1 x 60 pixels would be shown to the model as 4096 x 245760" in err
 
 
 @pytest.mark.parametrize("place", HOSTILE)
@@ -155,6 +275,9 @@ def test_a_graph_that_gives_something_else_is_refused(tmp_path):
 
 def test_options_that_make_no_sense_are_refused(tmp_path):
     model = load(graph(tmp_path))
+    for threads in (-1, 10**6):
+        with pytest.raises(ConfigError, match="threads: 0 to 1024 was expected"):
+            load(tmp_path, threads=threads)
     for options, words in [({"top_k": 0}, "whole number"), ({"threshold": 2}, "0 to 1"), ({"windows": 1}, "no option")]:
         with pytest.raises(ConfigError, match=words):
             model.predict(Image.new("RGB", (4, 4)), **options)

@@ -53,7 +53,7 @@ def predict_exported(
         try:
             photos = opened(list(files), written.failed, console, opener)
             with console.progress(total=len(files), unit="image", what="predict") as bar:
-                for done in predict_each(made, photos, chosen, written, task if pictures else None):
+                for done in predict_each(made, photos, chosen, written, console, task if pictures else None):
                     bar.update(done + len(written.failed), images=1)
         except BaseException:
             with suppress(Exception):  # the first error is the one to tell
@@ -73,17 +73,27 @@ def predict_exported(
 
 
 def predict_each(
-    model: Model, photos: Iterator[tuple[Path, Image.Image]], options: Mapping[str, Any], written: Written, task: Any
+    model: Model,
+    photos: Iterator[tuple[Path, Image.Image]],
+    options: Mapping[str, Any],
+    written: Written,
+    console: Console,
+    task: Any,
 ) -> Iterator[int]:
     """Each photo is written as it comes; gives how many are. task: that draws, or None."""
     with depths.reading(model.depth):
-        for done, (file, image) in enumerate(photos, start=1):
-            prediction = model.predict(image, **options)
+        for file, image in photos:
+            try:
+                prediction = model.predict(image, **options)
+            except DataError as error:  # so long that what is shown of it would fill the memory
+                written.failed[str(file)] = f"{file}: {error}"
+                console.warn(written.failed[str(file)])
+                continue
             name = written.add(file, prediction)
             if task is not None and task.draw is not None:
                 drawn = task.draw(image, prediction, model.about.get("meta") or {})
                 save_picture(drawn, written.folder / "pictures" / f"{name}.jpg")
-            yield done
+            yield len(written.records)
 
 
 def opened(

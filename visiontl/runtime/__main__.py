@@ -6,18 +6,21 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from visiontl.errors import ConfigError, DataError, VisionTLError
+from visiontl.errors import CheckpointError, ConfigError, DataError, explained, refused_by_disk, room_at
 from visiontl.kit.folders import find_images
+from visiontl.outlet import Outlet, guarded, say
 from visiontl.report.values import json_value
 from visiontl.runtime.model import Model, load
 from visiontl.runtime.written import Written, new_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0; 2: a mistake of the user; 1: some photos could not be read."""
+    """Returns the exit code: 0; 2: a mistake of the user; 1: some photos could not be read, or another failure; 130:
+    ^C; 141: nobody reads what is printed."""
     parser = argparse.ArgumentParser(prog="python -m visiontl.runtime", description=__doc__)
     parser.add_argument("model", metavar="MODEL", help="model.onnx as `visiontl export` wrote it, or its folder")
     parser.add_argument("rest", nargs="+", metavar="IMAGE | option=value", help="files, folders or globs; options")
@@ -25,15 +28,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--out", metavar="DIR", help="write predictions.jsonl, .csv and pictures there; else JSON lines"
     )
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="of a prediction; default: all cores")
+    parser.add_argument("--debug", action="store_true", help="show the trace of an error")
     given = parser.parse_args(argv)
-    try:
-        return predict(given)
-    except VisionTLError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    with guarded() as (out, _):
+        try:
+            code = predict(given, out)
+        except (Exception, KeyboardInterrupt) as error:
+            if given.debug:
+                raise
+            message, code = explained(error)
+            say(message, sys.stderr)
+        out.flush()
+        return code or (code_of_lost(out.lost) if out.lost is not None else 0)
 
 
-def predict(given: argparse.Namespace) -> int:
+def code_of_lost(lost: Exception) -> int:
+    """The exit code where answers could not be printed: as a shell has it for a reader that went away, else 1, said."""
+    if isinstance(lost, BrokenPipeError):
+        return 141
+    say(f"error: what was asked for could not be printed ({lost})", sys.stderr)
+    return 1
+
+
+def predict(given: argparse.Namespace, out: Outlet) -> int:
+    """out: where lines go without --out; once it takes no more, no further photo is asked about."""
     images = [word for word in given.rest if "=" not in word or Path(word).exists()]
     options = dict(option(word) for word in given.rest if word not in images)
     if not images:
@@ -47,16 +65,33 @@ def predict(given: argparse.Namespace) -> int:
     if given.out is None:
         for file, prediction in predictions(model, list(files), options, failed):
             print(json.dumps(json_value({"file": str(file), **plain(prediction)}), allow_nan=False), flush=True)
+            if out.lost is not None:
+                break
     else:
-        written = Written(new_folder(Path(given.out)))
-        try:
-            for file, prediction in predictions(model, list(files), options, failed):
-                written.add(file, prediction)
-        finally:
-            written.finish()
+        write(Written(new_folder(Path(given.out))), len(files), predictions(model, list(files), options, failed))
     for reason in failed.values():
         print(f"warning: {reason}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def write(written: Written, count: int, predicted: Iterator[tuple[Path, dict[str, Any]]]) -> None:
+    """Raises CheckpointError for a disk that takes no more. What stopped it in the middle leaves the photos before it,
+    which is said."""
+    try:
+        for file, prediction in predicted:
+            written.add(file, prediction)
+        written.finish()
+    except BaseException as error:
+        with suppress(Exception):  # the first error is the one to tell
+            written.finish()
+        done = len(written.records)
+        say(f"warning: stopped before all were predicted: {done} of {count} are in {written.folder}", sys.stderr)
+        if (why := refused_by_disk(error)) is None:
+            raise
+        room = room_at(written.folder)
+        raise CheckpointError(
+            f"{written.folder} cannot be written to: {why}, {room}; make room, then predict again into another --out"
+        ) from None
 
 
 def predictions(

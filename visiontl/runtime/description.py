@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from visiontl.errors import CheckpointError, did_you_mean
+from visiontl.runtime.views import AREA
 
 NAME, FORMAT, VERSION = "model.json", "visiontl-export", 1
 LARGEST = 64 << 20  # bytes; class names, palettes and what the task keeps of its data are far below
 SIDE = 1 << 15  # pixels of a side of an input
+STEP = 1 << 12  # pixels that the sides of an input are multiples of
+NUMBER = 1e18  # well within the single precision in which it is compared
 CLASSES = 100_000
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 
@@ -52,9 +54,10 @@ def unfit(found: Mapping[str, Any]) -> str | None:
     """What is wrong with a description, in words; None where it can be used."""
     parts = {
         "file": text,
-        "input": mapping({"size": both(optional(side)), "multiple": side, "extent": boolean}),
+        "input": mapping({"size": size_or_free, "multiple": step, "extent": boolean}),
         "outputs": listing(text, 64),
-        "depth": either(text, both(number)),
+        "depth": depth,
+        **dict.fromkeys(("meta", "section"), optional(mapping({}))),
     }
     if told := mapping(parts)(found, ""):
         return told
@@ -65,15 +68,15 @@ def unfit(found: Mapping[str, Any]) -> str | None:
 
 def view(value: Any, place: str) -> str | None:
     kinds: dict[str, dict[str, Check]] = {
-        "crop": {"size": both(side), "crop": share},
-        "stretch": {"size": both(side)},
-        "inside": {"size": both(side)},
-        "short": {"short": side, "long": optional(side), "pixels": optional(number)},
+        "crop": {"size": size, "crop": share},
+        "stretch": {"size": size},
+        "inside": {"size": size},
+        "short": {"short": side, "long": optional(side), "pixels": optional(positive)},
         "none": {},
     }
-    if not isinstance(value, Mapping) or value.get("resize") not in kinds:
-        return f"{place}.resize: one of {', '.join(kinds)} was expected; got {shortly(value)}"
-    pad = mapping({"multiple": side, "least": both(either(side, zero)), "color": either(color, mirror)})
+    if told := mapping({"resize": one_of(tuple(kinds))})(value, place):
+        return told
+    pad = mapping({"multiple": step, "least": both(either(side, zero)), "color": either(color, mirror)})
     checks = {
         **kinds[value["resize"]],
         "interpolation": one_of(INTERPOLATIONS),
@@ -96,27 +99,26 @@ def answer(value: Any, outputs: list[str], place: str) -> str | None:
         },
         "mask": {
             **{"output": output, "classes": names, "mode": one_of(("L", "P", "RGB", "RGBA", "I;16"))},
-            **{"values": listing(either(level, listing(level, 4)), 256), "palette": optional(listing(level, 768))},
+            **{"values": listing(either(level, listing(level, 4)), 256), "palette": optional(palette)},
             **{"reported": listing(level, 256)},
         },
-        "vector": {"output": output, "key": text},
-        "picture": {"output": output, "key": text, "also": optional(mapping({}))},
+        "vector": {"output": output, "key": key},
+        "picture": {"output": output, "key": key, "also": optional(mapping({}))},
         "boxes": {
             **dict.fromkeys(("boxes", "scores", "labels"), output),
-            **{"classes": names, "threshold": number, "most": side, "reported": listing(side_or_zero, CLASSES)},
+            **{"classes": names, "threshold": number, "kept": optional(number), "most": side},
+            "reported": listing(side_or_zero, CLASSES),
         },
         "values": {"keys": named(mapping({"output": output, "times": optional(one_of(("width_height",)))}))},
     }
-    if not isinstance(value, Mapping) or value.get("kind") not in kinds:
-        near = did_you_mean(str(value.get("kind")), kinds) if isinstance(value, Mapping) else ""
-        return f"{place}.kind: one of {', '.join(kinds)} was expected; got {shortly(value)}{near}"
+    if told := mapping({"kind": one_of(tuple(kinds))})(value, place):
+        return told + (did_you_mean(str(value.get("kind")), kinds) if isinstance(value, Mapping) else "")
     if told := mapping(kinds[value["kind"]])(value, place):
         return told
     if value["kind"] == "mask":
         return unfit_mask(value, place)
-    count = len(value.get("classes", ()))
-    if any(one >= count for one in value.get("reported", ())):
-        return f"{place}.reported: numbers of {count} classes, from 0, were expected"
+    if value["kind"] == "boxes" and any(one >= len(value["classes"]) for one in value["reported"]):
+        return f"{place}.reported: numbers of {len(value['classes'])} classes, from 0, were expected"
     return None
 
 
@@ -144,7 +146,7 @@ def expected(what: str, fits: Callable[[Any], bool]) -> Check:
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -NUMBER <= value <= NUMBER
 
 
 def is_whole(value: Any, low: int, high: int) -> bool:
@@ -152,10 +154,12 @@ def is_whole(value: Any, low: int, high: int) -> bool:
 
 
 text = expected("a text", lambda value: isinstance(value, str) and len(value) <= 10_000)
-number = expected("a number", is_number)
+number = expected(f"a number within {NUMBER:g} of 0", is_number)
+positive = expected("a number above 0", lambda value: is_number(value) and value > 0)
 share = expected("a number above 0, at most 1", lambda value: is_number(value) and 0 < value <= 1)
 boolean = expected("true or false", lambda value: isinstance(value, bool))
 side = expected(f"a whole number from 1 to {SIDE}", lambda value: is_whole(value, 1, SIDE))
+step = expected(f"a whole number from 1 to {STEP}", lambda value: is_whole(value, 1, STEP))
 zero = expected("0", lambda value: value == 0 and is_whole(value, 0, 0))
 level = expected("a whole number from 0 to 65535", lambda value: is_whole(value, 0, 65535))
 side_or_zero = expected(f"a whole number from 0 to {CLASSES}", lambda value: is_whole(value, 0, CLASSES))
@@ -166,6 +170,26 @@ color = expected(
 
 
 mirror = expected("mirror", lambda value: value == "mirror")
+key = expected(
+    "a name that can be printed", lambda value: isinstance(value, str) and 0 < len(value) <= 100 and value.isprintable()
+)
+palette = expected(
+    "a list of up to 256 colors, r, g, b of 0 to 255 one behind the other",
+    lambda value: (
+        isinstance(value, list)
+        and len(value) <= 768
+        and len(value) % 3 == 0
+        and all(is_whole(v, 0, 255) for v in value)
+    ),
+)
+depth = expected(
+    "auto, range, a number of bits from 8 to 16, or [low, high] with low below high",
+    lambda value: (
+        value in ("auto", "range", *map(str, range(8, 17)))  # digits as texts: so an export writes them
+        or is_whole(value, 8, 16)
+        or (isinstance(value, list) and len(value) == 2 and all(map(is_number, value)) and value[0] < value[1])
+    ),
+)
 
 
 def one_of(choices: tuple[str, ...]) -> Check:
@@ -192,6 +216,18 @@ def both(check: Check) -> Check:
         return check(value[0], f"{place}[0]") or check(value[1], f"{place}[1]")
 
     return found
+
+
+def size(value: Any, place: str) -> str | None:
+    """[height, width]"""
+    if told := both(side)(value, place):
+        return told
+    return None if value[0] * value[1] <= AREA else f"{place}: at most {AREA:,} pixels were expected; got {value}"
+
+
+def size_or_free(value: Any, place: str) -> str | None:
+    """The same, where sides may be null."""
+    return both(optional(side))(value, place) if not isinstance(value, list) or None in value else size(value, place)
 
 
 def listing(check: Check, most: int) -> Check:

@@ -20,6 +20,7 @@ from visiontl.runtime.answers import answered, checked
 from visiontl.runtime.views import Resize, Shown, by_pillow, show
 
 SUFFIX = ".onnx"
+THREADS = 1024  # at most
 
 
 @dataclass(frozen=True)
@@ -102,15 +103,19 @@ class Model:
     def depth(self) -> Any:
         """How pictures of more than 8 bits a value are read (`data.depth`)."""
         depth = self.about["depth"]
-        return tuple(depth) if isinstance(depth, list) else int(depth) if depth == "16" else depth
+        if isinstance(depth, list):
+            return tuple(depth)
+        return depth if depth in ("auto", "range") else int(depth)
 
 
 def load(path: str | os.PathLike[str], resize: Resize = by_pillow, threads: int = 0) -> Model:
     """The model.onnx that `visiontl export` wrote, with model.json beside it.
 
     resize: how photos are resized. threads: of a call, 0: as onnxruntime chooses.
-    Raises CheckpointError for files that are not what was exported.
+    Raises CheckpointError for files that are not what was exported, ConfigError for such a number.
     """
+    if not 0 <= threads <= THREADS:
+        raise ConfigError(f"threads: 0 to {THREADS} was expected; got {threads}")
     path = Path(path)
     if path.is_dir():
         path = path / f"model{SUFFIX}"

@@ -54,5 +54,5 @@ def painted(found: np.ndarray, answer: Mapping[str, Any]) -> Image.Image:
     image = Image.fromarray(table[found])
     if mode == "P":
         image = Image.frombytes("P", image.size, image.tobytes())
-        image.putpalette(answer["palette"] or [])
+        image.putpalette(answer.get("palette") or [])
     return image

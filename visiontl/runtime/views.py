@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from visiontl.errors import DataError
 from visiontl.kit.images import LONGEST, fitting, without_far_ends
 from visiontl.kit.strips import values
 
 Size = tuple[int, int]  # (height, width) in pixels
+AREA = 1 << 27  # pixels of an input, whose values take 1.5 GiB
 Resize = Callable[[Image.Image, Size, str], np.ndarray]
 """(RGB photo, (h, w), interpolation) -> (h, w, 3) uint8."""
 
@@ -44,12 +46,21 @@ def show(photo: Image.Image, view: Mapping[str, Any], fixed: Size | None, resize
         pixels = cropped(photo, view, resize)
         return Shown(as_input(pixels), pixels.shape[:2], own)
     target = shown_size(own, view)
-    pixels = resize(photo, target, view["interpolation"])
     canvas = fixed or canvas_of(target, view.get("pad"))
     if canvas[0] < target[0] or canvas[1] < target[1]:  # of a graph of one size, where photos come in several
         target = inside(own, canvas)
-        pixels = resize(photo, target, view["interpolation"])
+    require_room(own, canvas)
+    pixels = resize(photo, target, view["interpolation"])
     return Shown(as_input(padded(pixels, canvas, view.get("pad"))), target, own)
+
+
+def require_room(photo: Size, shown: Size) -> None:
+    """Raises DataError for a photo so long that what is shown of it would fill the memory."""
+    if shown[0] * shown[1] > AREA:
+        raise DataError(
+            f"a photo of {photo[1]} x {photo[0]} pixels would be shown to the model as {shown[1]} x {shown[0]}; at "
+            f"most {AREA:,} pixels were expected: cut it into pieces"
+        )
 
 
 def as_input(pixels: np.ndarray) -> np.ndarray:

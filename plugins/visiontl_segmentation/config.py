@@ -288,6 +288,7 @@ class PredictOptions(Section):
     scales: Annotated[list[float], BeforeValidator(numbers)] = Field(
         default=[1.0],
         min_length=1,
+        max_length=16,
         description="look at the photo in these sizes, as in scales=0.75,1,1.25; mean probabilities of all",
     )
     classes: list[str] | None = Field(
@@ -299,6 +300,8 @@ class PredictOptions(Section):
     def sensible(cls, value: list[float]) -> list[float]:
         if not all(0.25 <= one <= 4 for one in value):
             raise ValueError(f"scales must lie between 0.25 and 4; got {value}")
+        if len(set(value)) < len(value):
+            raise ValueError(f"scales must differ, for one that stands twice would weigh twice; got {value}")
         return value
 
 

@@ -22,6 +22,7 @@ from starlette.requests import Request
 
 from tests.export.conftest import graph
 from tools.campaigns.uploads import KINDS, Outcome, drawn_uploads, form, megabytes, send, served
+from visiontl.cli import main
 from visiontl.commands.serve import run_of
 from visiontl.errors import ConfigError
 from visiontl.serving.app import Refused, as_picture, options_of
@@ -280,7 +281,7 @@ def test_no_request_opens_a_file_of_the_server_and_parts_have_options_and_pictur
             options(query)
 
 
-def test_what_cannot_be_served_is_told_before_anything_listens(tmp_path, colors):
+def test_what_cannot_be_served_is_told_before_anything_listens(tmp_path, colors, capsys):
     address, _ = colors
     taken = int(address.rpartition(":")[2])
     path = str(graph(tmp_path))
@@ -293,3 +294,11 @@ def test_what_cannot_be_served_is_told_before_anything_listens(tmp_path, colors)
         run_of(Namespace(run=str(tmp_path / "photo.jpg"), port=0))
     with pytest.raises(ConfigError, match="seconds of a server: a number above 0"):
         Limits(seconds=float("nan"))
+    for flag in ("--upload", "--pixels", "--seconds", "--gather", "--batch", "--waiting", "--threads"):
+        for text in ("nan", "inf", "-1", "1e30", "many"):
+            assert main(["serve", path, f"{flag}={text}"]) == 2
+            said = capsys.readouterr().err
+            assert f"argument {flag}: a " in said
+            assert f"was expected; got '{text}'" in said
+    assert main(["serve", path, "--host", ""]) == 2
+    assert "--host: got nothing" in capsys.readouterr().err

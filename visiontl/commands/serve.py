@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from visiontl.commands.arguments import run_here, split_arguments, warn_of_plugins
@@ -24,19 +25,42 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen at; default: this machine alone")
     parser.add_argument("--no-options", action="store_true", help="requests bring no options of their own")
     limit_flags(parser, "a request", port=8000, seconds=30)
-    parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures seen at once; default: 8")
-    parser.add_argument("--gather", type=float, default=5, metavar="MS", help="a batch waits for more; default: 5")
-    parser.add_argument("--waiting", type=int, default=64, metavar="N", help="pictures that may wait; default: 64")
+    for flag, read, default, unit, what in (
+        ("--batch", number(1, 1024, int), 8, "N", "pictures seen at once"),
+        ("--gather", number(0, 60_000), 5, "MS", "a batch waits for more"),
+        ("--waiting", number(1, 100_000, int), 64, "N", "pictures that may wait"),
+    ):
+        parser.add_argument(flag, type=read, default=default, metavar=unit, help=f"{what}; default: {default}")
     speech_flags(parser, "the address, once it answers,")
 
 
 def limit_flags(parser: argparse.ArgumentParser, asked: str, port: int, seconds: float) -> None:
     """Where a model answers, and what one who asks may cost it. asked: what is sent, in words."""
     parser.add_argument("--port", type=int, default=port, metavar="N", help=f"0 takes a free one; default: {port}")
-    parser.add_argument("--upload", type=float, default=20, metavar="MB", help=f"of {asked} at most; default: 20")
-    parser.add_argument("--pixels", type=float, default=50, metavar="M", help="millions in a picture; default: 50")
-    parser.add_argument("--seconds", type=float, default=seconds, metavar="S", help=f"for {asked}; default: {seconds}")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="of a prediction; default: all cores")
+    for flag, read, default, unit, what in (
+        ("--upload", number(0.001, 1000), 20, "MB", f"of {asked} at most; default: 20"),
+        ("--pixels", number(0.0001, 10_000), 50, "M", "millions in a picture; default: 50"),
+        ("--seconds", number(0.01, 86_400), seconds, "S", f"for {asked}; default: {seconds}"),
+        ("--threads", number(0, 1024, int), 0, "N", "of a prediction; default: all cores"),
+    ):
+        parser.add_argument(flag, type=read, default=default, metavar=unit, help=what)
+
+
+def number(low: float, high: float, kind: type[float] = float) -> Callable[[str], float]:
+    """What reads a flag's number, both bounds included: what is beyond them, or is none, is said by argparse with the
+    flag's name."""
+    what = f"a {'whole ' if kind is int else ''}number from {low:g} to {high:,g}"
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:  # nan is beyond both
+            raise argparse.ArgumentTypeError(f"{what} was expected; got {text!r:.40}")
+        return value
+
+    return read
 
 
 def announced(given: argparse.Namespace, said: str, address: str) -> None:
@@ -81,6 +105,8 @@ def run_of(given: argparse.Namespace) -> str:
         raise ConfigError(no_such_run(Path(found)))
     if os.path.isfile(found) and not found.lower().endswith(EXPORTED):
         raise ConfigError(f"{found} is a file; a run folder, hf-hub:owner/name or an exported model.onnx was expected")
+    if not getattr(given, "host", "localhost").strip():  # which would be every address of this machine
+        raise ConfigError("--host: got nothing; an address was expected, such as 127.0.0.1, or 0.0.0.0 for every one")
     if not 0 <= given.port <= 65_535:
         raise ConfigError(f"--port: 0 to 65535 was expected; got {given.port}")
     return found

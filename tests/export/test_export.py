@@ -14,7 +14,9 @@ from PIL import Image
 from torchvision.ops import batched_nms
 
 import visiontl
+from tests.export.conftest import graph
 from visiontl import cli, plugins
+from visiontl.engine import exported as exported_model
 from visiontl.engine import exporting, rounding, same
 from visiontl.engine.exporting import Program, Wanted, Writer, export_run
 from visiontl.engine.model import save_model
@@ -274,6 +276,17 @@ def test_fewer_bits_say_what_they_cost(untrained, tmp_path, capsys, monkeypatch)
     assert {path.name for path in tmp_path.iterdir()} == {"fp16", "int8"}
 
 
+def test_what_a_task_cannot_draw_by_is_named(tmp_path, monkeypatch):
+    task = dataclasses.replace(plugins.task("classification"), draw=lambda image, prediction, meta: meta["classes"])
+    monkeypatch.setattr(exported_model, "task_of", lambda model, console: (task, None))
+    path = graph(tmp_path / "model", meta={"other": 1})
+    Image.new("RGB", (4, 4)).save(tmp_path / "photo.png")
+    with pytest.raises(
+        CheckpointError, match=r"model\.json: its meta is not what task classification draws .*KeyError"
+    ):
+        exported_model.predict_exported(path, [tmp_path / "photo.png"], tmp_path / "out")
+
+
 def test_what_cannot_be_exported_is_said(untrained, tmp_path, capsys):
     run = untrained("classification")
     (tmp_path / "taken").mkdir()
@@ -282,9 +295,11 @@ def test_what_cannot_be_exported_is_said(untrained, tmp_path, capsys):
         "one of onnx, torch, safetensors": ["--format", "tflite"],
         "height and width in pixels": ["--size", "0,4"],
         "photos are shown to this model at 64 x 64": ["--size", "96,96"],
+        "at most 134,217,728 pixels": ["--size", "16384,16384"],
         "give one of them": ["--size", "64,64", "--dynamic"],
         "is for --format onnx": ["--format", "torch", "--precision", "int8"],
         "never overwritten": ["--out", str(tmp_path / "taken")],
+        "inside cannot be made (Not a directory); choose another": ["--out", str(tmp_path / "taken/file/inside")],
         "did you mean 'top_k'": ["topk=3"],
     }.items():
         assert cli.main(["export", str(run), *flags]) == 2

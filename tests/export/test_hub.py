@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from huggingface_hub import ModelCard
 from tests.export.hub_server import Hub
 from tests.shared import ROOT
 from visiontl import plugins
+from visiontl.engine import pushing
 from visiontl.engine.pushing import Origin, license_of, without_places
 from visiontl.errors import CheckpointError, ConfigError
 from visiontl.report.card import Card, page
@@ -163,6 +165,16 @@ def check_pushed(hub: Hub) -> None:
     assert card.data.datasets == ["anna/drawn"]
     changed = [path for method, path in hub.told if method != "GET"]
     assert {path.split("/")[1] for path in changed} <= {"api", "lfs", "anna"}
+
+
+def test_a_full_disk_leaves_no_half_of_a_repository(untrained, tmp_path, monkeypatch):
+    def full(*paths):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pushing.shutil, "copyfile", full)
+    with pytest.raises(CheckpointError, match=r"cannot be written to: No space left on device.*make room, then push"):
+        pushing.push(untrained("classification"), pushing.Wanted("a/b", license="mit", out=str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_license_of_what_a_model_came_from_goes_on():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ from visiontl.engine.photos import Opener
 from visiontl.engine.predict import readable, stopped
 from visiontl.engine.predictions import out_folder
 from visiontl.engine.resizing import resized
-from visiontl.errors import DataError, VisionTLError
+from visiontl.errors import CheckpointError, DataError, VisionTLError, first_line
 from visiontl.kit import depths
 from visiontl.kit.folders import find_images
 from visiontl.kit.words import count
 from visiontl.report.console import Console
 from visiontl.runs.environment import run_folder
 from visiontl.runs.files import write_text, writing
+from visiontl.runtime.description import NAME
 from visiontl.runtime.model import Model, load
 from visiontl.runtime.written import Written, in_words, plain_name, save_picture
 from visiontl.task import Task
@@ -91,9 +92,24 @@ def predict_each(
                 continue
             name = written.add(file, prediction)
             if task is not None and task.draw is not None:
-                drawn = task.draw(image, prediction, model.about.get("meta") or {})
+                with described(model, task):
+                    drawn = task.draw(image, prediction, model.about.get("meta") or {})
                 save_picture(drawn, written.folder / "pictures" / f"{name}.jpg")
             yield len(written.records)
+
+
+@contextmanager
+def described(model: Model, task: Task) -> Iterator[None]:
+    """Within the block the task's own code reads what model.json says of its data, which somebody may have changed."""
+    try:
+        yield
+    except VisionTLError:
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"{model.path.with_name(NAME)}: its meta is not what task {task.name} draws and writes by "
+            f"({type(error).__name__}: {first_line(error)}); export the run again, or draw nothing (--no-pictures)"
+        ) from error
 
 
 def opened(
@@ -109,7 +125,9 @@ def write_files(model: Model, task: Task | None, cfg: Any, written: Written) -> 
     """What the task writes of all photos together, and what could not be read."""
     if task is not None and task.files is not None and cfg is not None:
         listed = [(record["file"], {k: v for k, v in record.items() if k != "file"}) for record in written.records]
-        for name, text in task.files(cfg, listed, model.about.get("meta") or {}).items():
+        with described(model, task):
+            files = task.files(cfg, listed, model.about.get("meta") or {})
+        for name, text in files.items():
             write_text(written.folder / plain_name(name), text)
     if written.failed:
         write_text(written.folder / "unreadable.json", json.dumps(written.failed, indent=1, ensure_ascii=False))

@@ -24,7 +24,7 @@ from visiontl.engine.predict import parse_options
 from visiontl.engine.resizing import resized
 from visiontl.engine.rows import gather_rows, scalars, score_rows
 from visiontl.engine.start import read_data
-from visiontl.errors import CheckpointError, ConfigError, DataError, VisionTLError
+from visiontl.errors import CheckpointError, ConfigError, DataError, VisionTLError, refused_by_disk
 from visiontl.export import Export
 from visiontl.kit import depths, memory
 from visiontl.kit.words import count
@@ -35,6 +35,7 @@ from visiontl.runs.files import writing
 from visiontl.runtime import description
 from visiontl.runtime import model as runtime
 from visiontl.runtime.answers import answered
+from visiontl.runtime.views import AREA
 from visiontl.task import Data, SampleDataset
 
 FORMATS = {"onnx": "model.onnx", "torch": "model.pt2", "safetensors": "model.safetensors"}
@@ -98,7 +99,7 @@ def export_run(
     temporary = folder.with_name(f".writing-{folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     with writing(folder, "make room, then export again"):
-        temporary.mkdir(parents=True)
+        make(temporary, folder)
         try:
             about = writer.write(temporary, data)
             if folder.exists():
@@ -116,6 +117,9 @@ def check(wanted: Wanted) -> None:
         raise ConfigError(f"--precision {wanted.precision} is for --format onnx; {wanted.format} keeps float32")
     if wanted.size is not None and wanted.dynamic:
         raise ConfigError("--size asks for a graph of one size, --dynamic for one of any; give one of them")
+    if wanted.size is not None and math.prod(wanted.size) > AREA:
+        height, width = wanted.size
+        raise ConfigError(f"--size: at most {AREA:,} pixels were expected; {height},{width} has {height * width:,}")
     if wanted.format == "onnx":
         graphs.require_packages()
 
@@ -130,6 +134,16 @@ def free_folder(folder: Path) -> Path:
     if taken:
         raise ConfigError(f"{folder} exists already and is never overwritten; choose another --out")
     return folder
+
+
+def make(temporary: Path, folder: Path) -> None:
+    """Raises ConfigError where a folder beside the one that is wanted cannot be made, but for a disk that is full."""
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        if refused_by_disk(error):
+            raise
+        raise ConfigError(f"--out: {folder} cannot be made ({error.strerror or error}); choose another") from None
 
 
 def data_of(built: Built, run: Path, console: Console) -> Data | None:
@@ -458,7 +472,8 @@ def check_size(made: Export, wanted: Wanted) -> None:
     if not made.varies and wanted.size != made.size:
         raise ConfigError(f"--size: the model takes images of {made.size[0]} x {made.size[1]} pixels only")
     if any(side % made.multiple for side in wanted.size):
-        raise ConfigError(f"--size: height and width must be multiples of {made.multiple} pixels")
+        given = "{},{}".format(*wanted.size)
+        raise ConfigError(f"--size: height and width must be multiples of {made.multiple} pixels; got {given}")
     if made.view["resize"] in ("crop", "stretch") and wanted.size != made.size:
         raise ConfigError(
             f"--size: photos are shown to this model at {made.size[0]} x {made.size[1]} pixels; --dynamic makes a "

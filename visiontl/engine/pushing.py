@@ -29,7 +29,7 @@ from visiontl.kit.words import some
 from visiontl.report.card import Card, page
 from visiontl.report.console import Console
 from visiontl.runs import hub, store
-from visiontl.runs.files import read_text
+from visiontl.runs.files import read_text, writing
 from visiontl.runtime.written import new_folder
 from visiontl.spec import ImageSpec
 
@@ -91,7 +91,12 @@ def push(run: str | Path, wanted: Wanted) -> dict[str, Any]:
         console.say(line)
     with tempfile.TemporaryDirectory(prefix="visiontl-push-") as place:
         folder = new_folder(Path(wanted.out)) if wanted.out else Path(place)
-        fill(folder, source, built.backbone.spec, page(card))
+        try:
+            with writing(folder, "make room, then push again"):
+                fill(folder, source, built.backbone.spec, page(card))
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)  # half of a repository could be taken for one
+            raise
         done: dict[str, Any] = {"repository": wanted.repository, "license": card.license}
         done["files"] = sorted(path.name for path in folder.iterdir())
         if wanted.out:

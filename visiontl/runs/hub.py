@@ -102,17 +102,19 @@ def put(files: dict[str, Path], folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".fetching-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    for name, path in files.items():
-        source = path.resolve()  # the hub's cache holds links
-        try:
-            os.link(source, temporary / name)
-        except OSError:
-            shutil.copyfile(source, temporary / name)
-    shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):  # another process was quicker
-        temporary.rename(folder)
-    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir()
+        for name, path in files.items():
+            source = path.resolve()  # the hub's cache holds links
+            try:
+                os.link(source, temporary / name)
+            except OSError:
+                shutil.copyfile(source, temporary / name)
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # another process was quicker
+            temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def home() -> Path:

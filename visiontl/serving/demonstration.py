@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as Late
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -76,7 +77,10 @@ class Demonstration:
             return Shown(problem(str(error)))
         if "error" in found:
             return Shown(problem(found["error"]))
-        return self.shown(found, time.monotonic() - began)
+        try:
+            return self.shown(found, time.monotonic() - began)
+        except OSError as error:
+            return Shown(problem(f"the answer's files cannot be written here ({error.strerror or error})"))
 
     def asked(self, photo: Path, explain: bool, values: list[Any]) -> dict[str, Any]:
         """What the worker says. Raises ConfigError for values that cannot be read."""
@@ -121,8 +125,9 @@ class Demonstration:
     def forget(self) -> None:
         """Files of answers that nobody fetched in time."""
         for old in self.folder.iterdir():
-            if time.time() - old.stat().st_mtime > KEPT:
-                shutil.rmtree(old, ignore_errors=True)
+            with suppress(OSError):  # another answer was quicker
+                if time.time() - old.stat().st_mtime > KEPT:
+                    shutil.rmtree(old, ignore_errors=True)
 
 
 def is_file(control: Control, value: Any) -> bool:

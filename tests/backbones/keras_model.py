@@ -37,6 +37,42 @@ def make(size: tuple[int | None, int | None] = (None, None)) -> Any:
     return keras.Model(image, layers.Dense(5, activation="softmax", name="classes")(x))
 
 
+def alike() -> Any:
+    """Its layers' names are what a module has anyway, or differ in a slash alone, or stand in two models; and somebody
+    froze it in Keras."""
+    inside, image = keras.Input((None, None, 4)), keras.Input((None, None, 3))
+    block = keras.Model(inside, layers.Conv2D(4, 1, name="norm")(inside), name="block")
+    x = layers.Conv2D(4, 3, strides=2, padding="same", name="forward")(image)
+    x = layers.Conv2D(4, 1, name="block_norm")(block(x))
+    x = layers.Conv2D(4, 1, name="graph")(block.layers[-1](x))
+    model = keras.Model(image, layers.Conv2D(6, 1, name="training")(x))
+    model.trainable = False
+    return model
+
+
+def own_weights() -> dict[str, Any]:
+    """How many parameters `alike` has, by Keras and here; whether each has a gradient."""
+    backbone = kerasmodels.entry("a/b", alike).build(image_size=(16, 16)).train()
+    backbone(torch.rand(2, 3, 16, 16), pooled=True).pooled.square().sum().backward()
+    return {
+        "names": [name for name, _ in backbone.body.named_children()],
+        "keras": alike().count_params(),
+        "ours": sum(one.numel() for one in backbone.parameters()),
+        "moves": all(one.grad is not None for one in backbone.parameters()),
+    }
+
+
+def halved() -> Any:
+    image = keras.Input((None, None, 3))
+    return keras.Model(image, layers.Conv2D(4, 3, dtype="mixed_float16", name="thin")(image))
+
+
+def written(path: Path, config: str) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", config)
+    return path
+
+
 def refusals(folder: Path) -> dict[str, str]:
     """What each model or file that cannot serve is told."""
     two = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
@@ -51,6 +87,12 @@ def refusals(folder: Path) -> dict[str, str]:
         "two": lambda: kerasmodels.entry("a/b", lambda: keras.Model(two, layers.Add()(list(two)))).build(),
         "size": lambda: kerasmodels.entry("a/b", lambda: make((32, 32))).build(image_size=(64, 64)),
         "no model": lambda: kerasmodels.entry("a/b", lambda: 1).build(),
+        "half size": lambda: kerasmodels.entry("a/b", lambda: make((32, None))).build(image_size=(64, 64)),
+        "small": lambda: kerasmodels.entry("a/b", make).build(image_size=(1, 1)),
+        "half precision": lambda: kerasmodels.entry("a/b", halved).build(),
+        "failing": lambda: kerasmodels.entry("a/b", lambda: 1 // 0).build(),
+        "nested": lambda: kerasmodels.read(written(folder / "nested.keras", "[" * 100_000)),
+        "large": lambda: kerasmodels.read(written(folder / "large.keras", " " * (65 << 20))),
     }
     told = {}
     for name, ask in asked.items():
@@ -129,6 +171,7 @@ def seen(folder: Path) -> dict[str, Any]:
         "layer": list(found.layers["norm"].shape),
         "read": kerasmodels.entry("a/b", lambda: kerasmodels.read(folder / "plain.keras")).build().embed_dim,
         "refused": refusals(folder),
+        "alike": own_weights(),
         **trained(folder),
     }
 

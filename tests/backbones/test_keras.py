@@ -129,6 +129,14 @@ def test_a_keras_model_trains_freezes_and_resumes_as_others_do(made):
     assert seen["exported"] < 1e-4  # as ONNX
 
 
+def test_every_weight_of_a_keras_model_is_held_once_whatever_layers_are_called(made):
+    """One that was not held would stay in Keras: it would neither train nor be saved."""
+    seen = json.loads((made / "seen.json").read_text())["alike"]
+    assert seen["names"] == ["forward_", "block_norm", "block_norm_", "graph_", "training_"]
+    assert seen["ours"] == seen["keras"]
+    assert seen["moves"]
+
+
 @pytest.mark.parametrize(
     ("case", "words"),
     [
@@ -137,7 +145,13 @@ def test_a_keras_model_trains_freezes_and_resumes_as_others_do(made):
         ("nothing", "no .keras file, or it cannot be read"),
         ("two", "one image (B, H, W, C) and one output was expected; it has 2"),
         ("size", "takes images of 32 x 32 pixels only; 64 x 64 was asked for"),
-        ("no model", "was to give a keras.Model; got int"),
+        ("no model", "was to give a keras.Model of Keras 3; got int"),
+        ("half size", "takes images of 32 x 224 pixels only; 64 x 64 was asked for"),
+        ("small", "Keras cannot compute an image of 1 x 1 pixels"),
+        ("half precision", "layer thin computes in float16; float32 was expected"),
+        ("failing", "make() failed (ZeroDivisionError"),
+        ("nested", "no .keras file, or it cannot be read"),
+        ("large", "its config.json has 68,157,440 bytes"),
     ],
 )
 def test_a_keras_model_that_cannot_serve_is_told_why(case, words, made):

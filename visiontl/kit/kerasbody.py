@@ -8,7 +8,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +33,8 @@ class Graph:
         self.keras = library()
         self.model = self.keras.Model(model.inputs, embedding(model))  # without the layers of a classifier at the end
         self.model.trainable = True  # what trains is for freeze.policy to say
-        self.layers = {plain("/".join(path)): layer for path, layer in leaves(self.model)}
+        self.layers = named(self.model)
+        check_layers(name, self.layers)
         self.modes = [takes_training(layer) for layer in self.layers.values()]
         self.cut: dict[tuple[int, ...], Any] = {}
 
@@ -157,11 +158,11 @@ class KerasModelBackbone(Backbone):
             raise BackboneError(f"{name} takes images of {channels} channels; {in_channels} were asked for")
         native = (height or spec.size[0], width or spec.size[1])
         size = size or native
-        fixed = height is not None and width is not None
-        if fixed and size != (height, width):
+        fixed = height is not None or width is not None
+        if fixed and size != native:
             raise BackboneError(
-                f"{name} takes images of {height} x {width} pixels only; {size[0]} x {size[1]} was asked for; leave "
-                "backbone.image_size out, or make the model with None for both"
+                f"{name} takes images of {native[0]} x {native[1]} pixels only; {size[0]} x {size[1]} was asked for; "
+                "leave backbone.image_size out, or make the model with None for both"
             )
         self.end = self.body.graph.model.outputs[0]
         self.ends, shapes = self.levels(size)
@@ -183,7 +184,13 @@ class KerasModelBackbone(Backbone):
                 seen.append(end)
         with torch.no_grad():
             x = torch.zeros(1, self.in_channels, *size)
-            found = self.body.eval()(x, [*seen, self.end])
+            try:
+                found = self.body.eval()(x, [*seen, self.end])
+            except Exception as error:  # of Keras, of torch, or of a layer's own code
+                raise BackboneError(
+                    f"{self.name}: Keras cannot compute an image of {size[0]} x {size[1]} pixels "
+                    f"({type(error).__name__}: {first_line(error)}); another backbone.image_size may do"
+                ) from error
         self.embed_dim = pooled_of(found[-1]).shape[1]
         last: dict[int, tuple[Any, Tensor]] = {}
         for end, value in zip(seen, found, strict=False):
@@ -219,8 +226,9 @@ class KerasModelBackbone(Backbone):
         """Files that Keras wrote name arrays LAYER/0, LAYER/1: what trains of a layer, or of a model that is one, comes
         before what does not."""
         own: dict[str, list[tuple[bool, str]]] = {}
-        for path, _ in leaves(self.body.graph.model):
-            unit = plain("/".join(path))
+        units = {id(layer): unit for unit, layer in self.body.graph.layers.items()}
+        for path, layer in leaves(self.body.graph.model):
+            unit = units[id(layer)]
             names = [name for name, _ in self.body.unit(unit).variables]
             trains = [one.trainable for _, one in self.body.unit(unit).variables]
             own.setdefault(path[0], []).extend(zip(trains, (f"{unit}.{name}" for name in names), strict=True))
@@ -242,6 +250,21 @@ def leaves(model: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
             yield (*above, layer.name), layer
 
 
+def named(model: Any) -> dict[str, Any]:
+    """Each layer once, by a name that a module can have and no other has: two may differ in a sign that torch knows
+    not, or have the name of what a module has anyway."""
+    taken, found = set(dir(Body)) | {"graph", "training"}, dict[str, Any]()
+    for path, layer in leaves(model):
+        if any(layer is one for one in found.values()):  # it stands in two models, and has one set of weights
+            continue
+        own = plain("/".join(path))
+        while own in taken:
+            own += "_"
+        taken.add(own)
+        found[own] = layer
+    return found
+
+
 def check(name: str, model: Any) -> None:
     """Raises BackboneError for a model that is no graph of one image and one output."""
     inputs, outputs = (getattr(model, side, None) for side in ("inputs", "outputs"))
@@ -257,8 +280,19 @@ def check(name: str, model: Any) -> None:
     places = [layer.data_format for _, layer in leaves(model) if getattr(layer, "data_format", None) is not None]
     if "channels_first" in places:
         raise BackboneError(f"{name}: a model with the channels last was expected (data_format of its layers)")
-    if not any(layer.trainable_variables for _, layer in leaves(model)):
+
+
+def check_layers(name: str, layers: Mapping[str, Any]) -> None:
+    """Raises BackboneError where nothing could train, or a layer computes in another precision, which a head would meet
+    as a clash of types."""
+    if not any(layer.trainable_variables for layer in layers.values()):
         raise BackboneError(f"{name}: the model has no weights that could train")
+    for own, layer in layers.items():
+        if layer.weights and layer.compute_dtype != "float32":
+            raise BackboneError(
+                f"{name}: layer {own} computes in {layer.compute_dtype}; float32 was expected: make the model under "
+                "Keras' policy float32, and let train.precision say the rest"
+            )
 
 
 def embedding(model: Any) -> Any:
@@ -268,8 +302,9 @@ def embedding(model: Any) -> Any:
         layers.pop()
     if layers and type(layers[-1]).__name__ == "Dense" and len(end.shape) == 2:
         try:
+            require_one_call(layers[-1])
             return layers[-1].input
-        except Exception as error:  # a layer that is called twice has no one input
+        except Exception as error:
             raise BackboneError(f"what the classifier at the end reads cannot be told ({first_line(error)})") from None
     return end
 
@@ -284,9 +319,17 @@ def call_of(layer: Any) -> Any:
     return layer.__class__.call
 
 
+def require_one_call(layer: Any) -> None:
+    """Raises ValueError for a layer that is called at several places: Keras gives what the first of them reads and
+    gives, which another model may hold."""
+    if (count := len(layer._inbound_nodes)) > 1:
+        raise ValueError(f"layer {layer.name} is called {count} times")
+
+
 def output_of(layer: Any) -> Any:
     """A layer's one symbolic output; None where it has several or is called twice."""
     try:
+        require_one_call(layer)
         # of the call, where a model is the layer, whose own `output` is inside of it
         end = library().Operation.output.fget(layer)
     except Exception:  # as Keras says that there is no one output

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RAW = ImageSpec((224, 224), (0.0,) * 3, (1.0,) * 3, crop=1.0, value_range=(0.0, 255.0))
+LARGEST = 64 << 20  # bytes of a description; that of a large model has a hundredth
 # what in a .keras file is code, or is read by a pickle
 CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer", "FlaxWrapper")
 
@@ -83,10 +85,16 @@ def made(name: str, make: Callable[[], Any]) -> Any:
     try:
         with keras.device("cpu"):
             model = make()
+    except (BackboneError, WeightsError):  # of `read`
+        raise
+    except Exception as error:  # of the plugin's own code, or of Keras
+        raise BackboneError(f"{name}: make() failed ({type(error).__name__}: {first_line(error)})") from error
     finally:
         random.setstate(before)
     if not isinstance(model, keras.Model):
-        raise BackboneError(f"{name}: make() was to give a keras.Model; got {type(model).__name__}")
+        kind = cast("type[object]", type(model))
+        place = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+        raise BackboneError(f"{name}: make() was to give a keras.Model of Keras 3; got {place}{kind.__name__}")
     return model
 
 
@@ -98,10 +106,12 @@ def read(path: str | Path) -> Any:
     try:
         content = path.read_bytes()
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            config = json.loads(archive.read("config.json"))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            if (size := archive.getinfo("config.json").file_size) > LARGEST:
+                raise WeightsError(f"{path}: its config.json has {size:,} bytes; at most {LARGEST:,} were expected")
+            asked = list(kinds(json.loads(archive.read("config.json"))))
+    except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # encrypted, nested
         raise WeightsError(f"{path}: no .keras file, or it cannot be read ({first_line(error)})") from None
-    for kind, place in kinds(config):
+    for kind, place in asked:
         if kind in CODE or (place and place.split(".")[0] != "keras"):
             raise WeightsError(f"{path}: holds {place or 'code'}:{kind}, which is not Keras' own and is never run")
     try:

@@ -116,6 +116,7 @@ def test_auto_measures_a_run(tmp_path):
         ("lp_ft", "takes epochs of the probe"),
         ({"lp_ft": {"epochs": 2, "rate": 2}}, "at most 1"),
         ({"lora": {"rank": 0}}, "a rank of 1 or more"),
+        ({"lora": {"rank": 8, "alpha": 1e300}}, "an alpha above 0, at most 1e6"),
         ({"lora": {"rnk": 8}}, "each optional"),
         ({"auto": {"batches": 1}}, "of batches 4 or more"),
         ("auto", "is decided by the gradients"),

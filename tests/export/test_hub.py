@@ -177,6 +177,12 @@ def test_a_full_disk_leaves_no_half_of_a_repository(untrained, tmp_path, monkeyp
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["a b", "--", "a/b/c", "../a", "a: b"])
+def test_what_is_no_name_of_a_data_set_is_refused(name, tmp_path):
+    with pytest.raises(ConfigError, match="--datasets: names on the hub were expected"):
+        pushing.push(tmp_path, pushing.Wanted("a/b", datasets=["mnist", name]))
+
+
 def test_the_license_of_what_a_model_came_from_goes_on():
     free, bound = Origin("timm/a, weights b", "apache-2.0", "timm/a.b"), Origin("c", "cc-by-nc-4.0")
     assert license_of([free], None)[0] == "apache-2.0"

@@ -43,6 +43,7 @@ FREE = (
     "isc",
 )  # beginnings of licenses that ask for no more
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{1,60}")
+DATASET = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?")  # the oldest ones have no owner
 PLACE = re.compile(r"""(?<=[\s'"\[:,{=])(?:~|/|[A-Za-z]:\\)[^\s'",\]}]*""")  # what a text of a config says of a machine
 DEEP = 5  # runs that began with each other's weights
 
@@ -85,6 +86,9 @@ def push(run: str | Path, wanted: Wanted) -> dict[str, Any]:
     console = Console()
     if not hub.NAME.fullmatch(wanted.repository) or ".." in wanted.repository:
         raise ConfigError(f"{wanted.repository!r:.120}: the name of a repository was expected, as owner/name")
+    for name in wanted.datasets:
+        if not DATASET.fullmatch(name) or ".." in name:
+            raise ConfigError(f"--datasets: names on the hub were expected, as owner/name; got {name!r:.80}")
     built, source = load_model(run), model_folder(run)
     card = card_of(built, Path(run), wanted)
     for line in filter(None, (card.told,)):

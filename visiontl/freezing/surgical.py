@@ -139,8 +139,8 @@ def lora(argument: Any = None) -> Policy:
     if not _whole(rank) or not 1 <= int(rank) <= 4096:
         raise _refused("lora", "a rank of 1 or more", rank)
     alpha = values.get("alpha", 2 * int(rank))
-    if not _positive(alpha):
-        raise _refused("lora", "an alpha above 0, by which the adapter is multiplied over its rank", alpha)
+    if not _positive(alpha) or alpha > 1e6:  # beyond it the first update is no number
+        raise _refused("lora", "an alpha above 0, at most 1e6, by which the adapter is multiplied over its rank", alpha)
     targets = values.get("targets", ["*"])
     targets = [targets] if isinstance(targets, str) else targets
     if not isinstance(targets, list | tuple) or not targets or not all(isinstance(one, str) and one for one in targets):

@@ -61,7 +61,7 @@ def new_folder(folder: Path) -> Path:
     except OSError as error:
         raise DataError(f"--out: {folder} cannot be made: {error.strerror or error}") from None
     if taken:
-        raise DataError(f"{folder} is not empty; predictions never overwrite, choose another --out")
+        raise DataError(f"{folder} is not empty; nothing in it is overwritten, choose another --out")
     return folder
 
 

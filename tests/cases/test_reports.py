@@ -90,7 +90,7 @@ def test_pictured_mistakes_name_their_files(tmp_path, task):
     run = Case(task, tmp_path).run("train.epochs=1", limit=1)
     split, rows = run.data.val, split_rows(run, "val")
     assert split is not None
-    shown = [item for item in report_items(run.built, rows, split, "val") if hasattr(item, "items")]
+    shown = [item for item in report_items(run.built, run.accelerator, rows, split, "val") if hasattr(item, "items")]
     assert shown, "the untrained model makes mistakes"
     for item in shown:
         for words, _ in item.items:

@@ -93,7 +93,7 @@ def measure(
         scores[name] = score_rows(built, rows)
         say_scores(console, f"{name}: {count(len(split), 'image')}", scores[name])
         if ranks.rank() == 0:
-            shown[name] = report_items(built, rows, split, name)
+            shown[name] = report_items(built, placement.accelerator, rows, split, name)
             trivial |= trivial_on(built, rows, name, console)
             wrong |= mistakes_of(built, {name: (rows, split)}, console)
             with writing(folder, AGAIN):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
 
@@ -130,10 +131,14 @@ class Differentiated:
 
 
 class Explainer:
-    """Explains answers of one model, which it leaves as it was. Raises ConfigError where its task names no number."""
+    """Explains answers of one model, which it leaves as it was. Raises ConfigError where its task names no number.
 
-    def __init__(self, built: Built):
+    accelerator: of the passes that give the answers; None: they are float32.
+    """
+
+    def __init__(self, built: Built, accelerator: Accelerator | None = None):
         self.built = built
+        self.accelerator = accelerator
         self.options = explain_options(built.resolved.task)
         self.device = next(built.model.parameters()).device
         self.taps: list[Tap] = []  # the deepest first; found at the first photo
@@ -199,6 +204,12 @@ class Explainer:
             )
         return found
 
+    def precision(self) -> AbstractContextManager[Any]:
+        """That of the answers, so that the number is theirs; float32 in place of fp16, which loses small gradients."""
+        if self.accelerator is None or self.accelerator.mixed_precision == "fp16":
+            return nullcontext()
+        return self.accelerator.autocast()
+
     def through(self, taps: Sequence[Tap], batch: dict[str, Any], options: Any) -> Differentiated:
         """What is explained, differentiated by the maps of these taps (the deepest first), each cut off from the ones
         before it. Raises BackboneError where it is computed from none of them."""
@@ -206,7 +217,9 @@ class Explainer:
         assert task.explain is not None
         with torch.enable_grad(), still(model), ExitStack() as cuts:
             passes = [cuts.enter_context(cut(backbone, tap)) for tap in taps]
-            scalar = whole(task.name, task.explain(self.built.resolved.cfg, model, batch, self.built.meta, options))
+            with self.precision():
+                given = task.explain(self.built.resolved.cfg, model, batch, self.built.meta, options)
+            scalar = whole(task.name, given)
             most = max(map(len, passes))
             if most > 1:
                 raise BackboneError(
@@ -386,7 +399,9 @@ def stage_of(backbone: Backbone, module: str) -> str:
 # --------------------------------------------------------------------------------------------------------- for a report
 
 
-def explained_mistakes(built: Built, rows: Sequence[Any], split: SampleDataset, image: Any) -> list[Any]:
+def explained_mistakes(
+    built: Built, accelerator: Accelerator, rows: Sequence[Any], split: SampleDataset, image: Any
+) -> list[Any]:
     """An item of a report: where the model looked in a split's worst mistakes; none where the task names none.
 
     image: id -> photo. What fails is a note of the report, never the end of a run.
@@ -396,7 +411,7 @@ def explained_mistakes(built: Built, rows: Sequence[Any], split: SampleDataset, 
         return []
     try:
         chosen = list(task.mistakes(built.resolved.cfg, rows, built.meta))[:MISTAKES]
-        return _explained(Explainer(built), chosen, split, image) if chosen else []
+        return _explained(Explainer(built, accelerator), chosen, split, image) if chosen else []
     except Exception as error:
         return [Figure(TITLE, _failing(error))]
 

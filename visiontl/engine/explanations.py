@@ -87,7 +87,7 @@ def explain_files(
     files = list(found)
     for note in notes:
         console.say(note)
-    explainer = Explainer(predictor.built)
+    explainer = Explainer(predictor.built, predictor.accelerator)
     asked = [explainer.parse({**(options or {}), **more}) for more in counterparts(explainer, files, options or {})]
     folder = out_folder(Path(out)) if out is not None else run_folder(folders.outputs(Path(run)), "explain")
     written = Written(folder)

@@ -130,7 +130,7 @@ class Predictor:
         Raises DataError for a photo without such a number, and ConfigError for a task without.
         """
         if self._explainer is None:
-            self._explainer = Explainer(self.built)
+            self._explainer = Explainer(self.built, self.accelerator)
         chosen = self._explainer.parse(options)
         with self.reading():
             return self._explainer.explain(as_image(photo, self.opener), chosen)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from PIL import Image
 
 from visiontl import __version__
@@ -215,7 +216,9 @@ def share_loaded(built: Built) -> Loaded | None:
     )
 
 
-def report_items(built: Built, rows: Sequence[Any], split: SampleDataset, name: str) -> list[Any]:
+def report_items(
+    built: Built, accelerator: Accelerator, rows: Sequence[Any], split: SampleDataset, name: str
+) -> list[Any]:
     """What the task has to show of a split's rows; pictures are opened on demand through the split. A task whose
     `report` fails shows nothing, and the page says why."""
     task, photos = built.resolved.task, Photos(split)
@@ -225,7 +228,7 @@ def report_items(built: Built, rows: Sequence[Any], split: SampleDataset, name: 
         items = [Figure("what the task reports", partial(fail, error))]  # it is said where a figure that fails is
     if name == "val":  # beside the mistakes that the task shows, where it does
         place = next((i + 1 for i, item in enumerate(items) if isinstance(item, Pictures)), len(items))
-        items[place:place] = explained_mistakes(built, rows, split, photos)
+        items[place:place] = explained_mistakes(built, accelerator, rows, split, photos)
     return [replace(item, title=f"{item.title} ({name})") for item in items]
 
 

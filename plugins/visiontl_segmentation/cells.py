@@ -2,7 +2,8 @@
 
 A value between four points is a mean of theirs, weighted by 0 to 1. So where one class leads at all four, it leads in
 between, and where two could lead, the sign of their difference says which: their values are not needed. What rounding
-could decide is left open, for the caller to compute as it is defined. In NumPy, whose small steps cost least.
+could decide is left open, for the caller to compute as it is defined. By compiled loops where numba is installed, else
+in NumPy, whose small steps cost least.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-OPEN = 255  # of a pixel, point or cell that is not decided; classes are 0 to 253
+from visiontl_segmentation import compiled
+from visiontl_segmentation.compiled import OPEN
+
 PIXELS = 1 << 20  # decided at once
 CROWDED = 0.3  # of the cells; maps of trained networks have 0.03 to 0.11
 TOGETHER = 1 << 18  # logits of pixels that more than two classes may have, held at once
@@ -44,10 +47,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class Points:
-    """A grid whose leaders are known. logits: (K, h, w) float32, contiguous; leader: (h, w) uint8 of points, OPEN where
-    another class comes within `slack`, more than rounding can do to the difference of two: a share of `turn` of a cell
-    to a pixel's place along the row, and `blur` to the values there; alone: (h, w) uint8 of
-    cells, by their upper left point, OPEN where not all four points have the same leader."""
+    """A grid whose leaders are known. logits: (K, h, w) float32, contiguous without numba; leader: (h, w) uint8 of
+    points, OPEN where another class comes within `slack`, more than rounding can do to the difference of two: a share
+    of `turn` of a cell to a pixel's place along the row, and `blur` to the values there; alone: (h, w) uint8 of cells,
+    by their upper left point, OPEN where not all four points have the same leader."""
 
     logits: Tensor
     leader: np.ndarray
@@ -76,13 +79,19 @@ def points(logits: Tensor) -> Points | None:
     """Of (K, h, w) on a CPU; None where a value is no float32, or not finite."""
     if logits.dtype != torch.float32 or logits.device.type != "cpu":
         return None
-    logits = logits.detach().contiguous()
+    logits, fast = logits.detach(), compiled.loops()
+    if fast is not None:
+        leader, ahead = np.empty(logits.shape[1:], dtype=np.uint8), np.empty(logits.shape[1:], dtype=np.float32)
+        size, finite = fast.rank(logits.numpy(), leader, ahead)
+        slack, turn, blur = doubt(float(size), logits.shape[2])
+        if not finite or slack == float("inf"):
+            return None
+        alone = np.empty_like(leader)
+        fast.mark(leader, ahead, slack, alone)
+        return Points(logits, leader, alone, slack, turn, blur)
+    logits = logits.contiguous()
     least, most = logits.aminmax()
-    # Rounding takes a few units in the last place of a value between four points, and two of a pixel's place along the
-    # row, times the step from a point to the next, which is at most twice the largest value in each of two classes.
-    eps, size = torch.finfo(torch.float32).eps, max(-float(least), float(most))
-    turn, blur = 2 * eps * logits.shape[2], 16 * eps * size
-    slack = blur + 4 * turn * size
+    slack, turn, blur = doubt(max(-float(least), float(most)), logits.shape[2])
     if not bool(torch.isfinite(least + most)) or slack == float("inf"):
         return None
     leader = only((logits >= logits.amax(0) - slack).numpy())
@@ -92,6 +101,17 @@ def points(logits: Tensor) -> Points | None:
     differs[:-1] |= differs[below] | (leader[:-1] != leader[below])
     alone[differs] = OPEN
     return Points(logits, leader, alone, slack, turn, blur)
+
+
+def doubt(size: float, width: int) -> tuple[float, float, float]:
+    """slack, turn and blur of Points. size: the largest absolute logit.
+
+    Rounding takes a few units in the last place of a value between four points, and two of a pixel's place along the
+    row, times the step from a point to the next, which is at most twice the largest value in each of two classes.
+    """
+    eps = torch.finfo(torch.float32).eps
+    turn, blur = 2 * eps * width, 16 * eps * size
+    return blur + 4 * turn * size, turn, blur
 
 
 def only(near: np.ndarray) -> np.ndarray:
@@ -104,11 +124,15 @@ def only(near: np.ndarray) -> np.ndarray:
 
 
 def decide(grid: Points, rows: Axis, columns: Axis) -> Tensor:
-    """(H, W) uint8, the class of each pixel, OPEN where rounding decides. Neither axis may skip cells."""
+    """(H, W) uint8, the class of each pixel, OPEN where rounding decides."""
     height, width = len(rows.low), len(columns.low)
     if rows.exact() and columns.exact():
         return torch.from_numpy(grid.leader[:height, :width].copy())
-    out = np.empty((height, width), dtype=np.uint8)
+    out, fast = np.empty((height, width), dtype=np.uint8), compiled.loops()
+    if fast is not None:
+        lines, places = ((axis.low.numpy(), axis.high.numpy(), axis.share.numpy()) for axis in (rows, columns))
+        fast.fill(grid.logits.numpy(), grid.alone, lines, places, (grid.slack, grid.turn, grid.blur), out)
+        return torch.from_numpy(out)
     across, low = strips(columns), columns.low.numpy()
     band = max(1, PIXELS // width)
     for top in range(0, height, band):
@@ -160,6 +184,14 @@ def settle(grid: Points, down: Strips, across: Strips, out: np.ndarray) -> None:
         group = rest[start : start + step]
         found[group] = largest_of(grid, corners[:, :, group], could[:, group], *(share[group] for share in shares))
     out.reshape(-1)[pixels] = found
+
+
+def may_lead(grid: Points, rows: Axis, columns: Axis) -> np.ndarray:
+    """Of n pixels, whose rows and columns are given -> (K, n) bool, whether the class may be the largest there. Wide
+    enough for a place at a cell's edge that is rounded into the next one: there a class is as near as at the edge."""
+    values, (ys, xs) = grid.logits.numpy(), ((axis.low.numpy(), axis.high.numpy()) for axis in (rows, columns))
+    corners = np.stack([values[:, y, x] for y in ys for x in xs])  # (4, K, n)
+    return corners.max(0) >= corners.min(0).max(0) - grid.slack
 
 
 def largest_of(grid: Points, corners: np.ndarray, could: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.ndarray:

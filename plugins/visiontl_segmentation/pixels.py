@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 
@@ -10,9 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from visiontl_segmentation.cells import OPEN, Axis, Points, decide, points
+from visiontl_segmentation import compiled
+from visiontl_segmentation.cells import Axis, Points, decide, may_lead, points
+from visiontl_segmentation.compiled import OPEN
 
 COUNTED = 1 << 20  # pixels that are counted at once
+FEW = 4  # classes that may lead at a pixel, where several do
 BAND = 1 << 17  # logits that are held at full size at once: they stay in a core's cache
 
 Size = tuple[int, ...]  # (height, width)
@@ -25,16 +29,42 @@ def decided(logits: Tensor, extent: Size, shown: Size, size: Size, known: Points
     logits, for who asks more than once; on a CPU they spare most of the resizing, and change nothing."""
     rows, columns, span = places(logits, extent, shown, size)
     known = points(logits) if known is None else known
-    if known is None or known.crowded or rows.skips or columns.skips:
+    if known is None or known.crowded or (compiled.loops() is None and (rows.skips or columns.skips)):
         out = torch.empty(size, dtype=torch.uint8, device=logits.device)
         for top, band in bands_of(logits, extent, shown, size):
             out[top : top + band.shape[1]] = largest(band)
         return out
     out = decide(known, rows, columns)
-    unsettled = (out == OPEN).any(1).nonzero()[:, 0]
-    for some in unsettled.split(height_of_band(logits, size)) if len(unsettled) else ():
-        out[some] = largest(at_rows(known.logits, rows[some], columns, span))
+    unsettled = torch.from_numpy(np.flatnonzero(out.numpy() == OPEN))
+    if not len(unsettled):
+        return out
+    row, column = unsettled // size[1], unsettled % size[1]
+    lines = row.unique_consecutive()
+    if len(row) * FEW <= len(lines) * len(logits):  # some pixels here and there: a row of a few classes for each
+        out[row, column] = settled(known, rows, columns, (row, column), span)
+        return out
+    every = torch.arange(len(logits))[:, None]
+    for some in lines.split(height_of_band(logits, size)):
+        out[some] = largest(at_rows(known.logits, every, rows[some], columns, span))
     return out
+
+
+def settled(known: Points, rows: Axis, columns: Axis, at: tuple[Tensor, Tensor], span: float) -> Tensor:
+    """(n,) uint8: the classes of pixels as resizing all of their rows would find them, which resizing only the classes
+    that may lead there finds too. at: row and column of each, (n,)."""
+    if rows.exact() and columns.exact():  # pixels are points
+        return largest(known.logits[:, at[0], at[1], None])[:, 0]
+    rows, column = rows[at[0]], at[1]
+    could = may_lead(known, rows, columns[column])  # (K, n)
+    found = torch.empty(len(column), dtype=torch.uint8)
+    order = torch.from_numpy(could.sum(0).argsort())  # those with few classes together
+    for some in order.split(height_of_band(known.logits[:FEW], columns.low.shape)):
+        mine = could[:, some.numpy()]
+        most = int(mine.sum(0).max())
+        names = torch.from_numpy((~mine).argsort(0, kind="stable")[:most])  # (most, n), those that may lead first
+        values = at_rows(known.logits, names, rows[some], columns, span)[:, torch.arange(len(some)), column[some]]
+        found[some] = names.gather(0, values.max(0).indices[None])[0].to(torch.uint8)
+    return found
 
 
 def resampled(logits: Tensor, extent: Size, shown: Size, size: Size) -> Tensor:
@@ -66,17 +96,18 @@ def places(logits: Tensor, extent: Size, shown: Size, size: Size) -> tuple[Axis,
     return rows, centers(size[1], span, width, logits.device), span
 
 
-def at_rows(logits: Tensor, rows: Axis, columns: Axis, span: float) -> Tensor:
-    """(K, n, W): what `bands_of` gives for these rows, to the last bit."""
+def at_rows(logits: Tensor, classes: Tensor, rows: Axis, columns: Axis, span: float) -> Tensor:
+    """(c, n, W): what `bands_of` gives for these n rows, to the last bit. classes: (c, n) or (c, 1), of each row."""
     cells = logits[:, :, : min(logits.shape[2], math.ceil(span) + 1)]
-    upper, lower = (across(cells[:, ends], columns, len(columns.low), span) for ends in (rows.low, rows.high))
+    upper, lower = (across(cells[classes, ends], columns, len(columns.low), span) for ends in (rows.low, rows.high))
     return torch.lerp(upper, lower, rows.share[:, None])
 
 
 def height_of_band(logits: Tensor, size: Size) -> int:
-    return max(1, BAND // (len(logits) * size[1]))
+    return max(1, BAND // (len(logits) * size[-1]))
 
 
+@functools.lru_cache(256)
 def centers(count: int, span: float, cells: int, device: torch.device) -> Axis:
     """For each of `count` pixels over the first `span` of `cells` cells."""
     place = ((torch.arange(count, device=device) + 0.5) * (span / count) - 0.5).clamp(0, cells - 1)  # (count,)

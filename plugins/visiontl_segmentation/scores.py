@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from visiontl_segmentation import compiled
 from visiontl_segmentation.cells import points
 from visiontl_segmentation.config import SegmentationConfig
 from visiontl_segmentation.masks import IGNORED
@@ -63,7 +64,12 @@ def confusion(guess: Tensor, truth: Tensor, classes: int) -> tuple[np.ndarray, n
 
 
 def counts_of_pairs(guess: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
-    """(H, W) uint8 each -> (K * K,) int64, by the ends of runs along the rows, of which masks have few."""
+    """(H, W) uint8 each -> (K * K,) int64; without numba by the ends of runs, which masks have few of."""
+    fast = compiled.loops()
+    if fast is not None:
+        counts = np.zeros(classes**2, dtype=np.int64)
+        fast.count(guess.ravel(), truth.ravel(), classes, IGNORED, counts)
+        return counts
     kind = np.uint8 if classes <= 15 else np.uint16  # K * K pairs and the ignored ones fit
     codes = truth.astype(kind) * kind(classes) + guess
     codes[truth == IGNORED] = np.iinfo(kind).max

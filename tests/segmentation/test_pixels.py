@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
-from visiontl_segmentation import cells, pixels
+from visiontl_segmentation import cells, compiled, pixels
 from visiontl_segmentation.pixels import decided, largest, resampled
 from visiontl_segmentation.views import resized_mask
 from visiontl_segmentation.windows import bands, starts, taper
@@ -74,8 +74,9 @@ def drawn(kind, classes, grid, draw):
 
 
 @pytest.mark.parametrize("kind", ["regions", "noise", "ties", "alike", "not finite", "nothing"])
-def test_what_is_spared_changes_no_pixel(monkeypatch, kind):
-    """Each pixel is what the largest of all resized logits says, to the last one, in either layout of memory."""
+def test_what_is_spared_changes_no_pixel(monkeypatch, by, kind):
+    """Each pixel is what the largest of all resized logits says, to the last one, in either layout of memory, with
+    numba and without."""
     draw, settled = torch.Generator().manual_seed(0), 0
     monkeypatch.setattr(cells, "TOGETHER", 1 << 12)
     for k in range(40):
@@ -91,9 +92,20 @@ def test_what_is_spared_changes_no_pixel(monkeypatch, kind):
         assert (known is None) == (kind == "not finite"), k
         if known is not None and size == (61, 83) and grid == (7, 9):
             rows, columns, _ = pixels.places(logits, extent, shown, size)
-            settled += int((cells.decide(known, rows, columns) != cells.OPEN).sum()) / 61 / 83
+            settled += int((cells.decide(known, rows, columns) != compiled.OPEN).sum()) / 61 / 83
     if kind in ("regions", "noise"):
         assert settled > 1.98  # of two maps nearly all is decided without resizing
+
+
+def test_what_rounding_decides_is_decided_as_resizing_does(by):
+    """Of whole numbers classes are level at many pixels but for rounding."""
+    draw = torch.Generator().manual_seed(0)
+    for k in range(60):
+        logits = torch.randint(0, 3, (11, 20, 32), generator=draw).float() / 3
+        logits[:, :, k % 16 :] = logits[:, :1, k % 16 : k % 16 + 1]  # most cells are one class's
+        size = tuple(torch.randint(100, 260, (2,), generator=draw).tolist())
+        expected = largest(resampled(logits, (80, 128), (80, 128), size))
+        assert torch.equal(decided(logits, (80, 128), (80, 128), size), expected), k
 
 
 @pytest.mark.parametrize(("extent", "shown", "size"), [((4, 10), (2, 10), (2, 10)), ((17, 24), (11, 20), (23, 4))])

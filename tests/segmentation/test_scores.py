@@ -29,7 +29,7 @@ def made(guesses: list, truths: list, classes: int) -> list[dict]:
 
 @pytest.mark.parametrize("classes", [2, 15, 16, 60, 254])
 @pytest.mark.parametrize("side", [1, 13], ids=["noise", "runs"])
-def test_confusion_is_scikit_learns(classes, side):
+def test_confusion_is_scikit_learns(by, classes, side):
     draw = np.random.default_rng(classes)
     guess, truth = draw.integers(0, classes, (2, 40, 50)).astype(np.uint8).repeat(side, 2)
     truth[draw.random(truth.shape) < 0.1 / side] = IGNORED

@@ -270,7 +270,7 @@ def finish(run: Run, ledger: Ledger) -> Result:
     report = ranks.on_main(lambda: report_of(run, ledger, scores, trivial, rows))
 
     def conclude() -> None:
-        shown = {name: report_items(run.built, run.accelerator, rows[name], split, name) for name, split in splits.items()}
+        shown = {name: report_items(run.built, run.accelerator, rows[name], one, name) for name, one in splits.items()}
         items = [*read_previews(run.folder), *side_by_side(shown)]
         try:
             for name, split in splits.items():

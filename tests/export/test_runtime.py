@@ -220,14 +220,14 @@ def test_pictures_of_many_bits_are_read_as_the_run_read_them(tmp_path):
 
 
 def test_a_photo_that_would_fill_the_memory_is_named_and_the_others_are_answered(tmp_path, capsys):
-    view = {"resize": "short", "short": 4096, "long": None, "interpolation": "bilinear"}
+    view = {"resize": "short", "short": 2048, "long": None, "interpolation": "bilinear"}
     path = graph(tmp_path / "model", view=view, input={"size": [None, None], "multiple": 1, "extent": False})
     Image.new("RGB", (1, 60)).save(tmp_path / "thin.png")
     Image.new("RGB", (8, 8)).save(tmp_path / "square.png")
     assert main([str(path), str(tmp_path / "thin.png"), str(tmp_path / "square.png"), "top_k=1"]) == 1
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 1
-    assert "a photo of 1 x 60 pixels would be shown to the model as 4096 x 245760" in err
+    assert "a photo of 1 x 60 pixels would be shown to the model as 2048 x 122880" in err
 
 
 @pytest.mark.parametrize("place", HOSTILE)

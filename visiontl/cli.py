@@ -4,6 +4,7 @@ answer without torch."""
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -168,7 +169,13 @@ def standing_alone(parser: argparse.ArgumentParser, arguments: Sequence[str]) ->
     """The words, with each flag that may stand alone (doctor's --json) kept from a word behind it that is none of its
     own: a flag, a.b=c, and what is the first to stand without a name, unless it ends in .json."""
     may = {flag: action for action in parser._actions if action.nargs == "?" for flag in action.option_strings}
-    words, free = list(arguments), 0
+    takes = {flag for action in parser._actions if action.nargs is None for flag in action.option_strings}
+    words, free = list[str](), 0
+    for word in arguments:
+        if words and words[-1] in takes and re.match(r"-\.?\d", word):  # --budget -3m: a value, and no flag
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
     for i, word in enumerate(words):
         behind = words[i + 1] if i + 1 < len(words) else "-"
         other = behind.startswith("-") or split_arguments([behind])[1] or not free

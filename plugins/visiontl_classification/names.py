@@ -90,7 +90,7 @@ def of_the_head(ids: Sequence[str], where: str) -> tuple[list[str], dict[str, st
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 9
+    return text.isascii() and text.isdecimal() and len(text) < 9
 
 
 def _by_words() -> dict[str, int]:

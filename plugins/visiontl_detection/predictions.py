@@ -96,7 +96,7 @@ def files(
     """COCO's result file, and the images it speaks of. image_id is the file's number where all names are different
     numbers, as COCO's are, else the place in the order of prediction, from 1 on."""
     stems = [Path(file).stem for file, _ in records]
-    numbers = [int(stem) if stem.isascii() and stem.isdigit() else None for stem in stems]
+    numbers = [int(stem) if stem.isascii() and stem.isdecimal() else None for stem in stems]
     numbered = None not in numbers and len(set(numbers)) == len(numbers)
     ids = numbers if numbered else list(range(1, len(records) + 1))
     categories = meta.get("categories") or list(range(1, len(meta["classes"]) + 1))

@@ -237,4 +237,4 @@ def _classes(settings: Mapping[str, Any], where: Any) -> list[str]:
 
 
 def _integer(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None

@@ -105,7 +105,7 @@ def _readings(line: str) -> list[tuple[tuple[Image, Image], bool]]:
 
 
 def whole(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 9
+    return text.isascii() and text.isdecimal() and len(text) < 9
 
 
 @dataclass(frozen=True)

@@ -260,7 +260,7 @@ def read_colors(path: Path) -> dict[str, Color]:
     """Raises DataError with all lines that give no color, or one that is given already."""
     if path.suffix == ".csv":
         rows = read_rows(path)
-        if rows and not all(cell.isdigit() for cell in rows[0][1][1:4]):
+        if rows and not all(cell.isdecimal() for cell in rows[0][1][1:4]):
             del rows[0]  # a heading
     else:
         parts = [(number, line.split(":")) for number, line in read_lines(path)]
@@ -271,7 +271,7 @@ def read_colors(path: Path) -> dict[str, Color]:
         name, *levels = [cell.strip() for cell in row[:4]]
         if name.startswith("#"):
             continue
-        if not name or len(levels) != 3 or not all(one.isdigit() and int(one) <= 255 for one in levels):
+        if not name or len(levels) != 3 or not all(one.isdecimal() and int(one) <= 255 for one in levels):
             problems.append(f"line {number}: {told(', '.join(row))}: expected a name and three numbers 0 to 255")
             continue
         color = (int(levels[0]), int(levels[1]), int(levels[2]))

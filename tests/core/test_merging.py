@@ -71,13 +71,14 @@ def test_a_uniform_soup_is_the_mean_and_its_statistics_are_those_of_the_training
 
 
 def test_a_greedy_soup_takes_what_makes_it_better_and_is_never_worse_on_val(runs, tmp_path):
-    report = merge(runs.paths, tmp_path / "out")
+    report = merge([run / "model" for run in runs.paths], tmp_path / "out")  # the runs that these are of
     scores = [val(run) for run in runs.paths]
     assert report["scores"]["val"]["accuracy"] >= max(scores)
     assert val(tmp_path / "out" / "model", out=tmp_path / "again") == report["scores"]["val"]["accuracy"]
     assert visiontl.load(tmp_path / "out").scores["accuracy"] == report["scores"]["val"]["accuracy"]
     page = (tmp_path / "out" / "report.html").read_text()
     assert "in the mean" in page
+    assert not [note for note in report["notes"] if "not known" in note]
 
 
 def test_a_path_is_measured_at_its_points_and_its_ends_are_the_runs(runs, tmp_path, capsys):
@@ -120,9 +121,17 @@ def test_runs_of_another_task_are_merged_too(task, tmp_path):
 
 def test_what_cannot_be_merged_is_refused_before_anything_is_measured(runs, tmp_path, capsys):
     a, b, _ = runs.paths
+    link, copy = a.with_name("link"), a.with_name("copy")
+    link.symlink_to(a)
+    shutil.copytree(a, copy)
     for given, words in [
         (["merge", a], "2 or more runs are merged; got 1"),
         (["merge", a, a], "named twice"),
+        (["merge", a, a.parent / ".." / a.parent.name / a.name], "named twice"),
+        (["merge", a, a / "model"], "named twice"),
+        (["merge", a, link], "named twice"),
+        (["merge", a, b, copy, "how=uniform"], "a and copy hold the same weights, to the bit"),
+        (["merge", a, b, "points=5"], "points=5 is of how=path alone"),
         (["merge", a, b, "how=path", "points=2"], "points"),
         (["merge", a, b, "how=pth"], "greedy"),
         (["merge", *runs.paths, "how=path"], "two runs are merged; got 3"),

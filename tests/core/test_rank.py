@@ -465,7 +465,15 @@ def test_a_task_without_labels_is_refused_in_words(capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"), [(["--budget", "soon"], "is no time"), (["--settle", "-1"], "whole number")]
+    ("words", "said"),
+    [
+        (["--budget", "soon"], "is no time"),
+        (["--budget", "-3m"], "'-3m' is no time"),
+        (["--backbones", ""], "a pattern is empty"),
+        (["--licenses", "apache-2"], "did you mean 'apache-2.0'"),
+        (["run.folder=c.yaml"], "is no folder"),
+        (["--settle", "-1"], "whole number"),
+    ],
 )
 def test_flags_are_refused_in_words(words, said, capsys):
     assert cli.main(["rank", "c.yaml", *words]) == 2

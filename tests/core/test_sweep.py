@@ -103,6 +103,17 @@ def test_lists_ranges_and_plain_values_are_told_apart():
         (["optim.lr=1,,2"], "is empty"),
         (["optim.lr=1,1"], "stands twice in the list"),
         (["optim.lr=1,2", "optim.lr=3,4"], "stands twice in the sweep"),
+        (["optim.lr=0.01,1e-2"], "optim.lr=0.01 and optim.lr=1e-2 are one setting"),
+        (["optim.lr=0.5", "optim.lr=1,2"], "optim.lr=0.5 stands beside values that are to be tried"),
+        (["optim.lr=1e-4...1e-2"], "is no range"),  # read as 1e-4 to 0.001 once
+        (["optim.lr=1e-4..inf"], "is no range"),
+        (["optim.lr=1e-4..1e999"], "both finite"),
+        (["optim.lr=0.1,inf"], "a finite number"),
+        (["optim.betas=[0.9,1.5],[0.9,0.99]"], "a number below 1"),
+        (["--seeds", "5000"], "1,000 of each are the most"),
+        (["optim.lr=1e-4..1e-2", "--trials", "1" + "0" * 30], "1,000 of each are the most"),
+        (["--seeds", "²"], "whole number from 1 on"),
+        (["freeze.policy={schedule: {²: all}}", "--seeds", "2"], "is no epoch"),
         (["optim.lr=0.1"], "nothing to try"),
         (["optim.lr=0.1,0.2", "--trials", "3"], "--trials is for ranges"),
         (["optim.lr=0.1,fast"], "fast"),
@@ -304,6 +315,40 @@ def test_ranges_are_searched_pruned_and_continued(trained, capsys):
     assert sum(one["state"] == "pruned" for one in found) > 0
     assert all(1e-4 <= float(one["settings"][0].partition("=")[2]) <= 1 for one in found)
     assert max(one["mean"] for one in found if one["mean"] is not None) > 0.9
+
+
+def test_a_folder_holds_one_sweep(trained, capsys):
+    """Trials of another question were counted as this one's, ordinary runs got trials among their files."""
+    asked = trained(lambda values: [float(values["optim.lr"])])
+    assert cli.main(["sweep", "c.yaml", "optim.lr=0.1,0.2", "run.name=s"]) == 0
+    kept = Path("runs/s/sweep.json").read_bytes()
+    for words in (["optim.lr=0.2,0.3"], ["optim.lr=0.1..0.3"], ["optim.lr=0.1,0.2", "train.best=nll"]):
+        assert cli.main(["sweep", "c.yaml", *words, "run.name=s"]) == 2
+        assert "holds another sweep (`visiontl sweep c.yaml optim.lr=0.1,0.2 run.name=s`)" in capsys.readouterr().err
+    assert Path("runs/s/sweep.json").read_bytes() == kept
+    assert len(asked) == 2
+    assert cli.main(["sweep", "c.yaml", "optim.lr=0.1,0.2", "run.name=s", "--seeds", "2"]) == 0
+
+    run = Path("runs/run/config.yaml")
+    run.parent.mkdir()
+    run.write_text(CONFIG)
+    assert cli.main(["sweep", "c.yaml", "optim.lr=0.1,0.2", "run.name=run"]) == 2
+    assert "is a run, not a sweep" in capsys.readouterr().err
+    assert cli.main(["sweep", "c.yaml", "optim.lr=0.1,0.2", "run.folder=c.yaml"]) == 2
+    assert "c.yaml is no folder" in capsys.readouterr().err
+
+
+def test_a_damaged_journal_is_told_in_words(trained, capsys):
+    pytest.importorskip("optuna")
+    command = ["sweep", "c.yaml", "optim.lr=0.1..0.3", "--trials", "2", "run.name=s"]
+    trained(lambda values: [0.5])
+    assert cli.main(command) == 0
+    journal = Path("runs/s/optuna.journal")
+    for damaged in (b"{}\n", b"\0" * 40 + b"\n", journal.read_bytes()[:-40] + b"\n" + journal.read_bytes()[-40:]):
+        capsys.readouterr()
+        journal.write_bytes(damaged)
+        assert cli.main(command) == 2
+        assert "optuna.journal: damaged" in capsys.readouterr().err
 
 
 def test_ranges_without_optuna_are_refused_in_words(monkeypatch, capsys):

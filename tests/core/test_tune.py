@@ -221,6 +221,7 @@ def test_a_try_that_fails_leaves_nothing(monkeypatch, capsys, error, code):
         (["rate", "c.yaml"], "cannot tune 'rate'"),
         (["lr", "c.yaml", "--steps", "5"], "needs 20 updates or more"),
         (["c.yaml", "train.epochs=0"], "nothing is trained"),
+        (["lr", "c.yaml", "run.folder=c.yaml"], "c.yaml is no folder"),  # told before the work, not behind it
         (["lr", "c.yaml", "--out", "no/such/c.yaml"], "there is no folder no/such"),
     ],
 )

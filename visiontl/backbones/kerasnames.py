@@ -37,7 +37,7 @@ def names_of(kind: str, layers: Iterable[str]) -> Mapping[str, str]:
 
 def number(name: str) -> int:
     last = name.rpartition("_")[2]
-    return int(last) if last.isdigit() else 0
+    return int(last) if last.isdecimal() else 0
 
 
 def sort_of(name: str) -> str:

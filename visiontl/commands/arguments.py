@@ -63,4 +63,4 @@ def warn_of_plugins() -> None:
 def rank() -> int:
     """Known before the process group is: launchers set it in the environment."""
     text = os.environ.get("RANK", "0")
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isdecimal() else 0

@@ -36,9 +36,10 @@ def run(given: argparse.Namespace) -> None:
         wanted = "two runs" if options.how == "path" else "2 or more runs"
         raise ConfigError(f"{wanted} are merged; got {len(runs)}: visiontl merge RUN RUN ...")
     warn_of_plugins()
-    out = given.out or Path(runs[0]).absolute().parent / f"merge-{datetime.now():%Y%m%d-%H%M%S}"
     from visiontl.engine import merging
+    from visiontl.engine.alike import whole_run
 
+    out = given.out or whole_run(runs[0]).parent / f"merge-{datetime.now():%Y%m%d-%H%M%S}"
     report = merging.merge(runs, out, options)
     answer(report, headline(report))
 

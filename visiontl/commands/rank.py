@@ -13,6 +13,7 @@ from visiontl.commands.arguments import config_and_overrides, read_config, warn_
 from visiontl.commands.results import answer, speech_flags
 from visiontl.commands.sweep import positive
 from visiontl.errors import ConfigError
+from visiontl.kit.words import count
 from visiontl.task import Command
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def seconds(text: str) -> float:
 
 
 def natural(text: str) -> int:
-    if not text.isdigit():
+    if not (text.isascii() and text.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
     return int(text)
 
@@ -74,6 +75,9 @@ def run(given: argparse.Namespace) -> None:
     warn_of_plugins()
     resolved = read_config(given.config, given.overrides)
     refuse(resolved)
+    from visiontl.runs.folders import require_writable
+
+    require_writable(Path(resolved.config.run.folder))
     from visiontl.engine.example import with_example
     from visiontl.report.console import Console
     from visiontl.search import ranked
@@ -85,7 +89,7 @@ def run(given: argparse.Namespace) -> None:
     console = Console()
     for line in notes:
         console.say(line)
-    console.say(f"{len(found)} backbones: {', '.join(one.title for one in found)}")
+    console.say(f"{count(len(found), 'backbone')}: {', '.join(one.title for one in found)}")
     ranking = rank(with_example(resolved, console), found, given.budget, given.images, console)
     ranking.notes[:0] = notes
     for row in ranking.rows:
@@ -103,12 +107,24 @@ def run(given: argparse.Namespace) -> None:
         console.say(line)
     page = Path(resolved.config.run.folder) / f"rank-{Path(resolved.source).stem or resolved.task.name}.html"
     page.parent.mkdir(parents=True, exist_ok=True)
-    command = shlex.join(["visiontl", "rank", given.config, *given.overrides])
-    ranked.write_page(page, ranking, settled, score, command)
+    ranked.write_page(page, ranking, settled, score, shlex.join(as_typed(given)))
     console.say(f"page: {page}")
     words = ranked.choice(ranking, settled).candidate.words
     console.say(f"next: {shlex.join(['visiontl', 'train', given.config, *given.overrides, *words])}")
     answer(ranked.told_of(ranking, settled, page), f"{' '.join(verdict)} {page}")
+
+
+def as_typed(given: argparse.Namespace) -> list[str]:
+    """The command line that asks for the same ranking."""
+    flags = [
+        *(("--backbones", *given.backbones) if given.backbones else ()),
+        *(("--licenses", given.licenses) if given.licenses else ()),
+        *(("--budget", f"{given.budget:g}s") if given.budget != seconds(BUDGET) else ()),
+        *(("--images", str(given.images)) if given.images != IMAGES else ()),
+        *(("--settle", str(given.settle)) if given.settle != SETTLED else ()),
+        *(("--fetch",) if given.fetch else ()),
+    ]
+    return ["visiontl", "rank", given.config, *given.overrides, *flags]
 
 
 def refuse(resolved: Resolved) -> None:

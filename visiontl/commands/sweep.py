@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from visiontl.search.trials import Trial
 
 TRIALS = 20  # of a sweep with ranges
-GRID = 1000  # trials of lists; more are a mistake rather than a wish
+GRID = 1000  # trials, and runs of each; more are a mistake rather than a wish
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if not (text.isascii() and text.isdecimal() and int(text[:20]) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
     return int(text)
 
@@ -53,13 +54,15 @@ def run(given: argparse.Namespace) -> int:
     from visiontl.runs import folders
     from visiontl.search import shown
     from visiontl.search import sweep as running
-    from visiontl.search.trials import by_score, margin, write
+    from visiontl.search.trials import by_score, margin, write, write_first
 
     console = Console()
+    folders.require_writable(sweep.folder)
     sweep.folder.mkdir(parents=True, exist_ok=True)
     folders.lock(sweep.folder)
     command = shlex.join(["visiontl", "sweep", given.config, *given.overrides, *flags(given)])
-    about = {"command": command, "score": sweep.score, "better": sweep.better}
+    about = {"command": command, "question": sweep.question, "score": sweep.score, "better": sweep.better}
+    write_first(sweep.folder, about)
     trials: list[Trial] = []
 
     def told(found: Sequence[Trial]) -> None:
@@ -86,8 +89,9 @@ def run(given: argparse.Namespace) -> int:
     verdict = margin(ranked, sweep.score)
     console.say(verdict)
     page = shown.write_page(sweep, space.axes, trials, command)
-    if page is not None:
-        console.say(f"page: {page}")
+    console.say(
+        f"page: {page}" if page else f"no page: it compares runs, and fewer than two have ended in {sweep.folder}"
+    )
     if ranked:
         line = ["visiontl", "train", given.config, *sweep.fixed, *ranked[0].words]
         console.say(f"next: {shlex.join(line)}")
@@ -124,7 +128,7 @@ def asked(given: argparse.Namespace, space: Space, resolved: Resolved) -> Sweep:
     from visiontl.config.resolve import ranked
     from visiontl.processes.launch import world_size
     from visiontl.search.sweep import Sweep, check, folder_name
-    from visiontl.search.trials import parts_of
+    from visiontl.search.trials import parts_of, require_own
 
     if world_size() > 1:
         raise ConfigError("sweep runs its trials on one process; start it without a launcher")
@@ -140,19 +144,36 @@ def asked(given: argparse.Namespace, space: Space, resolved: Resolved) -> Sweep:
         own = {"train.seed": "--seeds 3", "data.fold": "--folds 5"}.get(axis.key)
         if own or axis.key in ("run.folder", "run.name", "resume", "train.best"):
             raise ConfigError(f"{axis.key} cannot be tried{f'; {own} does that' if own else ''}")
+    require_few(given, space)
     settings = space.grid()
-    if not space.ranges and len(settings) > GRID:
-        raise ConfigError(f"the lists make {len(settings):,} trials, more than {GRID:,}; try fewer values at a time")
     scores = ranked(resolved.task, resolved.cfg)
     score = resolved.config.train.best or next(iter(scores))
     section = resolved.config
     parts = parts_of(section.train.seed, given.seeds, given.folds)
     question = [[repr(axis) for axis in space.axes], given.folds, given.seeds if space.ranges else None]
-    name = section.run.name or folder_name(resolved, question)
+    own = folder_name(resolved, question)
     fixed = tuple(word for word in space.fixed if word.partition("=")[0] not in ("run.name", "run.folder", "resume"))
-    sweep = Sweep(given.config, fixed, tuple(parts), Path(section.run.folder) / name, score, scores[score])
+    sweep = Sweep(
+        given.config,
+        fixed,
+        tuple(parts),
+        Path(section.run.folder) / (section.run.name or own),
+        score,
+        scores[score],
+        own,
+    )
     check(sweep, settings)
+    require_own(sweep.folder, own)
     return sweep
+
+
+def require_few(given: argparse.Namespace, space: Space) -> None:
+    """Raises ConfigError for more runs than anybody waits for, before they are listed."""
+    trials = given.trials or TRIALS if space.ranges else math.prod(len(one.values) for one in space.lists)
+    parts = given.seeds * (given.folds or 1)
+    if trials > GRID or parts > GRID:
+        made = f"{trials:,} trials" + (f" of {parts:,} runs" if parts > 1 else "")
+        raise ConfigError(f"that makes {made}; {GRID:,} of each are the most: try fewer at a time")
 
 
 def source_of(given: argparse.Namespace, space: Space, resolved: Resolved, sweep: Sweep) -> tuple[Any, int]:

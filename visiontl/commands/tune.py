@@ -38,6 +38,10 @@ def run(given: argparse.Namespace) -> int:
     out = place_of(given.out or (None if len(what) < 2 else f"{Path(resolved.source).stem}-tuned.yaml"))
     refuse(resolved)
     from visiontl.config.resolve import resolve
+    from visiontl.runs.folders import require_writable
+
+    for place in (Path(resolved.config.run.folder), *([out.absolute().parent] if out else ())):
+        require_writable(place)  # before the work of which the result goes there
     from visiontl.config.write import to_yaml
     from visiontl.engine.example import with_example
     from visiontl.report.console import Console
@@ -54,7 +58,8 @@ def run(given: argparse.Namespace) -> int:
         console.say(line)
     page = Path(resolved.config.run.folder) / f"tune-{Path(resolved.source).stem or resolved.task.name}.html"
     page.parent.mkdir(parents=True, exist_ok=True)
-    command = ["visiontl", "tune", given.what, *given.rest]
+    steps = [] if given.steps == STEPS else ["--steps", str(given.steps)]
+    command = ["visiontl", "tune", given.what, *given.rest, *steps]
     tuning.write_page(page, resolved, found, shlex.join(command))
     console.say(f"page: {page}")
     words = tuning.as_words(found.changes)
@@ -63,7 +68,8 @@ def run(given: argparse.Namespace) -> int:
         console.say(f"config: {out}")
         console.say(f"next: visiontl train {shlex.quote(str(out))}")
     elif found.changes:
-        console.say(f"next: {shlex.join(['visiontl', 'train', config, *overrides, *words])}")
+        kept = [word for word in overrides if word.partition("=")[0] not in {one.partition("=")[0] for one in words}]
+        console.say(f"next: {shlex.join(['visiontl', 'train', config, *kept, *words])}")
     values = {**tuning.told_of(found), "page": str(page), "config": str(out) if out else None}
     answer(values, " ".join(words) or str(page))
     return 0 if found.changes else 1

@@ -52,6 +52,7 @@ _EXPECTED = {
     "dict_type": "a mapping of keys",
     "float_parsing": "a number",
     "float_type": "a number",
+    "finite_number": "a finite number",
     "int_from_float": "a whole number",
     "int_parsing": "a whole number",
     "int_parsing_size": "a smaller whole number",
@@ -222,7 +223,7 @@ def _fields_at(model: type[BaseModel], path: Sequence[str]) -> set[str]:
             if part in one.model_fields
             for found in models_in(one.model_fields[part].annotation)
         ]
-        models = inner or (models if part.isdigit() else [])
+        models = inner or (models if part.isdecimal() else [])
     return {name for one in models for name in one.model_fields}
 
 

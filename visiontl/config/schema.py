@@ -6,13 +6,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
-    """A part of the config: unknown keys are errors. Plugins derive their `task:` section from it."""
+    """A part of the config: unknown keys are errors, and so are numbers that are not finite. Plugins derive their
+    `task:` section from it."""
 
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 def parse_every(value: Any) -> str:
@@ -51,8 +52,8 @@ class PreprocessingConfig(Section):
     interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] | None = Field(
         default=None, description="how images are resized"
     )
-    mean: list[FiniteFloat] | None = Field(default=None, description="per channel, of pixels 0..1")
-    std: list[FiniteFloat] | None = Field(default=None, description="per channel, of pixels 0..1")
+    mean: list[float] | None = Field(default=None, description="per channel, of pixels 0..1")
+    std: list[float] | None = Field(default=None, description="per channel, of pixels 0..1")
 
     @model_validator(mode="after")
     def positive_deviation(self) -> PreprocessingConfig:
@@ -111,6 +112,9 @@ class FreezeConfig(Section):
         return self
 
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
 class OptimConfig(Section):
     name: Literal["adamw", "sgd", "adamw8bit"] = Field(
         default="adamw",
@@ -124,7 +128,7 @@ class OptimConfig(Section):
     )
     weight_decay: float = Field(default=0.01, ge=0, description="not applied to norms, biases and other 1-d parameters")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd only")
-    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="adamw, adamw8bit")
+    betas: tuple[Share, Share] = Field(default=(0.9, 0.999), description="adamw, adamw8bit")
     clip_norm: float | None = Field(
         default=None, gt=0, description="largest allowed L2 norm of all gradients; null: no clipping"
     )
@@ -145,14 +149,14 @@ class EmaConfig(Section):
 class L2SpConfig(Section):
     """Weights stay near those of the start."""
 
-    alpha: FiniteFloat = Field(default=0.1, ge=0, description="pull of the backbone's weights to those of the start")
-    beta: FiniteFloat = Field(default=0.01, ge=0, description="pull of all other weights to 0")
+    alpha: float = Field(default=0.1, ge=0, description="pull of the backbone's weights to those of the start")
+    beta: float = Field(default=0.01, ge=0, description="pull of all other weights to 0")
 
 
 class DeltaConfig(Section):
     """Feature maps stay near those of the start."""
 
-    weight: FiniteFloat = Field(default=0.01, gt=0, description="of the distance in the loss")
+    weight: float = Field(default=0.01, gt=0, description="of the distance in the loss")
     levels: list[int] | None = Field(
         default=None, description="pyramid levels, 0 the finest, -1 the deepest; null: all of the backbone's"
     )
@@ -161,14 +165,14 @@ class DeltaConfig(Section):
 class BssConfig(Section):
     """Weak directions of a batch's features shrink."""
 
-    weight: FiniteFloat = Field(default=0.001, gt=0, description="of the penalty in the loss")
+    weight: float = Field(default=0.001, gt=0, description="of the penalty in the loss")
     count: int = Field(default=1, ge=1, description="of the smallest singular values of a batch's features")
 
 
 class CoTuningConfig(Section):
     """The pretrained classifier goes on to see in an image what images of its class looked like to it at the start."""
 
-    weight: FiniteFloat = Field(default=1.0, gt=0, description="of the pretrained classifier's cross entropy")
+    weight: float = Field(default=1.0, gt=0, description="of the pretrained classifier's cross entropy")
 
 
 class TeacherConfig(Section):
@@ -176,11 +180,11 @@ class TeacherConfig(Section):
 
     model: str = Field(description="a run of the same task: its folder; or a backbone's name, which has maps alone")
     weights: str = Field(default="default", description="of a backbone, as backbone.weights")
-    answers: FiniteFloat = Field(
+    answers: float = Field(
         default=1.0, ge=0, description="weight of the distance of answers: of softened logits, or of embeddings"
     )
-    temperature: FiniteFloat = Field(default=4.0, gt=0, description="by which logits are divided")
-    maps: FiniteFloat = Field(default=0.0, ge=0, description="weight of the distance of attention maps")
+    temperature: float = Field(default=4.0, gt=0, description="by which logits are divided")
+    maps: float = Field(default=0.0, ge=0, description="weight of the distance of attention maps")
     levels: list[int] | None = Field(
         default=None, description="pyramid levels of the maps, 0 the finest, -1 the deepest; null: all"
     )
@@ -190,8 +194,8 @@ class KeepOldConfig(Section):
     """The answers for classes that `init` brought stay as they were (Li and Hoiem 2016)."""
 
     by: Literal["distill"] = Field(default="distill", description="distill: the old model's answers are learned from")
-    weight: FiniteFloat = Field(default=1.0, gt=0, description="of the distance from the old answers in the loss")
-    temperature: FiniteFloat = Field(
+    weight: float = Field(default=1.0, gt=0, description="of the distance from the old answers in the loss")
+    temperature: float = Field(
         default=2.0, gt=0, description="by which a classifier's logits are divided; boxes have none"
     )
 
@@ -289,7 +293,7 @@ class FeaturesConfig(Section):
         description="of the store, shared by runs; null: what the environment's VISIONTL_FEATURES names, or "
         "visiontl/features in the user's cache folder",
     )
-    limit: FiniteFloat = Field(
+    limit: float = Field(
         default=20.0, gt=0, description="GiB that the store may take; what was not used for longest goes first"
     )
 

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from visiontl.config.merging import MergeOptions
-from visiontl.engine.alike import require_alike, require_number, require_unseen
+from visiontl.engine.alike import require_alike, require_number, require_unseen, whole_run
 from visiontl.engine.averages import Weights, average, between, statistics_that_differ, weights_of
 from visiontl.engine.best import exceeds
 from visiontl.engine.device import current_device, place
@@ -38,6 +38,7 @@ from visiontl.processes import liveness, ranks
 from visiontl.report.console import Console
 from visiontl.report.formats import cell, titled
 from visiontl.report.items import Figure, Table
+from visiontl.runs.comparing import short_names
 from visiontl.runs.origin import Asked, as_started
 
 
@@ -61,13 +62,15 @@ class Merged:
 
 @dataclass(frozen=True)
 class Bench:
-    """Measures weights on val in one model, which is built once. better: "max" or "min" of the score."""
+    """Measures weights on val in one model, which is built once. better: "max" or "min" of the score. names: how runs
+    are called, so that each is told from the others."""
 
     subject: Subject
     accelerator: Accelerator
     score: str
     better: str
     console: Console
+    names: Mapping[Path, str]
 
     def measure(self, name: str, weights: Weights, differing: Sequence[str]) -> Tried:
         """differing: names of normalization statistics that the runs do not share; they are computed anew."""
@@ -118,11 +121,10 @@ def merge(runs: Sequence[str | Path], out: str | Path, options: MergeOptions | N
     val images.
     """
     options = options or MergeOptions()
-    began, paths = datetime.now(), [Path(run).absolute() for run in runs]
+    began, paths = datetime.now(), [whole_run(run) for run in runs]
     require_number(paths, options)
     current_device()  # starts the process group
     console = Console(main=ranks.rank() == 0)
-    folder = ranks.on_main(lambda: out_folder(Path(out)).absolute())
     with liveness.watched(), as_started(Asked(paths[0]), console) as asked:
         subject = subject_of_run(asked, console)
         ranks.on_main(lambda: require_alike(paths))
@@ -130,11 +132,19 @@ def merge(runs: Sequence[str | Path], out: str | Path, options: MergeOptions | N
             raise DataError(f"{paths[0]}: its data has no val split, by which merged weights could be judged")
         names = subject.data.val.names
         ranks.on_main(lambda: require_unseen(paths, names, console))
+        folder = ranks.on_main(lambda: out_folder(Path(out)).absolute())  # none is left where runs were refused
         config = subject.built.resolved.config
         quiet = Console(main=False)  # where it runs is said once, when the result is measured
         placement = place(config.train, subject.built.model, subject.built.backbone, quiet)
         ranked = ranked_score(subject.built)
-        bench = Bench(subject, placement.accelerator, ranked.score, ranked.better, console)
+        bench = Bench(
+            subject,
+            placement.accelerator,
+            ranked.score,
+            ranked.better,
+            console,
+            dict(zip(paths, short_names(paths), strict=True)),
+        )
         merged = path(bench, paths, options.points) if options.how == "path" else soup(bench, paths, options.how)
         load_model_state(subject.built.model, merged.weights)
         built = replace(subject.built, scores=merged.best.scores)
@@ -145,7 +155,7 @@ def merge(runs: Sequence[str | Path], out: str | Path, options: MergeOptions | N
 def soup(bench: Bench, runs: Sequence[Path], how: str) -> Merged:
     """The mean of all (uniform), or of those of which each made it better on val, tried from the best down (greedy)."""
     differing = statistics_that_differ(runs)
-    alone = [bench.measure(run.name, weights_of(run), ()) for run in runs]
+    alone = [bench.measure(bench.names[run], weights_of(run), ()) for run in runs]
     order = sorted(range(len(runs)), key=lambda i: _rank(alone[i].value, bench.better))
     rows = [[one.name, cell(one.value), ""] for one in alone]
     if how == "uniform":
@@ -154,7 +164,9 @@ def soup(bench: Bench, runs: Sequence[Path], how: str) -> Merged:
     else:
         kept, best, weights = [order[0]], alone[order[0]], weights_of(runs[order[0]])
         for i in order[1:]:
-            tried = bench.measure(f"with {runs[i].name}", average(weights_of(runs[j]) for j in [*kept, i]), differing)
+            tried = bench.measure(
+                f"with {bench.names[runs[i]]}", average(weights_of(runs[j]) for j in [*kept, i]), differing
+            )
             if tried.value == best.value or exceeds(tried.value, best.value, bench.better):
                 kept, best, weights = [*kept, i], tried, _now(bench)
     for i, row in enumerate(rows):
@@ -178,35 +190,36 @@ def soup(bench: Bench, runs: Sequence[Path], how: str) -> Merged:
 def path(bench: Bench, runs: Sequence[Path], points: int) -> Merged:
     """The best on val of (1 - a) first + a second, a = 0 ... 1 in equal steps, the ends included."""
     start, end = (weights_of(run) for run in runs)
+    first, second = (bench.names[run] for run in runs)
     differing = statistics_that_differ(runs)
     shares, tried, best, weights = [i / (points - 1) for i in range(points)], list[Tried](), None, start
     for share in shares:
         inner = differing if 0 < share < 1 else ()
-        one = bench.measure(f"share of {runs[1].name}: {share:.3g}", between(start, end, share), inner)
+        one = bench.measure(f"share of {second}: {share:.3g}", between(start, end, share), inner)
         tried.append(one)
         if best is None or exceeds(one.value, best.value, bench.better):
             best, weights = one, _now(bench)
     assert best is not None
     at = shares[tried.index(best)]
     bench.console.say(
-        f"best on val at a share of {at:.3g} of {runs[1].name}: {bench.score} {cell(best.value)}; {runs[0].name} alone "
-        f"{cell(tried[0].value)}, {runs[1].name} alone {cell(tried[-1].value)}",
+        f"best on val at a share of {at:.3g} of {second}: {bench.score} {cell(best.value)}; {first} alone "
+        f"{cell(tried[0].value)}, {second} alone {cell(tried[-1].value)}",
         keep=True,
     )
     if at in (0.0, 1.0):
         bench.console.warn(
-            f"nothing between was better on val: model/ holds the weights of {runs[int(at)].name}, unchanged"
+            f"nothing between was better on val: model/ holds the weights of {(first, second)[int(at)]}, unchanged"
         )
     values, name = [one.value for one in tried], titled(bench.score)
 
     def draw(ax: Any) -> None:
         ax.plot(shares, values, marker="o", markersize=3.5)
         ax.plot([at], [best.value], marker="o", markersize=9, fillstyle="none", linestyle="", label="kept")
-        ax.set_xlabel(f"share of {runs[1].name}")
+        ax.set_xlabel(f"share of {second}")
         ax.set_ylabel(f"val {name}")
         ax.legend()
 
-    caption = f"0 is {runs[0].name}, 1 is {runs[1].name}."
+    caption = f"0 is {first}, 1 is {second}."
     rows = [[f"{share:.3g}", cell(one.value)] for share, one in zip(shares, tried, strict=True)]
     return Merged(
         weights,

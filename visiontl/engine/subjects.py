@@ -14,7 +14,7 @@ from visiontl.engine.folds import on_other_data
 from visiontl.engine.given import through_json
 from visiontl.engine.model import Built, load_model, model_folder, resolve_run
 from visiontl.engine.start import read_data
-from visiontl.errors import ConfigError, DataError
+from visiontl.errors import ConfigError, DataError, shortened
 from visiontl.kit import memory
 from visiontl.kit.words import did_you_mean
 from visiontl.processes import ranks
@@ -57,10 +57,12 @@ def subject_of_run(asked: Asked, console: Console) -> Subject:
     memory.recall_from(run)
     found = ranks.main_first(lambda: read_data(resolved, built.backbone.spec, meta))
     now = through_json(found.meta)
-    if data is None and {key: now.get(key) for key in built.meta} != built.meta:
+    changed = [key for key in built.meta if now.get(key) != built.meta[key]] if data is None else []
+    if changed:
+        then, since = (shortened(str(meta.get(changed[0])), 80) for meta in (built.meta, now))
         raise DataError(
-            f"{run}: its data has other classes or counts now than when it was trained; name the data to "
-            f"evaluate on: visiontl evaluate {run} DATA"
+            f"{run}: its data has other {' and '.join(changed)} now than when it was trained ({changed[0]}: {since}, "
+            f"then {then}); put the data back, or measure the run on other data: visiontl evaluate {run} DATA"
         )
     for line in found.notes:
         console.say(line, keep=True)

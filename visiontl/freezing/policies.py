@@ -163,7 +163,7 @@ def schedule(argument: Any = None) -> Policy:
         )
     entries = []
     for key, value in argument.items():
-        if isinstance(key, bool) or not str(key).isdigit():
+        if isinstance(key, bool) or not str(key).isdecimal():
             raise PolicyError(f"freeze.policy: schedule: {key!r} is no epoch; epochs are 0, 1, 2 ...")
         nested = isinstance(value, str) and _split(value)[0] not in FACTORIES
         entries.append((int(key), Until(value) if nested else make_policy(value)))

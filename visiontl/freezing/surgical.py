@@ -105,7 +105,7 @@ def _refused(name: str, expected: str, argument: Any) -> PolicyError:
 
 def _whole(value: Any) -> bool:
     return not isinstance(value, bool) and (
-        isinstance(value, int) or (isinstance(value, str) and value.isascii() and value.isdigit())
+        isinstance(value, int) or (isinstance(value, str) and value.isascii() and value.isdecimal())
     )
 
 

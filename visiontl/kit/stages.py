@@ -180,7 +180,7 @@ def _title(labels: list[str], level: int, spans: Mapping[str, set[int]]) -> str:
     runs: dict[str, list[int]] = {}
     for label in labels:
         parent, _, last = label.rpartition(".")
-        if last.isdigit():
+        if last.isdecimal():
             runs.setdefault(parent, []).append(int(last))
         else:
             pieces.append(label)
@@ -189,7 +189,7 @@ def _title(labels: list[str], level: int, spans: Mapping[str, set[int]]) -> str:
         others = {
             int(p[len(dot) :])
             for p in spans
-            if p.startswith(dot) and p[len(dot) :].isdigit() and int(p[len(dot) :]) not in numbers
+            if p.startswith(dot) and p[len(dot) :].isdecimal() and int(p[len(dot) :]) not in numbers
         }
         numbers = sorted(numbers)
         start = numbers[0]

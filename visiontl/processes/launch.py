@@ -50,7 +50,7 @@ def _number(given: Mapping[str, str], name: str, least: int) -> int | None:
     text = given.get(name)
     if not text or (least == 0 and text == "-1"):  # Accelerate's word for no rank
         return None
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= least):
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= least):
         raise ConfigError(
             f"{name}={text!r} in the environment: expected a whole number, {least} or more, as a launcher sets it; "
             f"unset it for one process, or start with torchrun --nproc_per_node N"
@@ -65,7 +65,7 @@ def asked() -> tuple[int, str] | None:
     MPI's launchers start several that know nothing of each other where there are GPUs. Neither says so.
     """
     text = os.environ.get("ACCELERATE_NUM_PROCESSES")
-    if text and text.isdigit():
+    if text and text.isdecimal():
         return int(text), f"ACCELERATE_NUM_PROCESSES={text} asked for"
     try:
         parent = psutil.Process().parent()
@@ -88,7 +88,7 @@ def asked() -> tuple[int, str] | None:
 def _asked_of_accelerate(options: Sequence[str], folder: Path) -> tuple[int, str] | None:
     """By its flag, else its file, else the file that `accelerate config` wrote for all."""
     count, named = _value(options, "num_processes"), _value(options, "config_file")
-    if count is not None and count.isdigit():
+    if count is not None and count.isdecimal():
         return int(count), "accelerate launch was asked for"
     if named is None and "--cpu" in options:
         return None

@@ -26,7 +26,7 @@ def width_of(stream: TextIO | Outlet | None) -> int | None:
         if stream is None or not stream.isatty():
             return None
         told = os.environ.get("COLUMNS", "")
-        columns = int(told) if told.isdigit() else os.get_terminal_size(stream.fileno()).columns
+        columns = int(told) if told.isdecimal() else os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError):
         columns = 0
     return max(columns or DEFAULT, NARROWEST)

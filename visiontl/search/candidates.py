@@ -68,6 +68,7 @@ def candidates(resolved: Resolved, wanted: Wanted) -> tuple[list[Candidate], lis
     """(the config's own, those that are asked for, and random weights; notes on what was left out). Raises ConfigError
     for a pattern that nothing matches, and for too many."""
     section = resolved.config.backbone
+    require_known(wanted)
     entry, _ = plugins.backbone_entry(section.name)
     found = [] if section.weights == RANDOM else [of_weights(entry, section.weights, wanted, own=True)]
     notes: list[str] = []
@@ -85,6 +86,17 @@ def candidates(resolved: Resolved, wanted: Wanted) -> tuple[list[Candidate], lis
         raise ConfigError(f"--backbones: {len(kept):,} backbones match, more than {MOST}; narrow the patterns")
     floor = Candidate(entry.name, RANDOM, "", "random weights, the floor", section.weights == RANDOM)
     return [*(one for one in kept if one != floor and not (one.random and one.name == entry.name)), floor], notes
+
+
+def require_known(wanted: Wanted) -> None:
+    """Raises ConfigError for an empty pattern, which would match all, and for a license that no weights have, which
+    would leave all of them out."""
+    if not all(pattern.strip() for pattern in wanted.patterns):
+        raise ConfigError("--backbones: a pattern is empty; write '*' for all of them")
+    known = {one.license.lower() for entry in plugins.backbones().values() for one in entry.weights} | {"unknown"}
+    for name in wanted.licenses:
+        if name.strip().lower() not in known:
+            raise ConfigError(f"--licenses: no weights have {name.strip()!r}{did_you_mean(name.strip(), known)}")
 
 
 def licensed(one: Candidate, licenses: Sequence[str]) -> bool:

@@ -16,6 +16,7 @@ from visiontl.config.resolve import Resolved
 from visiontl.engine.order import images_of
 from visiontl.engine.usage import memory_used
 from visiontl.errors import VisionTLError, first_line
+from visiontl.kit.words import count
 from visiontl.search.updates import for_a_moment, losses
 
 UPDATES = 3  # of each size; the first warms up, the others are timed
@@ -73,7 +74,9 @@ def largest_fit(resolved: Resolved, told: Callable[[Fit], None]) -> Fitted:
         return Fitted(fits, None, f"no micro-batch fits: {fits[0].why}")
     best = fitting[-1]
     rest = next((one for one in fits if one.size > best.size and one.why), None)
-    why = f"{best.size} images fit" + (f"; {rest.size} do not: {rest.why}" if rest else ", a whole update at once")
+    why = f"{count(best.size, 'image')} {'fits' if best.size == 1 else 'fit'}" + (
+        f"; {rest.size} do not: {rest.why}" if rest else ", a whole update at once"
+    )
     return Fitted(fits, (best.size, effective // best.size), why)
 
 

@@ -126,7 +126,7 @@ def rank(resolved: Resolved, candidates: Sequence[Candidate], seconds: float, mo
     if not sound:
         raise ConfigError([f"{row.candidate.title}: {row.failure}" for row in rows], "no backbone can be ranked")
     each = sum(row.ms for row in sound) / 1000
-    images = max(LEAST, min(most, int(SHARE * seconds / max(each, 1e-6))))
+    images = min(most, max(LEAST, int(SHARE * seconds / max(each, 1e-6))))
     facts: dict[str, Any] = {}
     for i, row in enumerate(sound, start=1):
         what = f"{i} of {len(sound)}, {row.candidate.title}"

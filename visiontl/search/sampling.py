@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from visiontl.errors import ConfigError, VisionTLError
+from visiontl.errors import CheckpointError, ConfigError, VisionTLError
 from visiontl.search.space import Choice, Range, Space
 from visiontl.search.trials import Trial
 
@@ -56,9 +56,15 @@ class Sampled:
     def __init__(self, space: Space, folder: Path, count: int, seed: int, better: str, prune: bool):
         self.optuna = optuna = import_optuna()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL)))
         self.space, self.count, self.done = space, count, 0
-        known = storage.get_all_studies()
+        try:
+            storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL)))
+            known = storage.get_all_studies()
+        except (ValueError, KeyError, TypeError, AssertionError) as error:  # lines that optuna did not write
+            raise CheckpointError(
+                f"{folder / JOURNAL}: damaged ({type(error).__name__}); remove the file to draw anew, or give another "
+                "run.name"
+            ) from None
         before = sum(storage.get_n_trials(one._study_id) for one in known)
         self.study = optuna.create_study(
             storage=storage,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from visiontl.errors import ConfigError
 
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 RANGE = re.compile(rf"\s*({NUMBER})\s*\.\.\s*({NUMBER})\s*(?:[,: ]\s*(log))?\s*")
+LIKE_A_RANGE = re.compile(rf"\s*{NUMBER}\s*\.\.")
 OPEN, CLOSED = "[{(", "]})"
 
 
@@ -50,6 +52,10 @@ class Space:
     def ranges(self) -> bool:
         return any(isinstance(axis, Range) for axis in self.axes)
 
+    @property
+    def lists(self) -> list[Choice]:
+        return [axis for axis in self.axes if isinstance(axis, Choice)]
+
     def grid(self) -> list[tuple[str, ...]]:
         """Every combination of the lists, as `key=value` words; of a range its ends."""
         sides = [
@@ -69,7 +75,8 @@ class Space:
 
 
 def read_space(words: Sequence[str]) -> Space:
-    """`a.b=c` words as they were typed. Raises ConfigError for a range that is none and for a key that stands twice."""
+    """`a.b=c` words as they were typed. Raises ConfigError for a range that is none and for a key that is tried and
+    stands twice."""
     fixed: list[str] = []
     axes: list[Axis] = []
     for word in words:
@@ -77,7 +84,7 @@ def read_space(words: Sequence[str]) -> Space:
         key = key.strip()
         if any(axis.key == key for axis in axes):
             raise ConfigError(f"{key} stands twice in the sweep; write all its values in one list: {key}=a,b,c")
-        found = RANGE.fullmatch(text)
+        found = RANGE.fullmatch(text) if "..." not in text else None  # 1e-4...1e-2 would end at 0.001
         values = parts(text)
         if found:
             axes.append(_range(word, key, found))
@@ -87,15 +94,24 @@ def read_space(words: Sequence[str]) -> Space:
             if twice := [value for i, value in enumerate(values) if value in values[:i]]:
                 raise ConfigError(f"{word}: {twice[0]} stands twice in the list")
             axes.append(Choice(key, tuple(values)))
+        elif LIKE_A_RANGE.match(text):
+            raise ConfigError(f"{word} is no range; write the smaller number, two dots, the larger: {key}=1e-4..1e-2")
         else:
             fixed.append(word)
+    for word in fixed:
+        if any(axis.key == word.partition("=")[0].strip() for axis in axes):
+            raise ConfigError(
+                f"{word} stands beside values that are to be tried; leave it out, or put it in their list"
+            )
     return Space(tuple(fixed), tuple(axes))
 
 
 def _range(word: str, key: str, found: re.Match[str]) -> Range:
     low, high, log = float(found[1]), float(found[2]), found[3] is not None
-    if not low < high:
-        raise ConfigError(f"{word}: a range goes from the smaller number to the larger one: {key}=1e-4..1e-2")
+    if not -math.inf < low < high < math.inf:
+        raise ConfigError(
+            f"{word}: a range goes from the smaller number to the larger one, both finite: {key}=1e-4..1e-2"
+        )
     if log and low <= 0:
         raise ConfigError(f"{word}: a range by orders of magnitude (log) begins above 0")
     whole = all(re.fullmatch(r"[-+]?\d+", found[i]) for i in (1, 2))

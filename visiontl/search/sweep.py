@@ -27,7 +27,8 @@ WATCHER = "visiontl-sweep"
 @dataclass(frozen=True)
 class Sweep:
     """What is asked. config: a file or a ready config's name; fixed: words that hold in every trial; parts: the runs of
-    each trial; folder: of the sweep, in which the runs lie; score, better: of val, "max" or "min"."""
+    each trial; folder: of the sweep, in which the runs lie; score, better: of val, "max" or "min"; question: which
+    sweep it is, the name that its folder has by itself."""
 
     config: str
     fixed: tuple[str, ...]
@@ -35,6 +36,7 @@ class Sweep:
     folder: Path
     score: str
     better: str
+    question: str = ""
 
     def words(self, trial: Trial, part: Part) -> list[str]:
         """What stands behind `visiontl train CONFIG` for one run."""
@@ -53,13 +55,19 @@ def folder_name(resolved: Resolved, question: Sequence[Any]) -> str:
 
 
 def check(sweep: Sweep, settings: Sequence[tuple[str, ...]]) -> None:
-    """Raises ConfigError for settings that no run can have, before anything runs."""
+    """Raises ConfigError for settings that no run can have, and for two that are one, before anything runs."""
     wrong: dict[str, None] = {}
+    known: dict[str, str] = {}
     for words in settings:
         try:
-            resolve(sweep.config, [*sweep.fixed, *words])
+            same, title = config_hash(resolve(sweep.config, [*sweep.fixed, *words])), " ".join(words)
         except ConfigError as error:
             wrong |= dict.fromkeys(error.problems)
+            continue
+        if known.setdefault(same, title) != title:
+            wrong[f"{known[same]} and {title} are one setting; it would be trained twice and compared with itself"] = (
+                None
+            )
     if wrong:
         raise ConfigError(list(wrong), sweep.config)
 

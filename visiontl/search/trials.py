@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from visiontl.errors import ConfigError
 from visiontl.report import noise
 from visiontl.report.noise import Test
 from visiontl.runs.files import write_text
@@ -108,6 +109,26 @@ def margin(ranked: Sequence[Trial], score: str) -> str:
     if not close:
         return f"{told}, {lead}, beyond the noise of the runs"
     return f"too close to call: {told}, {lead}, and {close} of the {len(tests)} others lie within the noise of the runs"
+
+
+def require_own(folder: Path, question: str) -> None:
+    """Raises ConfigError for a folder (by run.name) that holds a run, or a sweep that asked something else: its trials
+    would be taken for this one's."""
+    if (folder / "config.yaml").exists():
+        raise ConfigError(f"{folder} is a run, not a sweep; choose another run.name")
+    try:
+        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        known, command = found["question"], found["command"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # none yet, or of a version that did not say
+        return
+    if known != question:
+        raise ConfigError(f"{folder} holds another sweep (`{command}`); choose another run.name")
+
+
+def write_first(folder: Path, about: Mapping[str, Any]) -> None:
+    """What is asked, before anything came of it; what an earlier call found stays."""
+    if not (folder / FILE).exists():
+        write(folder, about, ())
 
 
 def write(folder: Path, about: Mapping[str, Any], trials: Sequence[Trial]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from visiontl.config.resolve import Resolved
+from visiontl.kit.words import count
 from visiontl.report.console import Console
 from visiontl.report.formats import cell
 from visiontl.report.items import Figure
@@ -60,7 +61,7 @@ def tune_batch(resolved: Resolved, console: Console, found: Tuned) -> None:
     found.changes |= {"train.batch_size": size, "train.accumulate": accumulate}
     found.said.append(
         f"train.batch_size={size} train.accumulate={accumulate}: {fitted.why}; an update still has "
-        f"{size * accumulate} images"
+        f"{count(size * accumulate, 'image')}"
     )
 
 

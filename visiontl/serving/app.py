@@ -142,7 +142,7 @@ class Watched:
 
 def host_of(scope: Mapping[str, Any]) -> str:
     host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
-    return host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    return host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
 
 
 def in_words(status: int, said: str) -> JSONResponse:
@@ -186,7 +186,7 @@ async def within(reading: Awaitable[Any], seconds: float) -> Any:
 async def uploads_of(request: Request, limits: Limits) -> list[tuple[str, bytes]]:
     """(name, content) of each picture. Raises Refused."""
     stated = request.headers.get("content-length", "")
-    size, most = int(stated[:20]) if stated.isdigit() else 0, f"at most {limits.upload:,} bytes are taken"
+    size, most = int(stated[:20]) if stated.isdecimal() else 0, f"at most {limits.upload:,} bytes are taken"
     if size > READ * limits.upload:
         raise Refused(413, f"{size:,} bytes; {most}")
     content, size = bytearray(), 0

@@ -197,7 +197,7 @@ def test_several_tasks_are_each_looked_at_so(tmp_path):
     assert one == other != model.predict(photo)[part]
 
 
-def test_what_has_no_mean_is_refused(tmp_path, runs):
+def test_what_has_no_mean_is_refused(tmp_path, runs, capsys):
     style = Case("style", tmp_path).run("train.epochs=1", limit=1)
     fit(style)
     with pytest.raises(ConfigError, match="their mean is a blur"):
@@ -208,7 +208,9 @@ def test_what_has_no_mean_is_refused(tmp_path, runs):
     fit(other)
     with pytest.raises(ConfigError, match="brightness has no mean of what it says of a photo and of its mirror"):
         visiontl.evaluate(other.folder, flip=True)
-    assert cli.main(["evaluate", str(runs["face"].folder), "flip=maybe"]) == 2
+    for words, said in (("flip=maybe", "flip"), ("scale=1,1.5", "no option 'scale'; did you mean 'scales'?")):
+        assert cli.main(["evaluate", str(runs["face"].folder), words]) == 2
+        assert said in capsys.readouterr().err
     for run in (style, other, runs["classification"]):
         with pytest.raises(ConfigError, match="is shown a photo in one size"):
             visiontl.evaluate(run.folder, scales=[0.5, 1.0])

@@ -10,7 +10,7 @@ from typing import Any
 
 from visiontl.commands.arguments import OVERRIDES, read_config, run_here, split_arguments, warn_of_plugins
 from visiontl.commands.results import answer, headline, speech_flags
-from visiontl.errors import ConfigError
+from visiontl.errors import ConfigError, closest, did_you_mean
 from visiontl.processes import garbage
 from visiontl.task import Command
 
@@ -54,12 +54,19 @@ def run(given: argparse.Namespace) -> None:
     answer(report, headline(report))
 
 
+OPTIONS = ("flip", "scales")
+
+
 def asked_options(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """(what flip=... and scales=... say, the other words). They are no values of a config: they change how the model is
     asked."""
     from visiontl.config.overrides import option_values
 
-    own = [word for word in words if word.partition("=")[0].strip() in ("flip", "scales")]
+    own = [word for word in words if word.partition("=")[0].strip() in OPTIONS]
+    for word in words:
+        key = word.partition("=")[0].strip()
+        if key not in OPTIONS and "." not in key and closest(key, OPTIONS):
+            raise ConfigError(f"{word}: evaluate has no option {key!r}{did_you_mean(key, OPTIONS)}")
     return option_values(own, "evaluate"), [word for word in words if word not in own]
 
 

@@ -27,6 +27,7 @@ WAYS = {
     "lora, rank 8": ["freeze.policy={lora: {rank: 8}}"],
     "lora and recompute": ["freeze.policy={lora: {rank: 8}}", "train.recompute=true"],
     "train.compile": ["train.compile=true"],
+    "adamw8bit": ["optim.name=adamw8bit"],
     "linear probe": ["freeze.policy=all", "features.cache=off"],
 }
 UPDATES = 3  # the time is that between the last two

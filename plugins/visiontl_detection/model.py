@@ -66,7 +66,7 @@ def two_stage(cfg: DetectionConfig, pyramid: Pyramid, anchors: Anchors, classes:
         rpn_pre_nms_top_n_test=cfg.proposals,
         rpn_post_nms_top_n_test=cfg.proposals,
         rpn_score_thresh=cfg.proposal_threshold,
-        box_roi_pool=RegionPool([str(i) for i in range(len(pyramid.strides) - 1)], POOLED),
+        box_roi_pool=RegionPool(pyramid.strides[:-1], POOLED),
         box_predictor=FastRCNNPredictor(cfg.box_width, classes + 1),
         box_batch_size_per_image=cfg.regions,
         box_score_thresh=cfg.score_threshold,

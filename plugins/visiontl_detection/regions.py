@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
-from torchvision.ops.poolers import _convert_to_roi_format, _setup_scales
+from torchvision.ops.poolers import _convert_to_roi_format, initLevelMapper
 
 SAMPLES = 2  # points per cell and axis (He et al. 2017, Mask R-CNN, section 3)
 
 
 class RegionPool(MultiScaleRoIAlign):
     """torchvision's pooler; on a CPU its values are computed by `roi_align` below. Its kernels for the CPU use one
-    thread and were half of an update of Faster R-CNN on MobileNetV2 at 320 pixels."""
+    thread and were half of an update of Faster R-CNN on MobileNetV2 at 320 pixels.
 
-    def __init__(self, names: list[str], cells: int):
-        super().__init__(names, cells, sampling_ratio=SAMPLES)
+    strides: of the maps "0", "1", ..., in pixels. torchvision guesses them from the first batch's images without their
+    padding, which is off by two where the padding is more than 0.41 of a side.
+    """
+
+    def __init__(self, strides: Sequence[int], cells: int):
+        super().__init__([str(i) for i in range(len(strides))], cells, sampling_ratio=SAMPLES)
+        self.scales = [1 / stride for stride in strides]
+        first, last = (int(math.log2(strides[end])) for end in (0, -1))
+        self.map_levels = initLevelMapper(first, last, self.canonical_scale, self.canonical_level)
 
     def forward(self, x: Mapping[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         """x: maps (B, C, h, w) by name; boxes: per image (N_i, 4) in pixels -> (sum N_i, C, cells, cells)."""
         maps = [one for name, one in x.items() if name in self.featmap_names]
         if maps[0].device.type != "cpu":
             return super().forward(x, boxes, image_shapes)  # type: ignore[arg-type]
-        scales, mapper = _setup_scales(maps, image_shapes, self.canonical_scale, self.canonical_level)
-        levels = mapper(boxes)  # (N,)
+        assert self.scales is not None
+        assert self.map_levels is not None
+        levels = self.map_levels(boxes)  # (N,)
         rois = _convert_to_roi_format(boxes)  # (N, 5): image, x1, y1, x2, y2
         cells = self.output_size[0]
         pooled = maps[0].new_zeros((len(rois), maps[0].shape[1], cells, cells), dtype=torch.float32)
-        for level, (one, scale) in enumerate(zip(maps, scales, strict=True)):
+        for level, (one, scale) in enumerate(zip(maps, self.scales, strict=True)):
             chosen = torch.nonzero(levels == level)[:, 0]
             if len(chosen):
                 pooled = pooled.index_copy(0, chosen, roi_align(one, rois[chosen], cells, scale))

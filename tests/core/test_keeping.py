@@ -109,7 +109,8 @@ def test_an_update_can_be_shared_out(shapes):
 
 @pytest.mark.parametrize("kind", HEADS)
 def test_a_detector_holds_its_old_boxes(kind, tmp_path):
-    """Each head: from two classes to three in another order; the distance begins at nothing, and pulls back."""
+    """Each head: from two classes to three in another order; the distance begins at nothing, and pulls back. That of
+    four images is the mean of that of two and two, so that micro-batches and processes share an update."""
     section = {"head": HEADS[kind], "augment": "none", "size": 64} | ({"design": "v2"} if kind == "v2" else {})
     case = Case("detection", tmp_path, section, ("freeze.norm_stats=fixed",))
     first = case.run("train.epochs=1", "train.seed=5", limit=2)
@@ -128,6 +129,17 @@ def test_a_detector_holds_its_old_boxes(kind, tmp_path):
     lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     found = [line["method/keep_old"] / 100 for line in lines if line["kind"] == "train"]
     assert found[0] < 1e-6 < found[1]
+    assert run.data.train is not None
+    model, task, cfg = run.built.model.train(), run.resolved.task, run.resolved.cfg
+    for module in model.modules():
+        module.training &= not isinstance(module, torch.nn.BatchNorm2d)  # its statistics are fixed
+    samples = [sample for sample in (run.data.train[i, 0] for i in range(12)) if 64 < sample["image"].shape[1] <= 96]
+    distances = []
+    for chosen in (samples[:4], samples[:2], samples[2:4]):
+        batch = task.collate(cfg, chosen, None, run.built.meta)
+        distances.append(float(model({**batch, "id": torch.arange(len(chosen)), "step": 3, "progress": 1.0})["kept"]))
+    assert distances[0] == pytest.approx((distances[1] + distances[2]) / 2, rel=1e-4)
+    assert distances[1] != pytest.approx(distances[2], rel=1e-2)
 
 
 @pytest.mark.parametrize(

@@ -160,10 +160,12 @@ def test_pooled_regions_are_those_of_torchvision():
     maps = {str(i): torch.randn(2, 4, 64 // 2**i, 96 // 2**i) for i in range(4)}
     sides = torch.tensor([[3.0, 4, 20, 30], [0, 0, 250, 380], [100, 60, 180, 120]])
     shapes = [(256, 384)] * 2
-    pooled = RegionPool(list("0123"), 7)(maps, [sides, sides[:1]], shapes)
+    pooled = RegionPool([4, 8, 16, 32], 7)(maps, [sides, sides[:1]], shapes)
     expected = torchvision.ops.MultiScaleRoIAlign(list("0123"), 7, 2)(maps, [sides, sides[:1]], shapes)
     torch.testing.assert_close(pooled, expected, rtol=1e-9, atol=1e-9)
-    assert RegionPool(["0"], 7)(maps, [torch.zeros(0, 4)] * 2, shapes).shape == (0, 4, 7, 7)
+    flat = RegionPool([4, 8, 16, 32], 7)(maps, [sides, sides[:1]], [(150, 384)] * 2)  # padded by more than its half
+    torch.testing.assert_close(flat, expected, rtol=1e-9, atol=1e-9)
+    assert RegionPool([4], 7)(maps, [torch.zeros(0, 4)] * 2, shapes).shape == (0, 4, 7, 7)
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator
 
@@ -107,7 +106,6 @@ def height_of_band(logits: Tensor, size: Size) -> int:
     return max(1, BAND // (len(logits) * size[-1]))
 
 
-@functools.lru_cache(256)
 def centers(count: int, span: float, cells: int, device: torch.device) -> Axis:
     """For each of `count` pixels over the first `span` of `cells` cells."""
     place = ((torch.arange(count, device=device) + 0.5) * (span / count) - 0.5).clamp(0, cells - 1)  # (count,)

@@ -124,7 +124,7 @@ def only(near: np.ndarray) -> np.ndarray:
 
 
 def decide(grid: Points, rows: Axis, columns: Axis) -> Tensor:
-    """(H, W) uint8, the class of each pixel, OPEN where rounding decides."""
+    """(H, W) uint8, the class of each pixel, OPEN where rounding decides. Without numba neither axis may skip cells."""
     height, width = len(rows.low), len(columns.low)
     if rows.exact() and columns.exact():
         return torch.from_numpy(grid.leader[:height, :width].copy())

@@ -8,6 +8,7 @@ is the same, in a third of the time.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -38,8 +39,8 @@ def loops() -> Loops | None:
         return None
     made: list[Any] = []
     for plain in (rank, mark, fill, count):
-        try:
-            made.append(njit(nogil=True, cache=True)(plain))
+        try:  # kept in __pycache__, unless Python was told to write nothing there
+            made.append(njit(nogil=True, cache=not sys.dont_write_bytecode)(plain))
         except RuntimeError:  # its cache can be written nowhere: it is compiled anew in each process
             made.append(njit(nogil=True)(plain))
     return Loops(*made)

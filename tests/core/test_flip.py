@@ -216,7 +216,7 @@ def test_what_has_no_mean_is_refused(tmp_path, runs, capsys):
             visiontl.evaluate(run.folder, scales=[0.5, 1.0])
     with pytest.raises(ConfigError, match=r"scales must lie between 0\.25 and 4"):
         visiontl.evaluate(runs["segmentation"].folder, scales=[9.0])
-    for words, said in (("1,1,1.5", "would weigh twice"), ([], "at least 1"), ("nan", "got nan; expected a finite number")):
+    for words, said in (("1,1,1.5", "would weigh twice"), ([], "at least 1"), ("nan", "expected a finite number")):
         with pytest.raises(ConfigError, match=said):
             visiontl.evaluate(runs["segmentation"].folder, scales=words)
     with pytest.raises(ConfigError, match="option flap: evaluate has flip and scales; did you mean"):

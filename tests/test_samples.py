@@ -229,6 +229,7 @@ def test_one_format_lies_in_the_folder_itself(tmp_path, monkeypatch, capsys):
         (["--task", "detecton"], "did you mean 'detection'?"),
         (["--task", "detection", "--format", "coca"], "did you mean 'coco'?"),
         (["--format", "yolov8"], "did you mean 'yolo'?"),
+        (["--format", "nix"], "no format 'nix' of any task; choose from adain, binary, coco"),
     ],
 )
 def test_what_is_not_there_is_answered_with_the_nearest_name(words, said, tmp_path, monkeypatch, capsys):

@@ -67,6 +67,12 @@ def halved() -> Any:
     return keras.Model(image, layers.Conv2D(4, 3, dtype="mixed_float16", name="thin")(image))
 
 
+def spoiled() -> Any:
+    model = make()
+    model.weights[0].assign(model.weights[0] * float("nan"))
+    return model
+
+
 def written(path: Path, config: str) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", config)
@@ -90,6 +96,7 @@ def refusals(folder: Path) -> dict[str, str]:
         "half size": lambda: kerasmodels.entry("a/b", lambda: make((32, None))).build(image_size=(64, 64)),
         "small": lambda: kerasmodels.entry("a/b", make).build(image_size=(1, 1)),
         "half precision": lambda: kerasmodels.entry("a/b", halved).build(),
+        "spoiled": lambda: kerasmodels.entry("a/b", spoiled).build(),
         "failing": lambda: kerasmodels.entry("a/b", lambda: 1 // 0).build(),
         "nested": lambda: kerasmodels.read(written(folder / "nested.keras", "[" * 100_000)),
         "large": lambda: kerasmodels.read(written(folder / "large.keras", " " * (65 << 20))),

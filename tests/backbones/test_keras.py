@@ -149,6 +149,7 @@ def test_every_weight_of_a_keras_model_is_held_once_whatever_layers_are_called(m
         ("half size", "takes images of 32 x 224 pixels only; 64 x 64 was asked for"),
         ("small", "Keras cannot compute an image of 1 x 1 pixels"),
         ("half precision", "layer thin computes in float16; float32 was expected"),
+        ("spoiled", "make() gave weights that are no finite numbers: body."),
         ("failing", "make() failed (ZeroDivisionError"),
         ("nested", "no .keras file, or it cannot be read"),
         ("large", "its config.json has 68,157,440 bytes"),

@@ -344,6 +344,7 @@ def test_overrides_win_and_make_the_mappings_on_their_way(tmp_path):
         "train.epochs='1": "not valid YAML",
         "backbone.name.x=5": "backbone.name is resnet18, which has no keys",
         "train.epoch=5": "train.epoch: unknown key; did you mean 'epochs'?",
+        "ema.decay=0.9": "ema: unknown key; did you mean 'train.ema.decay'?",
         "report.trackers=tensorboard": "report: unknown key; did you mean 'run.trackers'?",
         "train.epochs=many": "train.epochs: got many; expected a whole number",
         "train=5": "train: got 5; expected a mapping",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import timm
@@ -106,6 +107,21 @@ def test_a_run_trains_adapters_norms_and_head_alone(case):
     kinds = {"lora" if "lora_" in name else "norm" for name in body}
     assert kinds == {"lora", "norm"}
     assert body <= run.layout.light
+
+
+@pytest.mark.parametrize(
+    ("rank", "said"),
+    [
+        (2, None),
+        (20, r"^rank 20 is no low rank in \d of \d layers \(\S+ is 16 wide\): an adapter there trains more weights"),
+        (1000, r"^warning: freeze.policy: lora: rank 1000 is no low rank in (\d) of \1 layers .*; lower the rank"),
+    ],
+)
+def test_an_adapter_as_wide_as_its_layer_is_told(case, rank, said):
+    notes = case.run(f"freeze.policy={{lora: {{rank: {rank}}}}}", limit=1).console.notes
+    found = [note for note in notes if "no low rank" in note]
+    assert len(found) == (said is not None)
+    assert not found or re.search(said, found[0]), found
 
 
 def test_what_is_exported_answers_as_what_was_trained(case):

@@ -103,6 +103,7 @@ def test_lists_ranges_and_plain_values_are_told_apart():
         (["optim.lr=1,,2"], "is empty"),
         (["optim.lr=1,1"], "stands twice in the list"),
         (["optim.lr=1,2", "optim.lr=3,4"], "stands twice in the sweep"),
+        (["backbone.name=visiontl/tiny,visiontl/tinny"], "backbone.name: no backbone 'visiontl/tinny'; did you mean"),
         (["optim.lr=0.01,1e-2"], "optim.lr=0.01 and optim.lr=1e-2 are one setting"),
         (["optim.lr=0.5", "optim.lr=1,2"], "optim.lr=0.5 stands beside values that are to be tried"),
         (["optim.lr=1e-4...1e-2"], "is no range"),  # read as 1e-4 to 0.001 once
@@ -271,9 +272,10 @@ def test_a_failure_is_counted_and_named_and_ends_nothing(trained, capsys):
     assert found["best"] == ["optim.lr=0.3"]
     assert "t02 (optim.lr=0.2) failed: a photo is damaged" in err
 
-    trained(lambda values: 1 / 0)
-    assert cli.main(["sweep", "c.yaml", "optim.lr=0.1,0.2", "run.name=other"]) == 1
+    asked = trained(lambda values: 1 / 0)
+    assert cli.main(["sweep", "c.yaml", "optim.lr=0.1,0.2", "--folds", "30", "run.name=other"]) == 1
     assert "no trial is whole" in capsys.readouterr().out
+    assert [one.get("data.fold") for one in asked[6:]] == ["1/30", "1/30"]  # a trial with a gap is compared with none
 
 
 def test_a_request_to_stop_keeps_what_is_done_and_names_the_same_command(trained, capsys):

@@ -91,7 +91,9 @@ def chosen(tasks: Mapping[str, Task], task: str | None, form: str | None) -> dic
     if not found:
         known = sorted({one for formats in within.values() for one in formats})
         whose = f"task {task}" if task else "any task"
-        raise ConfigError(f"no format {form!r} of {whose}{did_you_mean(form, known)}")
+        raise ConfigError(
+            f"no format {form!r} of {whose}{did_you_mean(form, known) or '; choose from ' + ', '.join(known)}"
+        )
     return found
 
 

@@ -73,6 +73,8 @@ def keys_called(word: str, known: Iterable[str]) -> list[str]:
     leaf = word.rpartition(".")[2]
     if same:
         return same
+    if "." in word and (inside := [key for key in known if key.endswith(f".{word}")]):  # ema.decay of train
+        return inside
     if (key := MEANT.get(leaf)) in known:
         return [key]
     return sorted((key for key in known if key.rpartition(".")[2] == leaf), key=lambda key: key.count("."))

@@ -202,7 +202,9 @@ def _unknown_key(path: Keys, model: type[BaseModel], prefix: Keys, problems: Pro
     if near:
         return f"unknown key{did_you_mean(name, siblings)}"
     inner = list(value) if isinstance(value, Mapping) and len(path) == 1 else []  # report.trackers: of another section
-    called = [key for one in (name, *map(str, inner)) for key in keys_called(one, sorted(own)) if key != here]
+    called = [
+        key for one in (name, *(f"{name}.{at}" for at in inner)) for key in keys_called(one, sorted(own)) if key != here
+    ]
     if called:
         return f"unknown key; did you mean {' or '.join(repr(key) for key in called[:3])}?"
     return f"unknown key{did_you_mean(name, siblings) or '; known here: ' + ', '.join(sorted(siblings))}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from visiontl import plugins
+from visiontl.backbone import Backbone
 from visiontl.engine.model import Built
 from visiontl.errors import PolicyError
 from visiontl.freezing.layout import ADAPTER, backbone_prefix
@@ -27,6 +29,24 @@ def adapt(built: Built, console: Console) -> None:
         lora.read(built.backbone, Path(policy.start), policy)
     begun = "" if policy.start is None else f", which begin as those of {policy.start}"
     console.say(f"low-rank adapters of rank {policy.rank} in {count(len(names), 'layer')}{begun}", keep=True)
+    say_full(built.backbone, names, policy.rank, console)
+
+
+def say_full(backbone: Backbone, names: Sequence[str], rank: int, console: Console) -> None:
+    """The layers whose adapter is not of low rank: it can be any change, and trains more weights than the layer has."""
+    widths = {name: min(backbone.get_submodule(name).weight.shape[:2]) for name in names}  # type: ignore[union-attr]
+    full = {name: width for name, width in widths.items() if width <= rank}
+    if not full:
+        return
+    least = min(full, key=lambda name: full[name])
+    told = (
+        f"rank {rank} is no low rank in {len(full)} of {count(len(names), 'layer')} ({least} is {full[least]} wide): "
+        "an adapter there trains more weights than the layer has"
+    )
+    if 2 * len(full) > len(names):
+        console.warn(f"freeze.policy: lora: {told}; lower the rank, or name wider layers in targets")
+    else:
+        console.say(told, keep=True)
 
 
 def require_called(built: Built, read: set[str]) -> None:

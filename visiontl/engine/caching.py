@@ -69,7 +69,15 @@ def make_caches(
     why not."""
     config, section, train = built.resolved.config, built.resolved.config.train, found.train
     views = config.features.views
+    asked_for = config.features.cache != "auto"  # then it is missed
     assert train is not None
+
+    def tell(why: str) -> None:
+        text = f"features of the frozen backbone are not cached: {why}"
+        if asked_for:
+            console.warn(f"{text} (features.cache: {config.features.cache})")
+        else:
+            console.say(text, keep=True)
 
     def unfit() -> str:
         again = feature_cache.other_looks(train, probed.ids, section.seed)
@@ -78,7 +86,7 @@ def make_caches(
 
     reason = first_reason(ranks.agree(unfit))
     if reason:
-        console.say(f"features of the frozen backbone are not cached: {reason}", keep=True)
+        tell(reason)
         return {}
     reason = first_reason(ranks.agree(lambda: asks_otherwise(placement.accelerator, built, found, probed.probe)))
     if reason:
@@ -93,7 +101,7 @@ def make_caches(
     for one in wanted:
         cache = features_of(source, one)
         if isinstance(cache, str):
-            console.say(f"features of the frozen backbone are not cached: {cache}", keep=True)
+            tell(cache)
             return {}
         caches[one.name] = cache
     views = views or 1

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from visiontl.entry import BackboneEntry, Weights
 from visiontl.errors import BackboneError, WeightsError, first_line
+from visiontl.kit.words import some
 from visiontl.spec import ImageSpec
 
 if TYPE_CHECKING:
@@ -57,12 +58,16 @@ class Offered:
         image_size: tuple[int, int] | None = None,
     ) -> Any:
         """The backbone with its weights as `make` leaves them. Raises BackboneError for what it cannot be built for."""
+        from visiontl.backbones.matching import not_finite
         from visiontl.kit.kerasbody import KerasModelBackbone
 
         if output_stride is not None:
             raise BackboneError(f"{self.name} has no choice of output stride; leave backbone.output_stride out")
         model = made(self.name, self.make)
-        return KerasModelBackbone(self.name, model, spec or self.own, in_channels, image_size)
+        backbone = KerasModelBackbone(self.name, model, spec or self.own, in_channels, image_size)
+        if broken := not_finite(backbone.state_dict(), {name for name, _ in backbone.named_parameters()}):
+            raise BackboneError(f"{self.name}: make() gave weights that are no finite numbers: {some(broken, 3)}")
+        return backbone
 
     def state(self, _tag: str) -> Mapping[str, Tensor]:
         """The weights that `make` brings, by the names that the backbone's files have."""

@@ -20,6 +20,7 @@ from visiontl.engine.parts import Part
 from visiontl.engine.wanted import Ask
 from visiontl.errors import ConfigError, DataError, PluginError
 from visiontl.kit.splits import folds
+from visiontl.kit.words import count
 from visiontl.processes.seeds import generator
 from visiontl.report.console import Console
 from visiontl.search.probing import Table
@@ -249,10 +250,16 @@ def pixel_rows(
     return torch.cat(parts, 1), labels[chosen[:, 0], chosen[:, 1]]
 
 
-def table_of(gathered: Gathered, split: SampleDataset, precision: str) -> Table:
-    """The features as a table with folds by image. Raises DataError where there are too few labels."""
+def table_of(gathered: Gathered, split: SampleDataset, precision: str, unread: int = 0) -> Table:
+    """The features as a table with folds by image. unread: images of train that are not in the split. Raises DataError
+    where there are too few labels."""
     if not gathered.y or sum(map(len, gathered.y)) < 2 * FOLDS:
-        raise DataError("the images that were read have too few labels to rank backbones by; raise --images")
+        labels = count(sum(map(len, gathered.y)), "label")
+        more = f"raise --images: {unread:,} more are there" if unread else "these are all of train"
+        raise DataError(
+            f"{count(len(split), 'image')} with {labels} are too few to rank backbones by, {2 * FOLDS} labels or more "
+            f"were expected; {more}"
+        )
     x, y, owner = (torch.cat(parts) for parts in (gathered.x, gathered.y, gathered.owner))
     step = -(-len(x) // ROWS)
     x, y, owner = x[::step], y[::step], owner[::step]

@@ -205,7 +205,7 @@ def probe(resolved: Resolved, row: Ranked, images: int, what: str, console: Cons
     gathered = gather(one, split, what, console)
     precision = one.placement.precision
     del one
-    table = table_of(gathered, split, precision)
+    table = table_of(gathered, split, precision, len(whole) - len(split))
     row.folds, right = probe_scores(table)
     row.right = right.double().numpy()
     row.neighbors, row.logme = neighbor_score(table), logme_of(table)

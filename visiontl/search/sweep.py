@@ -15,7 +15,7 @@ from typing import Any
 from visiontl import plugins
 from visiontl.config.resolve import Resolved, resolve
 from visiontl.config.write import config_hash
-from visiontl.errors import ConfigError, Stopped, first_line, sentence
+from visiontl.errors import BackboneError, ConfigError, PluginError, Stopped, first_line, sentence
 from visiontl.hookspecs import hookimpl
 from visiontl.report.console import Console, Manner, speaking
 from visiontl.search.sampling import Pruned, Source
@@ -58,16 +58,24 @@ def check(sweep: Sweep, settings: Sequence[tuple[str, ...]]) -> None:
     """Raises ConfigError for settings that no run can have, and for two that are one, before anything runs."""
     wrong: dict[str, None] = {}
     known: dict[str, str] = {}
+    backbones: set[str | None] = set()
     for words in settings:
         try:
-            same, title = config_hash(resolve(sweep.config, [*sweep.fixed, *words])), " ".join(words)
+            resolved, title = resolve(sweep.config, [*sweep.fixed, *words]), " ".join(words)
+            same = config_hash(resolved)
         except ConfigError as error:
             wrong |= dict.fromkeys(error.problems)
             continue
+        backbones.add(resolved.config.backbone.name)
         if known.setdefault(same, title) != title:
             wrong[f"{known[same]} and {title} are one setting; it would be trained twice and compared with itself"] = (
                 None
             )
+    for name in sorted(filter(None, backbones)):
+        try:
+            plugins.backbone_entry(name)
+        except (BackboneError, PluginError) as error:
+            wrong[f"backbone.name: {error}"] = None
     if wrong:
         raise ConfigError(list(wrong), sweep.config)
 
@@ -94,6 +102,8 @@ def run_trials(
             came = f"failed: {trial.failed[part.label]}" if reached is None else f"{sweep.score} {reached:.4f}"
             console.say(f"{label}: {came}")
             told(trials)
+            if reached is None:  # a trial with a gap is compared with none, so its other runs would be for nothing
+                break
         source.tell(trial)
         told(trials)
     return trials

@@ -108,7 +108,8 @@ def margin(ranked: Sequence[Trial], score: str) -> str:
     close = sum(p >= noise.LEVEL for p in raised)
     if not close:
         return f"{told}, {lead}, beyond the noise of the runs"
-    return f"too close to call: {told}, {lead}, and {close} of the {len(tests)} others lie within the noise of the runs"
+    which = f"{close} of the {len(tests)} others lie" if len(tests) > 1 else "the other one lies"
+    return f"too close to call: {told}, {lead}, and {which} within the noise of the runs"
 
 
 def require_own(folder: Path, question: str) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.shared import ROOT
@@ -20,6 +20,7 @@ TEXTS = st.text("ab .`-\u6f22", max_size=200)
 
 
 @given(TEXTS, st.integers(20, 120))
+@example("`" * 13 + "\u6f22" * 4, 20)
 def test_no_word_is_lost_or_cut_and_no_line_is_too_long(text, width):
     lines = wrapped(text, width).split("\n")
     assert " ".join(lines).split() == text.split()

@@ -56,7 +56,7 @@ def _parts(line: str, width: int) -> list[str]:
     words = re.findall(r"\s*\S+(?: \S+)*", line)  # `loss 0.5  lr 1.0e-3`: pairs, two blanks apart
     if len(words) < 3 or any(columns_wide(word.strip()) > room for word in words):
         words = []
-        for piece in re.findall(r"\s*(?:`[^`]*`[^\s`]*|\S+)", line):
+        for piece in re.findall(r"\s*(?:`[^`]*`|\S)+", line):
             words += [piece] if columns_wide(piece.strip()) <= room else re.findall(r"\s*\S+", piece)
     parts = [words[0]]
     for word in words[1:]:

@@ -98,16 +98,23 @@ def test_a_backbone_teaches_maps(tmp_path):
     case = Case(
         "detection", tmp_path, {}, ("method.teacher={model: visiontl/tiny, weights: none, answers: 0, maps: 1}",)
     )
-    fit(case.run(limit=1))
+    run = case.run(limit=1)
+    assert any("has random weights" in note for note in run.console.notes)
+    fit(run)
 
 
 @pytest.mark.parametrize(
     ("task", "settings", "why"),
     [
-        ("classification", {"model": "visiontl/tiny"}, "bare backbone"),
+        ("classification", {"model": "visiontl/tiny"}, "is no folder; name that of a run; of a bare backbone"),
+        (
+            "classification",
+            {"model": "visiontl/tiny", "answers": 0, "maps": 1},
+            "method.teacher: .* set method.teacher.weights to none",
+        ),
         ("classification", {"model": "no/such", "answers": 0, "maps": 1}, "no folder of that name"),
         ("classification", {"answers": 0}, "both 0"),
-        ("segmentation", {}, "is a run of the task classification"),
+        ("segmentation", {}, "is a run of the task classification; a run of segmentation was expected"),
         ("classification", {"answers": 0, "maps": 1, "levels": [9]}, "levels: 9 is none"),
     ],
 )

@@ -16,7 +16,7 @@ from visiontl import plugins
 from visiontl.backbone import Backbone
 from visiontl.backbones.weights import make_backbone
 from visiontl.config.schema import TeacherConfig
-from visiontl.errors import BackboneError
+from visiontl.errors import BackboneError, WeightsError
 from visiontl.methods.cotuning import taught_by
 from visiontl.methods.regularizers import levels_of
 from visiontl.methods.terms import Look, Pass, Situation, fingerprint
@@ -129,13 +129,15 @@ def make_teacher(here: Situation, section: TeacherConfig) -> Teacher:
     if Path(section.model).is_dir():
         built = here.load(section.model)
         if built.resolved.task.name != task.name:
-            raise here.refused("teacher", f"{section.model} is a run of the task {built.resolved.task.name}")
+            theirs = f"{section.model} is a run of the task {built.resolved.task.name}"
+            raise here.refused("teacher", f"{theirs}; a run of {task.name} was expected")
         model, backbone, cfg, meta = built.model, built.backbone, built.resolved.cfg, built.meta
         other = other_names(meta, here.meta)
         source: nn.Module = model
     else:
         if section.answers > 0:
-            raise here.refused("teacher", f"{section.model} is no folder; of a bare backbone set answers to 0")
+            bare_alone = "of a bare backbone, which has maps alone, set answers to 0"
+            raise here.refused("teacher", f"{section.model} is no folder; name that of a run; {bare_alone}")
         backbone = bare(here, section)
         source = backbone
     if section.answers > 0 and task.teach is None:
@@ -153,7 +155,12 @@ def bare(here: Situation, section: TeacherConfig) -> Backbone:
         raise here.refused("teacher", f"model: no folder of that name, and {error}") from None
     if note:
         here.say(note)
-    return make_backbone(entry, section.weights)[0]
+    if section.weights == "none":
+        here.say(f"method.teacher: {section.model} has random weights (method.teacher.weights: none): it knows nothing")
+    try:
+        return make_backbone(entry, section.weights)[0]
+    except (BackboneError, WeightsError) as error:  # whose words name the key of the student's
+        raise here.refused("teacher", str(error).replace("backbone.weights", "method.teacher.weights")) from None
 
 
 def other_names(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:

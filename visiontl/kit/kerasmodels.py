@@ -58,14 +58,13 @@ class Offered:
         image_size: tuple[int, int] | None = None,
     ) -> Any:
         """The backbone with its weights as `make` leaves them. Raises BackboneError for what it cannot be built for."""
-        from visiontl.backbones.matching import not_finite
         from visiontl.kit.kerasbody import KerasModelBackbone
 
         if output_stride is not None:
             raise BackboneError(f"{self.name} has no choice of output stride; leave backbone.output_stride out")
         model = made(self.name, self.make)
         backbone = KerasModelBackbone(self.name, model, spec or self.own, in_channels, image_size)
-        if broken := not_finite(backbone.state_dict(), {name for name, _ in backbone.named_parameters()}):
+        if broken := [name for name, value in backbone.state_dict().items() if not bool(value.isfinite().all())]:
             raise BackboneError(f"{self.name}: make() gave weights that are no finite numbers: {some(broken, 3)}")
         return backbone
 

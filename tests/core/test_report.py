@@ -17,6 +17,7 @@ from visiontl import plugins, testing
 from visiontl.engine import predict
 from visiontl.engine.train import finish, fit
 from visiontl.errors import CheckpointError, PluginError
+from visiontl.report.curves import training_figures
 from visiontl.report.formats import titled
 from visiontl.report.run import BackboneFacts, Best, Loaded, PhaseRows, Portion, Report, StageRow, Training
 from visiontl.report.values import json_value
@@ -214,3 +215,15 @@ def test_no_file_of_any_task_holds_what_json_cannot_say(
             continue
         for text in path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]:
             strict(text)
+
+
+def test_one_point_is_no_curve() -> None:
+    steps = [{"kind": "train", "step": step, "loss": 1 / step, "lr": 0.1} for step in (1, 2)]
+    val = [{"kind": "val", "step": step, "loss": 0.5, "accuracy": 0.5} for step in (2, 4)]
+
+    def titles(*metrics: dict[str, Any]) -> list[str]:
+        return [figure.title for figure in training_figures(None, metrics)]
+
+    assert titles(*steps, val[0]) == ["Loss", "Learning rate of the head"]
+    assert titles(*steps, *val) == ["Loss", "Scores at each evaluation", "Learning rate of the head"]
+    assert titles(steps[0], val[0]) == []

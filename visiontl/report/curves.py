@@ -41,7 +41,7 @@ class Plot:
 
 
 def training_figures(training: Training | None, metrics: Sequence[Record]) -> list[Figure]:
-    """The figures of a run that have anything to show."""
+    """The figures of a run that have anything to show: one point is no curve, and its number stands in a table."""
     train = [record for record in metrics if record.get("kind") == "train"]
     val = [record for record in metrics if record.get("kind") not in ("train", None)]
     edges = phase_edges(training, metrics)
@@ -69,7 +69,7 @@ def training_figures(training: Training | None, metrics: Sequence[Record]) -> li
     return [
         Figure(plot.title, functools.partial(draw, plot), size=SIZE)
         for plot in plots
-        if any(steps for steps, _ in plot.curves.values())
+        if any(len(steps) > 1 for steps, _ in plot.curves.values())
     ]
 
 

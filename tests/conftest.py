@@ -61,19 +61,42 @@ def pytest_configure(config):
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
 
 
+LEFT = 10  # trainings whose garbage may lie until it is collected: looking for it walks all imported modules
+unfreeze = gc.unfreeze
+
+
+class Frozen:
+    """What stands is left out of collections, because the engine collects garbage at each phase edge: walking all
+    imported modules there took half of the suite's time. A whole training unfreezes what stood before it, which is
+    noted: to count what is frozen would take as long as to collect it."""
+
+    thaws, thawed = 0, True
+
+    def thaw(self) -> None:
+        self.thawed = True
+        unfreeze()
+
+    def restore(self) -> None:
+        if not self.thawed:
+            return
+        if self.thaws % LEFT == 0:
+            gc.collect()
+        self.thaws, self.thawed = self.thaws + 1, False
+        gc.freeze()
+
+
+frozen = Frozen()
+gc.unfreeze = frozen.thaw
+
+
 @pytest.fixture(autouse=True, scope="module")
 def new_modules_stand():
-    gc.collect()
-    gc.freeze()
+    frozen.thawed = True
 
 
 @pytest.fixture(autouse=True)
 def what_stands_is_not_searched(new_modules_stand):
-    """The engine collects garbage at each phase edge; walking all imported modules took half of the suite's time. A
-    whole training unfreezes what stood before it."""
-    if not gc.get_freeze_count():
-        gc.collect()
-        gc.freeze()
+    frozen.restore()
 
 
 @pytest.fixture

@@ -187,7 +187,7 @@ def does_not_depend_on_the_number_of_workers(case: Case) -> None:
     default = multiprocessing.get_start_method(allow_none=True)
     states = {}
     try:
-        for method, workers in (("fork", 0), ("fork", 2), ("spawn", 1)):
+        for method, workers in (("fork", 0), ("fork", 1), ("fork", 2), ("spawn", 1)):
             if method in multiprocessing.get_all_start_methods():
                 multiprocessing.set_start_method(method, force=True)
                 run = case.run(f"loader.workers={workers}", limit=3)

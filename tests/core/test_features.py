@@ -350,3 +350,10 @@ def test_a_head_trained_on_the_store_is_the_same_to_the_bit(tmp_path, monkeypatc
 def fit_and_close(run):
     fit(run)
     return run
+
+
+@pytest.mark.parametrize(("cache", "lead"), [("auto", ""), ("disk", "warning: "), ("memory", "warning: ")])
+def test_what_was_asked_for_and_cannot_be_is_a_warning(cache, lead, tmp_path):
+    run = Case("brightness", tmp_path).run("freeze.policy=all", f"features.cache={cache}", limit=1)
+    told = f"{lead}features of the frozen backbone are not cached: the images are augmented anew in each epoch"
+    assert any(note.startswith(told) for note in run.console.notes), run.console.notes

@@ -30,7 +30,7 @@ from visiontl.search import candidates as choosing
 from visiontl.search import ranking as ranks_of
 from visiontl.search import settling
 from visiontl.search.candidates import Candidate, Wanted, candidates
-from visiontl.search.features import background, box_rows, by_class, fold_names, pixel_rows
+from visiontl.search.features import Gathered, background, box_rows, by_class, fold_names, pixel_rows, table_of
 from visiontl.search.probing import (
     Table,
     evidence,
@@ -222,6 +222,13 @@ def test_images_of_a_group_are_left_out_together_unless_groups_are_the_classes()
     assert fold_names(scenes, y, owner) == scenes.groups
     people = Named([f"person {i % 6}" for i in range(24)])
     assert fold_names(people, torch.arange(24) % 6, owner) == people.names
+
+
+@pytest.mark.parametrize(("unread", "advice"), [(0, "these are all of train"), (7, "raise --images: 7 more are there")])
+def test_too_few_labels_are_counted_and_advice_fits(unread, advice):
+    few = Gathered([torch.rand(2, 3)], [torch.tensor([0, 1])], [torch.arange(2)], "image")
+    with pytest.raises(DataError, match=f"2 images with 2 labels are too few .* 10 labels or more .*; {advice}$"):
+        table_of(few, Named(["a", "b"]), "fp32", unread)
 
 
 def test_each_class_is_dealt_out_over_the_folds_by_names_alone():

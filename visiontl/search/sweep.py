@@ -58,7 +58,7 @@ def check(sweep: Sweep, settings: Sequence[tuple[str, ...]]) -> None:
     """Raises ConfigError for settings that no run can have, and for two that are one, before anything runs."""
     wrong: dict[str, None] = {}
     known: dict[str, str] = {}
-    backbones: set[str | None] = set()
+    backbones: set[str] = set()
     for words in settings:
         try:
             resolved, title = resolve(sweep.config, [*sweep.fixed, *words]), " ".join(words)
@@ -71,7 +71,7 @@ def check(sweep: Sweep, settings: Sequence[tuple[str, ...]]) -> None:
             wrong[f"{known[same]} and {title} are one setting; it would be trained twice and compared with itself"] = (
                 None
             )
-    for name in sorted(filter(None, backbones)):
+    for name in sorted(backbones):
         try:
             plugins.backbone_entry(name)
         except (BackboneError, PluginError) as error:
